@@ -1,0 +1,5 @@
+//! Rules: flows and observations in, findings out.
+
+mod config;
+
+pub use config::DetectConfig;

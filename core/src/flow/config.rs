@@ -1,0 +1,47 @@
+//! Settings of the flow table.
+
+use serde::{Deserialize, Serialize};
+
+/// Timeouts and limits of the flow table. Times are whole seconds of packet time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowConfig {
+    /// TCP connection without a packet: ended as idle.
+    pub tcp_idle_seconds: u32,
+    /// UDP flow without a packet.
+    pub udp_idle_seconds: u32,
+    /// ICMP flow without a packet.
+    pub icmp_idle_seconds: u32,
+    /// Flow of any other protocol without a packet.
+    pub other_idle_seconds: u32,
+    /// TCP attempt without an answer.
+    pub attempt_seconds: u32,
+    /// How long a closed or reset connection is kept for late packets.
+    pub closing_seconds: u32,
+    /// How long a flow goes on before a part of it is reported.
+    pub active_seconds: u32,
+    /// Live flows at most; beyond, unanswered flows give way first, then the least recently active.
+    pub max_flows: u32,
+    /// Datagrams whose fragments are tracked at the same time.
+    pub max_fragmented_datagrams: u32,
+    /// Tunnels inside tunnels that are opened.
+    pub max_tunnel_depth: u8,
+}
+
+impl Default for FlowConfig {
+    /// Zeek's and YAF's defaults, see ARCHITECTURE.md.
+    fn default() -> Self {
+        Self {
+            tcp_idle_seconds: 300,
+            udp_idle_seconds: 60,
+            icmp_idle_seconds: 60,
+            other_idle_seconds: 60,
+            attempt_seconds: 5,
+            closing_seconds: 5,
+            active_seconds: 1800,
+            max_flows: 1_000_000,
+            max_fragmented_datagrams: 65_536,
+            max_tunnel_depth: 3,
+        }
+    }
+}

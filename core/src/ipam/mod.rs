@@ -1,0 +1,1 @@
+//! Addresses: the special-purpose registries, places in the plan, observations, overlap.

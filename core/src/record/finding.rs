@@ -1,0 +1,233 @@
+//! The finding: something that the IPAM team or the SOC must act on, and each change of it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use arrayvec::ArrayVec;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use super::{
+    FindingId, FlowId,
+    flow::named_enum,
+    observation::{ObservationKind, Strength},
+};
+use crate::{
+    net::{MacAddress, Name},
+    time::Timestamp,
+};
+
+named_enum! {
+    /// A rule, by its stable id.
+    RuleId {
+        /// One private address in use in two address spaces.
+        OverlapAddress = 0 "overlap.address",
+        /// A source that is not globally reachable leaves outside.
+        LeakPrivate = 1 "leak.private",
+        /// Our own or a bogon source arrives from outside.
+        SpoofInbound = 2 "spoof.inbound",
+        /// One source tries one service on many hosts.
+        ScanHorizontal = 3 "scan.horizontal",
+        /// One source tries many ports of one host.
+        ScanVertical = 4 "scan.vertical",
+        /// Half-open connections flood a target.
+        FloodSyn = 5 "flood.syn",
+        /// A host calls out at regular intervals.
+        Beacon = 6 "beacon",
+    }
+}
+
+/// The rule id that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no rule has the id {0:?}")]
+pub struct UnknownRule(pub String);
+
+impl std::str::FromStr for RuleId {
+    type Err = UnknownRule;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRule> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|rule| rule.as_str() == text)
+            .ok_or_else(|| UnknownRule(text.to_owned()))
+    }
+}
+
+impl RuleId {
+    /// What the rule is called where people read it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::OverlapAddress => "Private address in use in two address spaces",
+            Self::LeakPrivate => "Private source address leaves to the internet",
+            Self::SpoofInbound => "Spoofed source address arrives from the internet",
+            Self::ScanHorizontal => "One service scanned on many hosts",
+            Self::ScanVertical => "Many ports of one host scanned",
+            Self::FloodSyn => "SYN flood",
+            Self::Beacon => "Host calls out at regular intervals",
+        }
+    }
+
+    /// MITRE ATT&CK technique, where one applies.
+    pub const fn technique(self) -> Option<&'static str> {
+        match self {
+            Self::OverlapAddress | Self::LeakPrivate | Self::SpoofInbound => None,
+            Self::ScanHorizontal | Self::ScanVertical => Some("T1046"),
+            Self::FloodSyn => Some("T1498.001"),
+            Self::Beacon => Some("T1071"),
+        }
+    }
+}
+
+named_enum! {
+    /// How bad it is if it is true.
+    Severity {
+        /// For the record.
+        Low = 1 "low",
+        /// To be looked at within days.
+        Medium = 2 "medium",
+        /// To be looked at today.
+        High = 3 "high",
+        /// To be looked at now.
+        Critical = 4 "critical",
+    }
+}
+
+named_enum! {
+    /// What happened to the finding.
+    Change {
+        /// First told.
+        Raised = 0 "raised",
+        /// Its evidence grew.
+        Updated = 1 "updated",
+        /// What it told of has ended.
+        Closed = 2 "closed",
+    }
+}
+
+/// How sure the rule is, 0 to 100.
+pub type Confidence = u8;
+
+/// What a finding is about. Which fields are set depends on the rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Who does it: scanner, leaking or spoofed source, beaconing host.
+    pub source: Option<IpAddr>,
+    /// To whom: flooded or scanned host, beacon's peer.
+    pub target: Option<IpAddr>,
+    /// The private address that overlaps.
+    pub address: Option<IpAddr>,
+    /// The prefix, where the subject is one.
+    pub prefix: Option<IpNet>,
+    /// Port of the target.
+    pub port: Option<u16>,
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+}
+
+/// One observation inside the evidence of a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObservationEvidence {
+    /// Address space it was seen in.
+    pub address_space: Name,
+    /// Site it was seen at.
+    pub site: Name,
+    /// Segment it was seen on.
+    pub segment: Option<Name>,
+    /// What showed it.
+    pub kind: ObservationKind,
+    /// How far it proves use.
+    pub strength: Strength,
+    /// The address.
+    pub address: IpAddr,
+    /// MAC address of the station.
+    pub mac: Option<MacAddress>,
+    /// First packet.
+    pub first_seen: Timestamp,
+    /// Last packet.
+    pub last_seen: Timestamp,
+}
+
+/// Why a rule says what it says, bounded in size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The first flows that showed it.
+    pub flow_ids: ArrayVec<FlowId, 8>,
+    /// The observations that showed it, at most 16.
+    pub observations: Vec<ObservationEvidence>,
+    /// Counts by name, such as `packets`, `targets`, `failures`; units are in the name where there is one.
+    pub counts: BTreeMap<String, u64>,
+    /// Scores by name, such as `score`, `likelihood_ratio`.
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// One change of a finding. The latest change states the finding whole, so a reader needs no earlier one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FindingChange {
+    /// Identity, from the key.
+    pub finding_id: FindingId,
+    /// Stable key: rule, then what makes the incident one. The same incident has the same key at every site,
+    /// after every restart.
+    pub key: String,
+    /// The rule.
+    pub rule: RuleId,
+    /// Version of the rule.
+    pub rule_version: u32,
+    /// What happened.
+    pub change: Change,
+    /// Number of this change of this finding at this sensor, from 0.
+    pub revision: u32,
+    /// When it changed, in packet time.
+    pub time: Timestamp,
+    /// First packet that belongs to it.
+    pub first_seen: Timestamp,
+    /// Last packet that belongs to it, so far.
+    pub last_seen: Timestamp,
+    /// How bad.
+    pub severity: Severity,
+    /// How sure, 0 to 100.
+    pub confidence: Confidence,
+    /// One line for a person, with the addresses and the numbers.
+    pub summary: String,
+    /// What it is about.
+    pub subject: Subject,
+    /// Site of the sensor.
+    pub site: Name,
+    /// Interface, where one is to be named.
+    pub interface: Option<Name>,
+    /// Address spaces it touches, sorted.
+    pub address_spaces: Vec<Name>,
+    /// Secretariats it touches, sorted.
+    pub secretariats: Vec<Name>,
+    /// Whom to call: contacts of those secretariats, in the same order.
+    pub contacts: Vec<Name>,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+impl FindingId {
+    /// The identity of the finding with this stable key.
+    pub fn of_key(key: &str) -> Self {
+        let digest = Sha1::digest(key.as_bytes());
+        Self(digest.iter().take(16).fold(0, |id, &byte| (id << 8) | u128::from(byte)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_is_the_start_of_the_sha1_of_the_key() {
+        // SHA-1 of "abc", FIPS 180-2 appendix A.
+        assert_eq!(FindingId::of_key("abc").to_string(), "a9993e364706816aba3e25717850c26c");
+    }
+
+    #[test]
+    fn every_rule_reads_back_from_its_id() {
+        for &rule in RuleId::ALL {
+            assert_eq!(rule.as_str().parse(), Ok(rule));
+            assert_eq!(RuleId::from_code(rule.code()), Some(rule));
+        }
+    }
+}

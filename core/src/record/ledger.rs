@@ -1,0 +1,220 @@
+//! The ledger: the conservation account of one sensor. packets = parsed + unparsed(layer, reason), and what the
+//! source dropped before the engine saw it stands beside them.
+
+use serde::{Deserialize, Serialize};
+
+use super::flow::named_enum;
+
+named_enum! {
+    /// Layer at which parsing stopped.
+    Layer {
+        /// The capture record or the link header.
+        Link = 0 "link",
+        /// A tag or shim between link and network: VLAN, MPLS, PPPoE, …
+        Shim = 1 "shim",
+        /// IPv4, IPv6 or ARP.
+        Network = 2 "network",
+        /// TCP, UDP, ICMP, …
+        Transport = 3 "transport",
+    }
+}
+
+named_enum! {
+    /// Why parsing stopped. Each reason is its own counter.
+    Reason {
+        /// The link type of the capture is not one that is decoded.
+        UnknownLinkType = 0 "unknown-link-type",
+        /// The bytes end before the header does.
+        Truncated = 1 "truncated",
+        /// A network protocol that is not decoded (neither IP nor ARP).
+        NotIp = 2 "not-ip",
+        /// The IP version does not fit the link's protocol.
+        BadVersion = 3 "bad-version",
+        /// A header length below its minimum.
+        BadHeaderLength = 4 "bad-header-length",
+        /// A length field contradicts another.
+        BadLength = 5 "bad-length",
+        /// More tags or headers than are followed.
+        TooDeep = 6 "too-deep",
+        /// A frame that carries no data: 802.11 management, loopback keep-alive, …
+        NoPayload = 7 "no-payload",
+        /// The frame's content is encrypted at the link (802.11, MACsec).
+        Encrypted = 8 "encrypted",
+    }
+}
+
+named_enum! {
+    /// Where packets or records were lost, before or behind the engine.
+    DropStage {
+        /// The network card or driver, by libpcap's `ifdropped`.
+        Interface = 0 "interface",
+        /// The kernel's capture buffer, by libpcap's `dropped`.
+        Kernel = 1 "kernel",
+        /// Filtered out on request.
+        Filter = 2 "filter",
+    }
+}
+
+const LAYERS: usize = Layer::ALL.len();
+const REASONS: usize = Reason::ALL.len();
+const STAGES: usize = DropStage::ALL.len();
+
+/// Counters of one sensor since its start. `packets == parsed + unparsed_total()` always holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Packets handed to the engine.
+    pub packets: u64,
+    /// Their bytes on the wire.
+    pub wire_bytes: u64,
+    /// Packets counted to a flow or understood as ARP.
+    pub parsed: u64,
+    /// Of the parsed, those that are ARP and belong to no flow.
+    pub arp: u64,
+    /// Packets whose outer headers were parsed and counted but whose inner tunnel layer could not be.
+    pub tunnels_unopened: u64,
+    /// Flow records written, parts included.
+    pub flow_records: u64,
+    /// Observations written.
+    pub observations: u64,
+    /// Finding changes written.
+    pub finding_changes: u64,
+    unparsed: [[u64; REASONS]; LAYERS],
+    dropped: [u64; STAGES],
+}
+
+impl Ledger {
+    /// Counts one packet that could not be parsed.
+    pub const fn count_unparsed(&mut self, layer: Layer, reason: Reason) {
+        self.add_unparsed(layer, reason, 1);
+    }
+
+    /// Adds to one unparsed counter.
+    pub const fn add_unparsed(&mut self, layer: Layer, reason: Reason, packets: u64) {
+        let counter = &mut self.unparsed[layer as usize][reason as usize];
+        *counter = counter.saturating_add(packets);
+    }
+
+    /// Sets what a stage has dropped since the start.
+    pub const fn set_dropped(&mut self, stage: DropStage, packets: u64) {
+        self.dropped[stage as usize] = packets;
+    }
+
+    /// Packets a stage has dropped.
+    pub const fn dropped(&self, stage: DropStage) -> u64 {
+        self.dropped[stage as usize]
+    }
+
+    /// Packets dropped at any stage.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Packets that could not be parsed, for any reason.
+    pub fn unparsed_total(&self) -> u64 {
+        self.unparsed.iter().flatten().sum()
+    }
+
+    /// The unparsed counters that are not zero, in order of layer and reason.
+    pub fn unparsed(&self) -> impl Iterator<Item = (Layer, Reason, u64)> + '_ {
+        Layer::ALL.iter().flat_map(move |&layer| {
+            Reason::ALL.iter().filter_map(move |&reason| {
+                let packets = self.unparsed[layer as usize][reason as usize];
+                (packets > 0).then_some((layer, reason, packets))
+            })
+        })
+    }
+
+    /// Whether every packet is accounted for.
+    pub fn balances(&self) -> bool {
+        self.packets == self.parsed + self.unparsed_total()
+    }
+
+    /// Adds another ledger to this one.
+    pub fn merge(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.wire_bytes += other.wire_bytes;
+        self.parsed += other.parsed;
+        self.arp += other.arp;
+        self.tunnels_unopened += other.tunnels_unopened;
+        self.flow_records += other.flow_records;
+        self.observations += other.observations;
+        self.finding_changes += other.finding_changes;
+        for (layer, reason, packets) in other.unparsed() {
+            self.add_unparsed(layer, reason, packets);
+        }
+        for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// One unparsed counter in JSON.
+#[derive(Serialize, Deserialize)]
+struct Unparsed {
+    layer: Layer,
+    reason: Reason,
+    packets: u64,
+}
+
+/// The ledger in JSON.
+#[derive(Serialize)]
+struct LedgerView {
+    packets: u64,
+    wire_bytes: u64,
+    parsed: u64,
+    arp: u64,
+    unparsed: u64,
+    unparsed_by: Vec<Unparsed>,
+    dropped: u64,
+    tunnels_unopened: u64,
+    flow_records: u64,
+    observations: u64,
+    finding_changes: u64,
+    balanced: bool,
+}
+
+impl Serialize for Ledger {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        LedgerView {
+            packets: self.packets,
+            wire_bytes: self.wire_bytes,
+            parsed: self.parsed,
+            arp: self.arp,
+            unparsed: self.unparsed_total(),
+            unparsed_by: self
+                .unparsed()
+                .map(|(layer, reason, packets)| Unparsed { layer, reason, packets })
+                .collect(),
+            dropped: self.dropped_total(),
+            tunnels_unopened: self.tunnels_unopened,
+            flow_records: self.flow_records,
+            observations: self.observations,
+            finding_changes: self.finding_changes,
+            balanced: self.balances(),
+        }
+        .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_balances_only_when_every_packet_is_accounted_for() {
+        let mut ledger = Ledger { packets: 3, parsed: 2, ..Ledger::default() };
+        assert!(!ledger.balances());
+        ledger.count_unparsed(Layer::Network, Reason::BadVersion);
+        assert!(ledger.balances());
+        assert_eq!(ledger.unparsed().collect::<Vec<_>>(), [(Layer::Network, Reason::BadVersion, 1)]);
+    }
+
+    #[test]
+    fn merging_adds_every_counter() {
+        let mut one = Ledger { packets: 1, ..Ledger::default() };
+        one.count_unparsed(Layer::Link, Reason::Truncated);
+        let mut two = one.clone();
+        two.merge(&one);
+        assert_eq!((two.packets, two.unparsed_total(), two.balances()), (2, 2, true));
+    }
+}

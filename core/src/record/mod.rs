@@ -1,0 +1,30 @@
+//! The records that leave the engine: flows, observations, findings and the ledger. They are plain data, so
+//! that every floor can name them; `docs/records.md` states each field for those who read them as JSON.
+
+mod finding;
+mod flow;
+mod id;
+mod ledger;
+mod observation;
+
+pub use finding::{
+    Change, Confidence, Evidence, FindingChange, ObservationEvidence, RuleId, Severity, Subject, UnknownRule,
+};
+pub use flow::{
+    ConnState, Counting, Direction, DirectionReason, EndReason, FlowRecord, FlowSide, Locality, Tunnel,
+    TunnelKind,
+};
+pub use id::{FindingId, FlowId, InvalidId};
+pub use ledger::{DropStage, Layer, Ledger, Reason};
+pub use observation::{Observation, ObservationKind, Strength};
+
+/// Where the engine puts what it has made. The references live only for the call, so that a receiver that
+/// writes straight into its output buffer needs no allocation.
+pub trait RecordSink {
+    /// A flow ended, or reported at the active timeout.
+    fn flow(&mut self, record: &FlowRecord);
+    /// An address was seen in use, or its counts moved on.
+    fn observation(&mut self, observation: &Observation);
+    /// A finding was raised, updated or closed.
+    fn finding(&mut self, change: &FindingChange);
+}

@@ -1,0 +1,11 @@
+//! What an agent and a collector say to each other: messages, seals and conversions.
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated code; proto/onenet.proto documents each message"
+)]
+pub mod v1 {
+    tonic::include_proto!("onenet.v1");
+}
