@@ -9,3 +9,6 @@
 pub mod v1 {
     tonic::include_proto!("onenet.v1");
 }
+
+pub mod convert;
+pub mod seal;
