@@ -1,5 +1,7 @@
 //! What an agent and a collector say to each other: messages, seals and conversions.
 
+pub mod config_error;
+
 #[allow(
     missing_docs,
     unreachable_pub,
