@@ -6,6 +6,7 @@ pub mod config_error;
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated code; proto/onenet.proto documents each message"
 )]
 pub mod v1 {
