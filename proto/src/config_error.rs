@@ -65,9 +65,8 @@ pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, ConfigEr
 /// The error of the TOML reader as one line for people.
 fn describe(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let problem = error.message().lines().collect::<Vec<_>>().join(", ");
-    // What is missing from the file as a whole is reported with all of it.
-    let whole = |span: &std::ops::Range<usize>| span.start == 0 && span.end >= text.trim_end().len();
-    let Some(span) = error.span().filter(|span| !whole(span)) else {
+    // What is missing from the file as a whole has an empty span at its start.
+    let Some(span) = error.span().filter(|span| span.end > 0) else {
         return ConfigError { file: file.to_owned(), line: None, key: None, problem };
     };
     let before = text.get(..span.start).unwrap_or(text);
