@@ -149,6 +149,9 @@ pub enum Transport {
         kind: u8,
         /// Code.
         code: u8,
+        /// Bytes 4 to 7 of the header, whose meaning the type gives (echo: identifier and sequence); zero
+        /// where they are cut.
+        rest: [u8; 4],
     },
     /// Another protocol, a later fragment, or a header that is cut before its ports.
     None,
