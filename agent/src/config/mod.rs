@@ -1,0 +1,217 @@
+//! `agent.toml`: what this agent is, where packets come from, what is known of the network, and where the
+//! records go. Unknown keys are refused; each error names file, line, column, key and what is expected.
+
+mod document;
+mod plan;
+mod sections;
+mod source;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use onenet_core::{
+    detect::DetectConfig,
+    flow::FlowConfig,
+    net::Name,
+    plan::{AddressPlan, InterfacePlan, Role},
+    sensor::SensorConfig,
+};
+use serde::Deserialize;
+
+pub use document::{ConfigError, Document};
+pub use plan::load as load_plan;
+pub use sections::{
+    BatchSection, CollectorSection, Endpoint, InvalidEndpoint, LogFormat, LogLevel, LogSection,
+    SensorSection, SpoolSection,
+};
+pub use source::{Pace, PcapFileSource, PcapSource, Source};
+
+/// What a configuration is read for, which decides what it must state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading captures: every section may be left out.
+    Read,
+    /// Everything else: `[sensor]` and `[collector]` must be there.
+    Run,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file.
+    pub path: PathBuf,
+    /// Who this agent is.
+    pub sensor: SensorSection,
+    /// Where the records go; always there for [`Purpose::Run`].
+    pub collector: Option<CollectorSection>,
+    /// Where packets come from.
+    pub sources: Vec<Source>,
+    /// What is known of interfaces.
+    pub interfaces: Vec<InterfacePlan>,
+    /// The address plan.
+    pub plan: Arc<AddressPlan>,
+    /// Its file, where it has its own.
+    pub plan_path: Option<PathBuf>,
+    /// Flow table.
+    pub flow: FlowConfig,
+    /// Rules.
+    pub detect: DetectConfig,
+    /// Disk queue.
+    pub spool: SpoolSection,
+    /// When a batch is sealed.
+    pub batch: BatchSection,
+    /// Seconds between heartbeats, 1 to 30. Default 10.
+    pub heartbeat_seconds: u32,
+    /// Log.
+    pub log: LogSection,
+}
+
+/// The file as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    sensor: Option<SensorSection>,
+    collector: Option<CollectorSection>,
+    #[serde(default, rename = "source")]
+    sources: Vec<source::RawSource>,
+    #[serde(default, rename = "interface")]
+    interfaces: Vec<InterfacePlan>,
+    #[serde(default)]
+    plan: plan::PlanPlace,
+    #[serde(default)]
+    flow: FlowConfig,
+    #[serde(default)]
+    detect: DetectConfig,
+    #[serde(default)]
+    spool: SpoolSection,
+    #[serde(default)]
+    batch: BatchSection,
+    #[serde(default = "default_heartbeat", deserialize_with = "sections::within::<_, 1, 30>")]
+    heartbeat_seconds: u32,
+    #[serde(default)]
+    log: LogSection,
+}
+
+const fn default_heartbeat() -> u32 {
+    sections::DEFAULT_HEARTBEAT_SECONDS
+}
+
+impl Default for Config {
+    /// What `read` takes without a file.
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            sensor: SensorSection::default(),
+            collector: None,
+            sources: Vec::new(),
+            interfaces: Vec::new(),
+            plan: Arc::default(),
+            plan_path: None,
+            flow: FlowConfig::default(),
+            detect: DetectConfig::default(),
+            spool: SpoolSection::default(),
+            batch: BatchSection::default(),
+            heartbeat_seconds: default_heartbeat(),
+            log: LogSection::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file and the plan it names.
+    pub fn load(path: &Path, purpose: Purpose) -> Result<Self, ConfigError> {
+        Self::from_document(&Document::open(path)?, purpose)
+    }
+
+    /// Checks a configuration that has been read.
+    pub fn from_document(document: &Document, purpose: Purpose) -> Result<Self, ConfigError> {
+        let file: File = document.parse()?;
+        if purpose == Purpose::Run && file.sensor.is_none() {
+            return Err(document.error(&["sensor"], "is missing, expected [sensor] with name and site"));
+        }
+        if purpose == Purpose::Run && file.collector.is_none() {
+            return Err(document.error(&["collector"], "is missing, expected [collector] with endpoint"));
+        }
+        check_flow(document, &file.flow)?;
+        if file.spool.max_mib < file.spool.segment_mib.saturating_mul(4) {
+            return Err(document.error(
+                &["spool", "max_mib"],
+                format!("{}, expected at least four segments of segment_mib", file.spool.max_mib),
+            ));
+        }
+        for (index, interface) in file.interfaces.iter().enumerate() {
+            let twice = file.interfaces.iter().take(index).any(|other| other.name == interface.name);
+            if interface.name.is_empty() || twice {
+                let message = if twice { "is stated twice" } else { "is empty, expected a name" };
+                return Err(document.error(&["interface", &index.to_string(), "name"], message));
+            }
+        }
+        let sources = file.sources.into_iter().enumerate();
+        let sources =
+            sources.map(|(index, raw)| raw.resolve(index, document)).collect::<Result<Vec<_>, _>>()?;
+        let (plan, plan_path) = file.plan.resolve(document)?;
+        let mut sensor = file.sensor.unwrap_or_default();
+        sensor.state_dir = document.path().parent().unwrap_or(Path::new("")).join(&sensor.state_dir);
+        Ok(Self {
+            path: document.path().to_owned(),
+            sensor,
+            collector: file.collector,
+            sources,
+            interfaces: file.interfaces,
+            plan: Arc::new(plan),
+            plan_path,
+            flow: file.flow,
+            detect: file.detect,
+            spool: file.spool,
+            batch: file.batch,
+            heartbeat_seconds: file.heartbeat_seconds,
+            log: file.log,
+        })
+    }
+
+    /// What the engine needs to know. The seed is to be drawn at random.
+    pub fn sensor_config(&self, hash_seed: [u64; 4]) -> SensorConfig {
+        SensorConfig {
+            site: Name::clone(&self.sensor.site),
+            sensor: Name::clone(&self.sensor.name),
+            plan: Arc::clone(&self.plan),
+            flow: self.flow.clone(),
+            detect: self.detect.clone(),
+            hash_seed,
+        }
+    }
+
+    /// What is known of the interface with this name.
+    pub fn interface(&self, name: &str) -> InterfacePlan {
+        self.interfaces.iter().find(|interface| &*interface.name == name).cloned().unwrap_or_else(|| {
+            InterfacePlan { name: Name::from(name), role: Role::Unknown, router_macs: Vec::new() }
+        })
+    }
+}
+
+/// Limits of the flow table that its grammar does not state.
+fn check_flow(document: &Document, flow: &FlowConfig) -> Result<(), ConfigError> {
+    let positive = [
+        ("tcp_idle_seconds", flow.tcp_idle_seconds),
+        ("udp_idle_seconds", flow.udp_idle_seconds),
+        ("icmp_idle_seconds", flow.icmp_idle_seconds),
+        ("other_idle_seconds", flow.other_idle_seconds),
+        ("attempt_seconds", flow.attempt_seconds),
+        ("closing_seconds", flow.closing_seconds),
+        ("active_seconds", flow.active_seconds),
+        ("max_flows", flow.max_flows),
+        ("max_fragmented_datagrams", flow.max_fragmented_datagrams),
+    ];
+    for (key, value) in positive {
+        if value == 0 {
+            return Err(document.error(&["flow", key], "0, expected a whole number from 1"));
+        }
+    }
+    if flow.max_tunnel_depth > 8 {
+        let message = format!("{}, expected a whole number from 0 to 8", flow.max_tunnel_depth);
+        return Err(document.error(&["flow", "max_tunnel_depth"], message));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `plan = "plan.toml"` or an inline `[plan]`: the address plan, with its errors at their place.
+
+use std::{fmt, path::Path, path::PathBuf};
+
+use onenet_core::plan::{AddressPlan, PlanError};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+
+use super::document::{ConfigError, Document};
+
+/// Where the plan is.
+#[derive(Clone, Debug, Default)]
+pub(super) enum PlanPlace {
+    /// Nowhere: RFC 1918 and ULA are inside.
+    #[default]
+    None,
+    /// In a file of its own.
+    File(PathBuf),
+    /// In the configuration itself.
+    Inline(Box<AddressPlan>),
+}
+
+impl<'de> Deserialize<'de> for PlanPlace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PlanVisitor;
+
+        impl<'de> Visitor<'de> for PlanVisitor {
+            type Value = PlanPlace;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a plan file, or the plan as a table")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<PlanPlace, E> {
+                Ok(PlanPlace::File(PathBuf::from(path)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PlanPlace, A::Error> {
+                let plan = AddressPlan::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(PlanPlace::Inline(Box::new(plan)))
+            }
+        }
+
+        deserializer.deserialize_any(PlanVisitor)
+    }
+}
+
+impl PlanPlace {
+    /// The plan, read and checked, and the file it came from where it has its own.
+    pub(super) fn resolve(self, document: &Document) -> Result<(AddressPlan, Option<PathBuf>), ConfigError> {
+        match self {
+            Self::None => Ok((AddressPlan::default(), None)),
+            Self::Inline(plan) => {
+                plan.check().map_err(|error| place(document, &error))?;
+                Ok((*plan, None))
+            }
+            Self::File(path) => {
+                let path = document.path().parent().unwrap_or(Path::new("")).join(path);
+                let plan = load(&path)?;
+                Ok((plan, Some(path)))
+            }
+        }
+    }
+}
+
+/// Reads and checks a plan file.
+pub fn load(path: &Path) -> Result<AddressPlan, ConfigError> {
+    let document = Document::open(path)?;
+    let plan: AddressPlan = document.parse()?;
+    plan.check().map_err(|error| place(&document, &error))?;
+    Ok(plan)
+}
+
+/// A plan's contradiction at its place in the file.
+fn place(document: &Document, error: &PlanError) -> ConfigError {
+    let value = match error {
+        PlanError::Duplicate { id, .. } | PlanError::OutOfRange { id, .. } => id.to_string(),
+        PlanError::UnknownSecretariat { secretariat, .. } => secretariat.to_string(),
+        PlanError::Indistinct { second, .. } => second.to_string(),
+    };
+    document.error_at_text(&value, error.to_string())
+}

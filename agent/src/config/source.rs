@@ -1,0 +1,294 @@
+//! `[[source]]`: where packets come from.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use onenet_core::net::Name;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+use super::{
+    document::{ConfigError, Document},
+    sections::within,
+};
+
+/// One source of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Capture files.
+    PcapFile(PcapFileSource),
+    /// A network interface, by libpcap.
+    Pcap(PcapSource),
+}
+
+/// `kind = "pcap-file"`: capture files, read as one in the order of packet time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcapFileSource {
+    /// Files and patterns, absolute. `*` and `?` stand for characters of the file name.
+    pub paths: Vec<PathBuf>,
+    /// Interface the packets count as captured on; else the name in the capture, or the file's name.
+    pub interface: Option<Name>,
+    /// How fast.
+    pub pace: Pace,
+}
+
+/// How fast a capture file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    /// As fast as possible.
+    #[default]
+    Fast,
+    /// As it was captured.
+    Captured,
+}
+
+/// `kind = "pcap"`: a network interface, by libpcap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcapSource {
+    /// The interface.
+    pub interface: Name,
+    /// Bytes of a packet that are captured at most, 64 to 262144. Default 2048: headers, tunnels and DHCP.
+    pub snap_length: u32,
+    /// MiB of the kernel's capture buffer, 1 to 2047. Default 64.
+    pub buffer_mib: u32,
+    /// Whether frames for other stations are captured. Default true.
+    pub promiscuous: bool,
+    /// Filter in libpcap's language (pcap-filter(7)).
+    pub filter: Option<String>,
+    /// Whether packets are handed over as they come, not in blocks: sooner, at more cost. Default false.
+    pub immediate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum Kind {
+    #[serde(rename = "pcap-file")]
+    PcapFile,
+    #[serde(rename = "pcap")]
+    Pcap,
+}
+
+/// One `[[source]]` as written: every key of every kind, so that errors keep their place in the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSource {
+    kind: Kind,
+    path: Option<Paths>,
+    interface: Option<Name>,
+    pace: Option<Pace>,
+    #[serde(default, deserialize_with = "within_option::<_, 64, 262_144>")]
+    snap_length: Option<u32>,
+    #[serde(default, deserialize_with = "within_option::<_, 1, 2047>")]
+    buffer_mib: Option<u32>,
+    promiscuous: Option<bool>,
+    filter: Option<String>,
+    immediate: Option<bool>,
+}
+
+fn within_option<'de, D: Deserializer<'de>, const MIN: u32, const MAX: u32>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    within::<D, MIN, MAX>(deserializer).map(Some)
+}
+
+impl RawSource {
+    /// The source, once the keys fit its kind.
+    pub(super) fn resolve(self, index: usize, document: &Document) -> Result<Source, ConfigError> {
+        let number = index.to_string();
+        let refuse = |key: &str, message: &str| document.error(&["source", &number, key], message);
+        let foreign = |keys: &[(&str, bool)], message: &str| {
+            keys.iter().find(|(_, stated)| *stated).map_or(Ok(()), |(key, _)| Err(refuse(key, message)))
+        };
+        if self.interface.as_deref() == Some("") {
+            return Err(refuse("interface", "is empty, expected the name of an interface"));
+        }
+        match self.kind {
+            Kind::PcapFile => {
+                foreign(
+                    &[
+                        ("snap_length", self.snap_length.is_some()),
+                        ("buffer_mib", self.buffer_mib.is_some()),
+                        ("promiscuous", self.promiscuous.is_some()),
+                        ("filter", self.filter.is_some()),
+                        ("immediate", self.immediate.is_some()),
+                    ],
+                    "is not a key of kind \"pcap-file\", expected path, interface or pace",
+                )?;
+                let paths = self.path.map(|paths| paths.0).unwrap_or_default();
+                if paths.is_empty() || paths.iter().any(|path| path.as_os_str().is_empty()) {
+                    return Err(refuse("path", "is missing, expected a file, a pattern, or a list of them"));
+                }
+                let base = document.path().parent().unwrap_or(Path::new(""));
+                Ok(Source::PcapFile(PcapFileSource {
+                    paths: paths.iter().map(|path| base.join(path)).collect(),
+                    interface: self.interface,
+                    pace: self.pace.unwrap_or_default(),
+                }))
+            }
+            Kind::Pcap => {
+                foreign(
+                    &[("path", self.path.is_some()), ("pace", self.pace.is_some())],
+                    "is not a key of kind \"pcap\", expected interface, snap_length, buffer_mib, promiscuous, \
+                     filter or immediate",
+                )?;
+                let interface = self.interface.ok_or_else(|| {
+                    refuse(
+                        "interface",
+                        "is missing, expected one of those that `onenet-agent interfaces` lists",
+                    )
+                })?;
+                Ok(Source::Pcap(PcapSource {
+                    interface,
+                    snap_length: self.snap_length.unwrap_or(2048),
+                    buffer_mib: self.buffer_mib.unwrap_or(64),
+                    promiscuous: self.promiscuous.unwrap_or(true),
+                    filter: self.filter,
+                    immediate: self.immediate.unwrap_or(false),
+                }))
+            }
+        }
+    }
+}
+
+impl PcapFileSource {
+    /// The files, patterns resolved (each in order of name). A pattern that fits no file is an error; a file
+    /// that is not there is told when it is opened.
+    pub fn files(&self) -> Result<Vec<PathBuf>, std::io::Error> {
+        let mut files = Vec::new();
+        for path in &self.paths {
+            let pattern = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            if !pattern.contains(['*', '?']) {
+                files.push(path.clone());
+                continue;
+            }
+            let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut found = Vec::new();
+            for entry in std::fs::read_dir(directory).map_err(|error| at(directory, &error))? {
+                let entry = entry.map_err(|error| at(directory, &error))?;
+                let fits = entry.file_name().to_str().is_some_and(|name| fits(pattern, name));
+                if fits && entry.path().is_file() {
+                    found.push(entry.path());
+                }
+            }
+            if found.is_empty() {
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::NotFound,
+                    format!("{}: no file fits this pattern", path.display()),
+                ));
+            }
+            found.sort();
+            files.append(&mut found);
+        }
+        Ok(files)
+    }
+}
+
+fn at(path: &Path, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Whether a file name fits a pattern of `*`, `?` and characters. A leading dot must be written out.
+fn fits(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where to go on after a mismatch: behind the last star, one more character taken by it.
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                retry = Some((p + 1, n));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((star, taken)) => {
+                    (p, n) = (star, taken + 1);
+                    retry = Some((star, n));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+/// One path or a list of them.
+#[derive(Clone, Debug)]
+struct Paths(Vec<PathBuf>);
+
+impl<'de> Deserialize<'de> for Paths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathsVisitor;
+
+        impl<'de> Visitor<'de> for PathsVisitor {
+            type Value = Paths;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path or a list of paths")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<Paths, E> {
+                Ok(Paths(vec![PathBuf::from(path)]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Paths, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = items.next_element()? {
+                    paths.push(path);
+                }
+                Ok(Paths(paths))
+            }
+        }
+
+        deserializer.deserialize_any(PathsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_names_as_a_shell_would() {
+        for (pattern, name, expected) in [
+            ("*.pcap", "a.pcap", true),
+            ("*.pcap", "a.pcapng", false),
+            ("*", ".hidden", false),
+            (".*", ".hidden", true),
+            ("a?c*", "abcd", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxbyy", false),
+            ("a*", "a", true),
+            ("", "", true),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_gives_its_files_in_order_of_name_and_says_where_it_gives_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["b.pcap", "a.pcap", "c.txt"] {
+            std::fs::write(dir.path().join(name), "").expect("a file");
+        }
+        let source = |pattern: &str| PcapFileSource {
+            paths: vec![dir.path().join(pattern)],
+            interface: None,
+            pace: Pace::Fast,
+        };
+        let files = source("*.pcap").files().expect("files");
+        assert_eq!(files, [dir.path().join("a.pcap"), dir.path().join("b.pcap")]);
+        let error = source("*.gz").files().expect_err("no file").to_string();
+        assert!(error.ends_with("*.gz: no file fits this pattern"), "{error}");
+    }
+}

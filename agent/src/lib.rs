@@ -1,0 +1,11 @@
+//! The sensor of one edge: reads packets from a file or the wire, drives the engine of `onenet-core` with
+//! them, and writes its records to files (`read`) or ships them in signed batches to a collector (`run`).
+
+pub mod check_config;
+pub mod cli;
+pub mod config;
+pub mod enroll;
+pub mod error;
+pub mod interfaces;
+pub mod run;
+pub mod status;
