@@ -1,12 +1,22 @@
 //! Bytes to headers. This module is the only user of etherparse; what it gives is defined in [`packet`].
 
+mod arp;
+mod cursor;
 pub mod dhcp4;
 pub mod dhcp6;
+mod ip;
+mod link;
 pub mod ndp;
 pub mod packet;
 mod read;
+mod shim;
+mod transport;
+mod tunnel;
+
+pub use link::{decode, decode_inner};
 
 pub use packet::{
-    ArpOperation, ArpPacket, CapturedPacket, Content, Decoded, Fragment, InterfaceIndex, IpPacket, Link,
-    LinkDirection, LinkType, TcpSegment, Transport, Unparsed,
+    ArpOperation, ArpPacket, CapturedPacket, Content, Decoded, Fragment, Inner, InnerStart, InterfaceIndex,
+    IpPacket, Link, LinkDirection, LinkType, TcpSegment, Transport, Unparsed,
 };
+pub use tunnel::inner;

@@ -120,9 +120,13 @@ pub struct IpPacket<'a> {
     pub payload: &'a [u8],
 }
 
-/// Where a fragment belongs.
+/// Where a fragment belongs. The fragments of one datagram agree in source, destination, `identification` and
+/// `key_protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fragment {
+    /// Protocol field of the IPv4 header (RFC 791), which is not the protocol behind AH; 0 for IPv6, where
+    /// it is no part of the key (RFC 8200 section 4.5).
+    pub key_protocol: u8,
     /// Identification field (16 bits for IPv4, 32 for IPv6).
     pub identification: u32,
     /// Offset in bytes; zero for a first fragment.
@@ -134,9 +138,9 @@ pub struct Fragment {
 /// The transport header, as far as flows need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// TCP with its whole fixed header.
+    /// TCP with its header at least up to the window field.
     Tcp(TcpSegment),
-    /// UDP, UDP-Lite, SCTP, DCCP: ports. Also TCP whose header is cut after the ports.
+    /// UDP, UDP-Lite, SCTP, DCCP: ports. Also TCP whose header is cut behind the ports.
     Ports {
         /// Source port.
         source: u16,

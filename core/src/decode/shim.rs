@@ -1,0 +1,227 @@
+//! From the link header to the network header: Ethernet, 802.2, VLAN and other tags, MPLS, PPP, PPPoE, and
+//! frames within frames. Every step moves forward and the steps are counted, so work is bounded.
+
+use etherparse::{Ethernet2HeaderSlice, MacsecHeaderSlice, SingleVlanHeaderSlice};
+
+use super::{
+    arp,
+    cursor::{Cursor, at_link, at_network, at_shim},
+    ip,
+    packet::{Content, Link, Unparsed},
+    read,
+};
+use crate::{net::MacAddress, record::Reason};
+
+/// Ethertype of IPv4.
+pub(super) const IPV4: u16 = 0x0800;
+/// Ethertype of IPv6.
+pub(super) const IPV6: u16 = 0x86dd;
+/// Ethertype of transparent Ethernet bridging: a whole frame follows.
+pub(super) const ETHERNET_BRIDGING: u16 = 0x6558;
+/// Ethertype of PPP.
+pub(super) const PPP: u16 = 0x880b;
+
+/// Headers between link and network that are followed, whatever they are.
+const MAX_STEPS: usize = 16;
+/// Labels of one MPLS stack that are followed.
+const MAX_LABELS: usize = 16;
+/// Highest value of the type field that is an 802.3 length.
+const MAX_802_3_LENGTH: u16 = 1500;
+
+/// What the bytes at a cursor begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// An Ethernet header.
+    Ethernet,
+    /// What this ethertype says (or, up to 1500, an 802.2 header).
+    EtherType(u16),
+    /// An 802.2 header.
+    Llc,
+    /// A PPP protocol field.
+    Ppp,
+    /// IPv4 or IPv6, as its version says.
+    Ip,
+    /// Something that is neither IP nor ARP nor leads to them.
+    NotIp,
+    /// A link's keep-alive.
+    KeepAlive,
+}
+
+/// Follows headers until the network header, which it decodes. Fills in what they say about the link.
+pub(super) fn content<'a>(
+    mut next: Next,
+    mut at: Cursor<'a>,
+    link: &mut Link,
+) -> Result<Content<'a>, Unparsed> {
+    for _ in 0..MAX_STEPS {
+        let step = match next {
+            Next::EtherType(IPV4) => return ip::v4(at).map(Content::Ip),
+            Next::EtherType(IPV6) => return ip::v6(at).map(Content::Ip),
+            Next::EtherType(0x0806 | 0x8035) => return arp::decode(at).map(Content::Arp),
+            Next::Ethernet => ethernet(at, link),
+            Next::EtherType(0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300) => vlan(at, link)?,
+            Next::EtherType(0x8847 | 0x8848) => mpls(at, link)?,
+            Next::EtherType(ether_type) => tag(ether_type, at)?,
+            Next::Llc => llc(at),
+            Next::Ppp => ppp(at),
+            Next::Ip => match at.byte(0).map(|byte| byte >> 4) {
+                Some(4) => Some((Next::EtherType(IPV4), at)),
+                Some(6) => Some((Next::EtherType(IPV6), at)),
+                Some(_) => return Err(at_network(Reason::BadVersion)),
+                None => return Err(at_network(Reason::Truncated)),
+            },
+            Next::NotIp => return Err(at_network(Reason::NotIp)),
+            Next::KeepAlive => return Err(at_network(Reason::NoPayload)),
+        };
+        (next, at) = match step {
+            Some(step) => step,
+            None if next == Next::Ethernet => return Err(at_link(Reason::Truncated)),
+            None => return Err(at_shim(Reason::Truncated)),
+        };
+    }
+    Err(at_shim(Reason::TooDeep))
+}
+
+type Step<'a> = Option<(Next, Cursor<'a>)>;
+
+/// An inner frame's addresses replace those of the frame around it, because they are the stations'.
+fn ethernet<'a>(at: Cursor<'a>, link: &mut Link) -> Step<'a> {
+    let header = Ethernet2HeaderSlice::from_slice(at.data).ok()?;
+    link.source_mac = Some(MacAddress(header.source()));
+    link.destination_mac = Some(MacAddress(header.destination()));
+    Some((Next::EtherType(header.ether_type().0), at.skip(14)?))
+}
+
+fn vlan<'a>(at: Cursor<'a>, link: &mut Link) -> Result<Step<'a>, Unparsed> {
+    let Ok(header) = SingleVlanHeaderSlice::from_slice(at.data) else { return Ok(None) };
+    link.vlans.try_push(header.vlan_identifier().value()).map_err(|_| at_shim(Reason::TooDeep))?;
+    Ok(at.skip(4).map(|at| (Next::EtherType(header.ether_type().0), at)))
+}
+
+/// A label stack (RFC 3032) and what its first nibble says is behind it.
+fn mpls<'a>(mut at: Cursor<'a>, link: &mut Link) -> Result<Step<'a>, Unparsed> {
+    for _ in 0..MAX_LABELS {
+        let (Some(entry), Some(behind)) = (at.be32(0), at.skip(4)) else { return Ok(None) };
+        at = behind;
+        // Labels beyond the first four are followed, not kept.
+        let _ = link.mpls_labels.try_push(entry >> 12);
+        if entry & 0x100 != 0 {
+            return Ok(under_labels(at));
+        }
+    }
+    Err(at_shim(Reason::TooDeep))
+}
+
+fn under_labels(at: Cursor<'_>) -> Step<'_> {
+    match at.byte(0)? >> 4 {
+        4 => Some((Next::EtherType(IPV4), at)),
+        6 => Some((Next::EtherType(IPV6), at)),
+        // A pseudowire's control word (RFC 4385), then a frame (RFC 4448).
+        0 => Some((Next::Ethernet, at.skip(4)?)),
+        // An associated channel header (RFC 4385 section 5); its type can be a PPP number of IP.
+        1 => {
+            let next = match at.be16(2)? {
+                0x0021 => Next::EtherType(IPV4),
+                0x0057 => Next::EtherType(IPV6),
+                _ => Next::NotIp,
+            };
+            Some((next, at.skip(4)?))
+        }
+        _ => Some((Next::NotIp, at)),
+    }
+}
+
+fn llc(at: Cursor<'_>) -> Step<'_> {
+    match at.data {
+        [0xaa, 0xaa, 0x03, ..] => snap(at),
+        // RFC 1042's own number for IP, unnumbered information.
+        [0x06, 0x06, 0x03, ..] => Some((Next::EtherType(IPV4), at.skip(3)?)),
+        // ISO network layer: the protocol id follows (RFC 2427).
+        [0xfe, 0xfe, 0x03, 0xcc, ..] => Some((Next::EtherType(IPV4), at.skip(4)?)),
+        [0xfe, 0xfe, 0x03, 0x8e, ..] => Some((Next::EtherType(IPV6), at.skip(4)?)),
+        [_, _, _, ..] => Some((Next::NotIp, at)),
+        _ => None,
+    }
+}
+
+/// RFC 1042 and 802.1H tunnels carry ethertypes; 00-80-C2 carries bridged frames (RFC 2684).
+fn snap(at: Cursor<'_>) -> Step<'_> {
+    let [_, _, _, a, b, c, high, low] = read::array(at.data, 0)?;
+    let id = u16::from_be_bytes([high, low]);
+    let at = at.skip(8)?;
+    match ([a, b, c], id) {
+        ([0, 0, 0 | 0xf8], 0x0601..) => Some((Next::EtherType(id), at)),
+        ([0, 0x80, 0xc2], 0x0001 | 0x0007) => Some((Next::Ethernet, at)),
+        _ => Some((Next::NotIp, at)),
+    }
+}
+
+/// A PPP protocol field, one byte where it is compressed (RFC 1661 section 2).
+fn ppp(at: Cursor<'_>) -> Step<'_> {
+    let (protocol, length) = match at.byte(0)? {
+        odd if odd & 1 == 1 => (u16::from(odd), 1),
+        _ => (at.be16(0)?, 2),
+    };
+    let next = match protocol {
+        0x0021 => Next::EtherType(IPV4),
+        0x0057 => Next::EtherType(IPV6),
+        0x0281 => Next::EtherType(0x8847),
+        0x0283 => Next::EtherType(0x8848),
+        _ => Next::NotIp,
+    };
+    Some((next, at.skip(length)?))
+}
+
+/// The other tags and frames within frames.
+fn tag(ether_type: u16, at: Cursor<'_>) -> Result<Step<'_>, Unparsed> {
+    Ok(match ether_type {
+        0..=MAX_802_3_LENGTH => Some((Next::Llc, at)),
+        ETHERNET_BRIDGING => Some((Next::Ethernet, at)),
+        PPP => Some((Next::Ppp, at)),
+        0x8864 => pppoe(at),
+        // 802.1ah I-TAG: flags and service id, then the customer's frame.
+        0x88e7 => at.skip(4).map(|at| (Next::Ethernet, at)),
+        // VN-Tag: four bytes, then the ethertype.
+        0x8926 => then_ether_type(at, 4),
+        // FabricPath: two bytes, then the frame whole.
+        0x8903 => at.skip(2).map(|at| (Next::Ethernet, at)),
+        0x88e5 => macsec(at)?,
+        0x894f => nsh(at),
+        // Ethernet configuration test and pause frames.
+        0x9000 | 0x8808 => Some((Next::KeepAlive, at)),
+        _ => Some((Next::NotIp, at)),
+    })
+}
+
+fn then_ether_type(at: Cursor<'_>, length: usize) -> Step<'_> {
+    Some((Next::EtherType(at.be16(length)?), at.skip(length.saturating_add(2))?))
+}
+
+/// RFC 2516: version and type 1, code 0 for a session packet, session, length; then PPP.
+fn pppoe(at: Cursor<'_>) -> Step<'_> {
+    let is_session = at.be16(0)? == 0x1100;
+    Some((if is_session { Next::Ppp } else { Next::NotIp }, at.skip(6)?))
+}
+
+/// 802.1AE: readable where it protects integrity only.
+fn macsec(at: Cursor<'_>) -> Result<Step<'_>, Unparsed> {
+    let Ok(header) = MacsecHeaderSlice::from_slice(at.data) else { return Ok(None) };
+    match header.next_ether_type() {
+        // The header's length counts the ethertype behind the security tag.
+        Some(ether_type) => Ok(at.skip(header.header_len()).map(|at| (Next::EtherType(ether_type.0), at))),
+        None => Err(at_shim(Reason::Encrypted)),
+    }
+}
+
+/// Network Service Header (RFC 8300): its length counts four-byte words.
+fn nsh(at: Cursor<'_>) -> Step<'_> {
+    let words = usize::from(at.be16(0)? & 0x3f);
+    let next = match at.byte(3)? {
+        1 => Next::EtherType(IPV4),
+        2 => Next::EtherType(IPV6),
+        3 => Next::Ethernet,
+        5 => Next::EtherType(0x8847),
+        _ => Next::NotIp,
+    };
+    Some((if words < 2 { Next::NotIp } else { next }, at.skip(words * 4)?))
+}
