@@ -4,6 +4,7 @@ mod arp;
 mod cursor;
 pub mod dhcp4;
 pub mod dhcp6;
+mod gre;
 mod ip;
 mod link;
 pub mod ndp;
@@ -12,6 +13,7 @@ mod read;
 mod shim;
 mod transport;
 mod tunnel;
+mod udp_tunnel;
 
 pub use link::{decode, decode_inner};
 

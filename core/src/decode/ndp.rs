@@ -192,7 +192,7 @@ fn is_valid(message: &NdpMessage) -> bool {
             !target.is_multicast() && (!unspecified || probe_is_sound)
         }
         NdpKind::NeighborAdvertisement { target, solicited, .. } => {
-            !target.is_multicast() && !(solicited && destination.is_multicast())
+            !(target.is_multicast() || solicited && destination.is_multicast())
         }
         NdpKind::Redirect { target, destination: redirected } => {
             let is_router = target.is_unicast_link_local() || target == redirected;

@@ -1,9 +1,94 @@
-//! Tunnels: what an IP packet carries that is itself a packet.
+//! Tunnels: what an IP packet carries that is itself a packet. Tunnels that are an IP protocol of their own are
+//! opened here and in `gre`, those on a UDP port in `udp_tunnel`.
 
-use super::packet::{Inner, IpPacket, Unparsed};
+use super::{
+    cursor::{Cursor, at_network, at_shim},
+    gre,
+    packet::{Inner, InnerStart, IpPacket, Transport, Unparsed},
+    shim::{IPV4, IPV6},
+    udp_tunnel,
+};
+use crate::record::{Reason, Tunnel, TunnelKind};
 
-/// Opens one tunnel.
+/// What opening gives: the inner packet, none where there is no tunnel or no packet in it, or why a tunnel that
+/// is one for certain could not be opened.
+pub(super) type Opened<'a> = Result<Option<Inner<'a>>, Unparsed>;
+
+/// The packet inside an IP packet, where that is a tunnel: GRE, ERSPAN, IP in IP, EtherIP, and on their
+/// registered UDP ports VXLAN, Geneve, GTP-U, Teredo, L2TP, AYIYA, MPLS and GRE. UDP is opened only where every
+/// field of the tunnel header that can be checked is right, because anything can use a port.
+///
+/// Of a fragmented tunnel packet only the first fragment is opened: it holds the inner headers.
 pub fn inner<'a>(packet: &IpPacket<'a>) -> Result<Option<Inner<'a>>, Unparsed> {
-    let _ = packet;
-    Ok(None)
+    if packet.fragment.is_some_and(|fragment| fragment.offset != 0) {
+        return Ok(None);
+    }
+    let at = Cursor::new(packet.payload, packet.payload_bytes);
+    match (packet.protocol, packet.transport) {
+        (6, _) => Ok(None),
+        (17, Transport::Ports { source, destination }) => {
+            Ok(udp_tunnel::open(source, destination, at, packet.fragment.is_some()))
+        }
+        (4 | 94, _) => ip_in_ip(IPV4, at),
+        (41, _) => ip_in_ip(IPV6, at),
+        (47, _) => gre::open(at),
+        (97, _) => ether_ip(at),
+        _ => Ok(None),
+    }
+}
+
+/// The inner packet at a cursor.
+pub(super) fn found<'a>(
+    kind: TunnelKind,
+    id: Option<u32>,
+    starts_with: InnerStart,
+    at: Cursor<'a>,
+) -> Inner<'a> {
+    Inner { tunnel: Tunnel { kind, id }, starts_with, data: at.data, wire_length: at.wire }
+}
+
+/// What a PPP frame carries, if it is IP or MPLS; its address and control bytes may be left out (RFC 2637
+/// section 4.4), and its protocol field may be one byte.
+pub(super) fn under_ppp(at: Cursor<'_>) -> Option<(InnerStart, Cursor<'_>)> {
+    let at = if at.be16(0)? == 0xff03 { at.skip(2)? } else { at };
+    let (protocol, length) = match at.byte(0)? {
+        odd if odd & 1 == 1 => (u16::from(odd), 1),
+        _ => (at.be16(0)?, 2),
+    };
+    let ether_type = match protocol {
+        0x0021 => IPV4,
+        0x0057 => IPV6,
+        0x0281 => 0x8847,
+        0x0283 => 0x8848,
+        _ => return None,
+    };
+    Some((InnerStart::EtherType(ether_type), at.skip(length)?))
+}
+
+/// The ethertype of IP that the first nibble at a cursor stands for.
+pub(super) fn ip_version(at: Cursor<'_>) -> Option<InnerStart> {
+    match at.byte(0)? >> 4 {
+        4 => Some(InnerStart::EtherType(IPV4)),
+        6 => Some(InnerStart::EtherType(IPV6)),
+        _ => None,
+    }
+}
+
+fn ip_in_ip(ether_type: u16, at: Cursor<'_>) -> Opened<'_> {
+    match ip_version(at) {
+        None if at.data.is_empty() => Err(at_network(Reason::Truncated)),
+        Some(start) if start == InnerStart::EtherType(ether_type) => {
+            Ok(Some(found(TunnelKind::IpInIp, None, start, at)))
+        }
+        _ => Err(at_network(Reason::BadVersion)),
+    }
+}
+
+/// RFC 3378: version 3 and twelve reserved bits, then a frame.
+fn ether_ip(at: Cursor<'_>) -> Opened<'_> {
+    match (at.be16(0), at.skip(2)) {
+        (Some(0x3000), Some(at)) => Ok(Some(found(TunnelKind::EtherIp, None, InnerStart::Ethernet, at))),
+        (Some(_), _) => Err(at_shim(Reason::BadVersion)),
+        (None, _) => Err(at_shim(Reason::Truncated)),
+    }
 }

@@ -1,0 +1,126 @@
+//! GRE (RFC 2784, RFC 2890), its PPTP version (RFC 2637), and ERSPAN in it.
+
+use super::{
+    cursor::{Cursor, at_shim},
+    packet::{Inner, InnerStart},
+    shim::{ETHERNET_BRIDGING, IPV4, IPV6, PPP},
+    tunnel::{Opened, found, under_ppp},
+};
+use crate::record::{Reason, TunnelKind};
+
+const CHECKSUM: u16 = 0x8000;
+const ROUTING: u16 = 0x4000;
+const KEY: u16 = 0x2000;
+const SEQUENCE: u16 = 0x1000;
+/// Version 1 only.
+const ACKNOWLEDGEMENT: u16 = 0x0080;
+const VERSION: u16 = 0x0007;
+/// Flags that RFC 2784 and RFC 2890 leave zero in version 0.
+const RESERVED: u16 = 0x4ff8;
+
+/// Opens the GRE packet at the cursor.
+pub(super) fn open(at: Cursor<'_>) -> Opened<'_> {
+    let (Some(flags), Some(protocol)) = (at.be16(0), at.be16(2)) else {
+        return Err(at_shim(Reason::Truncated));
+    };
+    match flags & VERSION {
+        // Source routing (RFC 1701) was taken out of GRE and its header has no fixed end.
+        0 if flags & ROUTING != 0 => Err(at_shim(Reason::TooDeep)),
+        0 => version_0(flags, protocol, at),
+        1 => version_1(flags, at),
+        _ => Err(at_shim(Reason::BadVersion)),
+    }
+}
+
+/// Opens GRE in UDP (RFC 8086), which is taken for GRE only where all that can be checked is right.
+pub(super) fn open_in_udp(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let is_plain = at.be16(0)? & (RESERVED | VERSION) == 0;
+    if is_plain { open(at).ok()? } else { None }
+}
+
+fn version_0(flags: u16, protocol: u16, at: Cursor<'_>) -> Opened<'_> {
+    let field = |flag| if flags & flag == 0 { 0 } else { 4 };
+    let key_at = 4 + field(CHECKSUM);
+    let header_length = key_at + field(KEY) + field(SEQUENCE);
+    let Some(inner) = at.skip(header_length) else { return Err(at_shim(Reason::Truncated)) };
+    let key = if flags & KEY == 0 { None } else { at.be32(key_at) };
+    let gre = |start| Ok(Some(found(TunnelKind::Gre, key, start, inner)));
+    match protocol {
+        // Keep-alives of routers carry protocol 0.
+        0 => Ok(None),
+        IPV4 | IPV6 | 0x0806 | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x894f => {
+            gre(InnerStart::EtherType(protocol))
+        }
+        ETHERNET_BRIDGING => gre(InnerStart::Ethernet),
+        PPP => Ok(under_ppp(inner).map(|(start, inner)| found(TunnelKind::Gre, key, start, inner))),
+        0x88be if flags & SEQUENCE == 0 => {
+            Ok(Some(found(TunnelKind::Erspan, None, InnerStart::Ethernet, inner)))
+        }
+        0x88be => erspan_2(inner),
+        0x22eb => erspan_3(inner),
+        0x883e => wccp(key, inner),
+        _ => Err(at_shim(Reason::NotIp)),
+    }
+}
+
+/// PPTP: payload length and call id, then what the flags say; a packet without sequence carries no payload.
+fn version_1(flags: u16, at: Cursor<'_>) -> Opened<'_> {
+    if flags & SEQUENCE == 0 {
+        return Ok(None);
+    }
+    let header_length = if flags & ACKNOWLEDGEMENT == 0 { 12 } else { 16 };
+    let (Some(call), Some(inner)) = (at.be16(6), at.skip(header_length)) else {
+        return Err(at_shim(Reason::Truncated));
+    };
+    let id = Some(u32::from(call));
+    Ok(under_ppp(inner).map(|(start, inner)| found(TunnelKind::Gre, id, start, inner)))
+}
+
+/// ERSPAN type II: eight bytes, version 1; the session is the lower ten bits of the second half word.
+fn erspan_2(at: Cursor<'_>) -> Opened<'_> {
+    let (Some(first), Some(second), Some(inner)) = (at.be16(0), at.be16(2), at.skip(8)) else {
+        return Err(at_shim(Reason::Truncated));
+    };
+    if first >> 12 != 1 {
+        return Err(at_shim(Reason::BadVersion));
+    }
+    Ok(Some(erspan(second, InnerStart::Ethernet, inner)))
+}
+
+/// ERSPAN type III: twelve bytes, version 2, with the frame's type, and eight more where the last bit is set.
+fn erspan_3(at: Cursor<'_>) -> Opened<'_> {
+    let (Some(first), Some(second), Some(last)) = (at.be16(0), at.be16(2), at.be16(10)) else {
+        return Err(at_shim(Reason::Truncated));
+    };
+    if first >> 12 != 2 {
+        return Err(at_shim(Reason::BadVersion));
+    }
+    let Some(inner) = at.skip(if last & 1 == 0 { 12 } else { 20 }) else {
+        return Err(at_shim(Reason::Truncated));
+    };
+    match (last >> 10) & 0x1f {
+        0 => Ok(Some(erspan(second, InnerStart::Ethernet, inner))),
+        // An IP packet without its frame.
+        2 => match super::tunnel::ip_version(inner) {
+            Some(start) => Ok(Some(erspan(second, start, inner))),
+            None => Err(at_shim(Reason::BadVersion)),
+        },
+        _ => Err(at_shim(Reason::NotIp)),
+    }
+}
+
+fn erspan<'a>(session: u16, start: InnerStart, at: Cursor<'a>) -> Inner<'a> {
+    found(TunnelKind::Erspan, Some(u32::from(session & 0x3ff)), start, at)
+}
+
+/// WCCP redirection: version 2 puts four bytes before the packet, version 1 none; the nibble tells which.
+fn wccp(key: Option<u32>, at: Cursor<'_>) -> Opened<'_> {
+    let inner = match at.byte(0) {
+        Some(first) if first >> 4 == 4 => Some(at),
+        _ => at.skip(4),
+    };
+    match inner {
+        Some(inner) => Ok(Some(found(TunnelKind::Gre, key, InnerStart::EtherType(IPV4), inner))),
+        None => Err(at_shim(Reason::Truncated)),
+    }
+}

@@ -1,0 +1,205 @@
+//! Tunnels on UDP ports. Anything can use a port, so each opener checks every field that has a known value and
+//! every length; what fails is not a tunnel, and no error.
+
+use super::{
+    cursor::{Cursor, saturate},
+    gre,
+    packet::{Inner, InnerStart},
+    read,
+    shim::{ETHERNET_BRIDGING, IPV4, IPV6},
+    tunnel::{found, ip_version, under_ppp},
+};
+use crate::record::TunnelKind;
+
+/// An Ethernet header.
+const FRAME_MINIMUM: u32 = 14;
+/// An IPv6 header.
+const IPV6_HEADER: u32 = 40;
+/// GTP-U extension headers that are followed.
+const MAX_GTP_EXTENSIONS: usize = 8;
+/// MPLS labels that are looked at.
+const MAX_LABELS: usize = 16;
+
+/// Opens the payload of a UDP datagram. Of a datagram that is the first of several fragments, the rest is
+/// missing, so that lengths can only be checked to be no less than what is there.
+pub(super) fn open<'a>(
+    source: u16,
+    destination: u16,
+    at: Cursor<'a>,
+    is_fragment: bool,
+) -> Option<Inner<'a>> {
+    // Where the source port spreads load over links, only the destination port names the tunnel.
+    match destination {
+        4789 | 8472 => return vxlan(at),
+        4790 => return vxlan_gpe(at),
+        6081 => return geneve(at),
+        6635 => return mpls(at),
+        4754 => return gre::open_in_udp(at),
+        _ => {}
+    }
+    let is_port = |port| source == port || destination == port;
+    if is_port(2152) {
+        gtp(at, is_fragment)
+    } else if is_port(3544) {
+        teredo(at, is_fragment)
+    } else if is_port(1701) {
+        l2tp(at, is_fragment)
+    } else if is_port(5072) {
+        ayiya(at)
+    } else {
+        None
+    }
+}
+
+/// Whether a stated length fits what there is.
+fn fits(stated: u32, at: Cursor<'_>, is_fragment: bool) -> bool {
+    stated == at.wire || (is_fragment && stated > at.wire)
+}
+
+fn number24(high: u8, middle: u8, low: u8) -> Option<u32> {
+    Some(u32::from_be_bytes([0, high, middle, low]))
+}
+
+fn frame_fits(at: Cursor<'_>) -> bool {
+    at.wire >= FRAME_MINIMUM
+}
+
+/// RFC 7348: the I flag alone, or with G a group policy id (draft-smith-vxlan-group-policy); reserved zero.
+fn vxlan(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let [flags, r0, r1, r2, v0, v1, v2, r3] = read::array(at.data, 0)?;
+    let is_plain = flags == 0x08 && (r0, r1, r2) == (0, 0, 0);
+    // D, "do not learn", and A, "policy applied", may be set beside a policy id.
+    let is_group_policy = flags == 0x88 && r0 & !0x48 == 0;
+    let inner = at.skip(8)?;
+    let is_vxlan = (is_plain || is_group_policy) && r3 == 0 && frame_fits(inner);
+    is_vxlan.then(|| found(TunnelKind::Vxlan, number24(v0, v1, v2), InnerStart::Ethernet, inner))
+}
+
+/// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe): version 0, the I flag, no OAM; P says that a protocol is given.
+fn vxlan_gpe(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let [flags, r0, r1, protocol, v0, v1, v2, r2] = read::array(at.data, 0)?;
+    let inner = at.skip(8)?;
+    let is_gpe = flags & !0x06 == 0x08 && (r0, r1, r2) == (0, 0, 0);
+    let start = match (flags & 0x04, protocol) {
+        (0, 0) | (4, 3) => InnerStart::Ethernet,
+        (4, 1) => InnerStart::EtherType(IPV4),
+        (4, 2) => InnerStart::EtherType(IPV6),
+        (4, 4) => InnerStart::EtherType(0x894f),
+        (4, 5) => InnerStart::EtherType(0x8847),
+        _ => return None,
+    };
+    is_gpe.then(|| found(TunnelKind::Vxlan, number24(v0, v1, v2), start, inner))
+}
+
+/// RFC 8926: version 0, options that fit, reserved zero, a protocol that is known.
+fn geneve(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let [first, flags, p0, p1, v0, v1, v2, reserved] = read::array(at.data, 0)?;
+    let start = match u16::from_be_bytes([p0, p1]) {
+        ETHERNET_BRIDGING => InnerStart::Ethernet,
+        known @ (IPV4 | IPV6 | 0x0806 | 0x8847 | 0x8848 | 0x894f) => InnerStart::EtherType(known),
+        _ => return None,
+    };
+    if first >> 6 != 0 || flags & 0x3f != 0 || reserved != 0 {
+        return None;
+    }
+    let inner = at.skip(8 + usize::from(first & 0x3f) * 4)?;
+    Some(found(TunnelKind::Geneve, number24(v0, v1, v2), start, inner))
+}
+
+/// 3GPP TS 29.281: version 1, a G-PDU (255) whose length is right, extension headers, then IP.
+fn gtp(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
+    let [flags, kind, l0, l1, t0, t1, t2, t3] = read::array(at.data, 0)?;
+    let length = u32::from(u16::from_be_bytes([l0, l1]));
+    if flags & 0xf8 != 0x30 || kind != 0xff || !fits(length.saturating_add(8), at, is_fragment) {
+        return None;
+    }
+    let mut inner = at.skip(8)?;
+    if flags & 0x07 != 0 {
+        let mut next = if flags & 0x04 == 0 { 0 } else { inner.byte(3)? };
+        inner = inner.skip(4)?;
+        for _ in 0..MAX_GTP_EXTENSIONS {
+            if next == 0 {
+                break;
+            }
+            let size = usize::from(inner.byte(0)?) * 4;
+            next = inner.byte(size.checked_sub(1)?)?;
+            inner = inner.skip(size)?;
+        }
+        if next != 0 {
+            return None;
+        }
+    }
+    Some(found(TunnelKind::GtpU, Some(u32::from_be_bytes([t0, t1, t2, t3])), ip_version(inner)?, inner))
+}
+
+/// RFC 4380: an authentication header, an origin indication, then IPv6 that fills the datagram, with an address
+/// that is Teredo's or of the link.
+fn teredo(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
+    let mut inner = at;
+    if inner.be16(0)? == 1 {
+        let (identifier, value) = (inner.byte(2)?, inner.byte(3)?);
+        inner = inner.skip(4 + usize::from(identifier) + usize::from(value) + 9)?;
+    }
+    if inner.be16(0)? == 0 {
+        inner = inner.skip(8)?;
+    }
+    let length = u32::from(inner.be16(4)?).saturating_add(IPV6_HEADER);
+    let is_teredo = |at| {
+        let address = read::array::<4>(inner.data, at);
+        address == Some([0x20, 1, 0, 0]) || address.is_some_and(|[a, b, _, _]| a == 0xfe && b & 0xc0 == 0x80)
+    };
+    let is_ipv6 = ip_version(inner)? == InnerStart::EtherType(IPV6) && fits(length, inner, is_fragment);
+    (is_ipv6 && (is_teredo(8) || is_teredo(24)))
+        .then(|| found(TunnelKind::Teredo, None, InnerStart::EtherType(IPV6), inner))
+}
+
+/// RFC 2661: a data message of version 2 with tunnel and session, then PPP. The cookie of version 3 (RFC 3931)
+/// has a length that only the ends know.
+fn l2tp(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
+    const LENGTH: u16 = 0x4000;
+    const SEQUENCE: u16 = 0x0800;
+    const OFFSET: u16 = 0x0200;
+    const PRIORITY: u16 = 0x0100;
+    let flags = at.be16(0)?;
+    if flags & !(LENGTH | SEQUENCE | OFFSET | PRIORITY) != 2 {
+        return None;
+    }
+    let mut inner = at.skip(2)?;
+    if flags & LENGTH != 0 {
+        if !fits(u32::from(inner.be16(0)?), at, is_fragment) {
+            return None;
+        }
+        inner = inner.skip(2)?;
+    }
+    let (tunnel, session) = (inner.be16(0)?, inner.be16(2)?);
+    inner = inner.skip(if flags & SEQUENCE == 0 { 4 } else { 8 })?;
+    if flags & OFFSET != 0 {
+        inner = inner.skip(2 + usize::from(inner.be16(0)?))?;
+    }
+    let (start, inner) = under_ppp(inner)?;
+    let is_sound = tunnel != 0 && session != 0 && ip_version(inner) == Some(start);
+    is_sound.then(|| found(TunnelKind::L2tp, Some(u32::from(session)), start, inner))
+}
+
+/// RFC 7510: a label stack, then IP, or a pseudowire's control word.
+fn mpls(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let bottom = (0..MAX_LABELS).find(|index| at.byte(index * 4 + 2).is_some_and(|byte| byte & 1 == 1))?;
+    let is_known = matches!(at.byte((bottom + 1) * 4)? >> 4, 0 | 4 | 6);
+    is_known.then(|| found(TunnelKind::MplsInUdp, None, InnerStart::EtherType(0x8847), at))
+}
+
+/// AYIYA (draft-massar-v6ops-ayiya): identity and signature of stated lengths, forwarding (1), IPv4 or IPv6.
+fn ayiya(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let [identity, signature, operation, next_header] = read::array(at.data, 0)?;
+    let start = match next_header {
+        4 => InnerStart::EtherType(IPV4),
+        41 => InnerStart::EtherType(IPV6),
+        _ => return None,
+    };
+    let identity_length = 1_usize << (identity >> 4).min(15);
+    let inner = at.skip(8 + identity_length + usize::from(signature >> 4) * 4)?;
+    let has_identity = matches!(identity & 0x0f, 1 | 2);
+    let is_forwarding = operation & 0x0f == 1 && saturate(identity_length) <= 16;
+    (has_identity && is_forwarding && ip_version(inner)? == start)
+        .then(|| found(TunnelKind::Ayiya, None, start, inner))
+}
