@@ -1,0 +1,144 @@
+//! The command line: what each subcommand takes, and the exit codes. 2 stands for usage and configuration, 1 for
+//! everything else that fails.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use onenet_proto::config_error::ConfigError;
+
+use crate::{
+    config::Config,
+    sensors,
+    store::{Store, StoreError},
+};
+
+/// Verifies, stores and correlates what the One Network sensors seal, and feeds the SIEM.
+#[derive(Debug, Parser)]
+#[command(name = "onenet-collector", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the sensors, or revoke one.
+    Sensors(sensors::SensorsArgs),
+}
+
+/// Which collector a command is about.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir", default_value = "/etc/onenet/collector.toml")]
+    config: PathBuf,
+    /// Directory made by `init`; short for --config DIR/collector.toml.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// The configuration.
+    pub fn config(&self) -> Result<Config, CliError> {
+        let file = self.dir.as_ref().map_or_else(|| self.config.clone(), |dir| dir.join("collector.toml"));
+        Ok(Config::read(&file)?)
+    }
+
+    /// The configuration and the store beside a collector that may be running.
+    pub fn store(&self) -> Result<(Config, Store), CliError> {
+        let config = self.config()?;
+        let store = Store::attach(&config.store)?;
+        Ok((config, store))
+    }
+}
+
+/// How a command prints its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns for people.
+    #[default]
+    Table,
+    /// One JSON array.
+    Json,
+    /// Comma-separated values with a header line (RFC 4180).
+    Csv,
+}
+
+/// Why a command failed, with its exit code.
+#[derive(Debug)]
+pub struct CliError {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl CliError {
+    /// What the command line or a configuration says cannot be done: exit code 2.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 2, error: error.into() }
+    }
+
+    /// Something failed: exit code 1.
+    pub fn failure(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 1, error: error.into() }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::failure(error)
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        Self::failure(error)
+    }
+}
+
+/// Runs the command line of this process and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("onenet-collector: {error}");
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Sensors(args) => sensors::run(&args),
+    }
+}
+
+/// Writes standard output; a reader that has gone away (`| head`) is no failure.
+pub fn print(text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::failure(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The path as people read it in a message.
+pub fn shown(path: &Path) -> std::path::Display<'_> {
+    path.display()
+}

@@ -1,0 +1,140 @@
+//! The configuration, `collector.toml`. Relative paths in it are taken from the directory it lies in.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use onenet_proto::config_error::{self, ConfigError};
+use serde::Deserialize;
+
+use crate::store::StoreConfig;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where sensors connect.
+    pub server: ServerConfig,
+    /// Certificates for sensors.
+    #[serde(default)]
+    pub enrollment: EnrollmentConfig,
+    /// Where data is kept.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// The address plan.
+    #[serde(default)]
+    pub plan: PlanConfig,
+    /// The web page and the API.
+    #[serde(default)]
+    pub web: WebConfig,
+}
+
+/// Section `[server]`: where sensors connect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Certificate authority of the sensors, PEM.
+    pub ca_certificate: PathBuf,
+    /// Its key, PEM.
+    pub ca_key: PathBuf,
+    /// Certificate that sensors see, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// Connections at one time.
+    #[serde(default = "default_connections")]
+    pub max_connections: usize,
+    /// Seconds that a client may take for the TLS handshake.
+    #[serde(default = "default_handshake")]
+    pub handshake_timeout_seconds: u64,
+}
+
+const fn default_connections() -> usize {
+    256
+}
+
+const fn default_handshake() -> u64 {
+    10
+}
+
+/// Section `[enrollment]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnrollmentConfig {
+    /// Days that a sensor's certificate is valid.
+    pub certificate_days: u32,
+}
+
+impl Default for EnrollmentConfig {
+    fn default() -> Self {
+        Self { certificate_days: 365 }
+    }
+}
+
+/// Section `[plan]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanConfig {
+    /// The address plan, read again on SIGHUP.
+    pub file: PathBuf,
+}
+
+impl Default for PlanConfig {
+    fn default() -> Self {
+        Self { file: PathBuf::from("plan.toml") }
+    }
+}
+
+/// Section `[web]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebConfig {
+    /// Address and port of the page and the API. They have no login: keep it on loopback.
+    pub listen: SocketAddr,
+}
+
+impl Default for WebConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7480)) }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let (mut config, text): (Self, String) = config_error::read(file)?;
+        config.check(file, &text)?;
+        config.resolve(file.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Checks what the grammar cannot.
+    fn check(&self, file: &Path, text: &str) -> Result<(), ConfigError> {
+        let in_range = |key, value: u64, low: u64, high: u64| {
+            let problem = format!("{value}, expected {low} to {high}");
+            let error = || ConfigError::of_key(file, text, key, problem);
+            if (low..=high).contains(&value) { Ok(()) } else { Err(error()) }
+        };
+        in_range("server.max_connections", self.server.max_connections as u64, 1, 65_536)?;
+        in_range("server.handshake_timeout_seconds", self.server.handshake_timeout_seconds, 1, 600)?;
+        in_range("enrollment.certificate_days", self.enrollment.certificate_days.into(), 1, 3_650)?;
+        in_range("store.segment_max_flows", self.store.segment_max_flows, 1, 1_000_000_000)?;
+        in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)
+    }
+
+    fn resolve(&mut self, directory: &Path) {
+        for path in [
+            &mut self.server.ca_certificate,
+            &mut self.server.ca_key,
+            &mut self.server.certificate,
+            &mut self.server.key,
+            &mut self.store.directory,
+            &mut self.plan.file,
+        ] {
+            *path = directory.join(&*path);
+        }
+    }
+}

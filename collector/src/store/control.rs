@@ -1,0 +1,197 @@
+//! The control database, `control.db`: sensors, tokens, events, what the correlator knows, and the cursors of the
+//! SIEM feeds. Everything here is small; flows live in segments.
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::{StoreError, connection};
+
+/// Version of the schema, in SQLite's `user_version`.
+const VERSION: i64 = 1;
+
+/// Tables of sensors and of what happens to them.
+const SENSORS: &str = "
+CREATE TABLE sensors (
+    name TEXT PRIMARY KEY,
+    site TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('active', 'revoked')),
+    fingerprint BLOB NOT NULL UNIQUE,       -- SHA-256 of the certificate
+    certificate BLOB NOT NULL,              -- DER
+    certificate_expires INTEGER NOT NULL,   -- ns since the epoch, as all times here
+    signing_key BLOB NOT NULL,              -- Ed25519 public key, 32 bytes
+    enrolled_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+-- Every key a sensor ever signed with, so that old batches can be verified again.
+CREATE TABLE sensor_keys (
+    sensor TEXT NOT NULL,
+    signing_key BLOB NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (sensor, signing_key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tokens (
+    hash BLOB PRIMARY KEY,                  -- SHA-256 of the secret
+    sensor TEXT NOT NULL,
+    site TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER,
+    key_hash BLOB,                          -- SHA-256 of the key of the request that used it
+    signing_key BLOB,
+    certificate BLOB
+) STRICT, WITHOUT ROWID;
+-- What an operator must be able to look up later.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    sensor TEXT NOT NULL DEFAULT '',
+    epoch INTEGER NOT NULL DEFAULT 0,
+    sequence INTEGER NOT NULL DEFAULT 0,
+    hash BLOB NOT NULL DEFAULT x'',
+    message TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX events_once ON events (kind, sensor, epoch, sequence, hash) WHERE sequence > 0;
+-- Sealed batches that have no place in the chain: the other side of a fork.
+CREATE TABLE quarantine (
+    sensor TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    received_at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    header BLOB NOT NULL,
+    body BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    PRIMARY KEY (sensor, epoch, sequence, hash)
+) STRICT;
+-- Closed segments: how many flows they hold and from when to when.
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY,
+    flows INTEGER NOT NULL,
+    min_start INTEGER,
+    max_end INTEGER,
+    closed_at INTEGER NOT NULL
+) STRICT;
+";
+
+/// Tables of the correlator and the SIEM feeds.
+const FINDINGS: &str = "
+CREATE TABLE findings (
+    finding_id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    severity INTEGER NOT NULL,
+    confidence INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved', 'suppressed')),
+    site TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    raised_at INTEGER NOT NULL,             -- collector time of the first change
+    changed_at INTEGER NOT NULL,            -- collector time of the latest change
+    resolved_at INTEGER,
+    latest TEXT NOT NULL                    -- the latest FindingChange as JSON
+) STRICT, WITHOUT ROWID;
+CREATE INDEX findings_changed ON findings (changed_at);
+-- One row per change; the SIEM feeds follow the id.
+CREATE TABLE finding_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    finding_id TEXT NOT NULL,
+    sensor TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,               -- place within the batch
+    received_at INTEGER NOT NULL,
+    change TEXT NOT NULL                    -- FindingChange as JSON
+) STRICT;
+CREATE UNIQUE INDEX finding_changes_once ON finding_changes (sensor, epoch, sequence, ordinal);
+CREATE INDEX finding_changes_of ON finding_changes (finding_id, id);
+-- One row per address in use in one address space, and station.
+CREATE TABLE inventory (
+    address_space TEXT NOT NULL,
+    address BLOB NOT NULL,                  -- 4 or 16 bytes
+    mac TEXT NOT NULL DEFAULT '',
+    secretariat TEXT,
+    segment TEXT,
+    site TEXT NOT NULL,
+    interface TEXT NOT NULL,
+    vlans TEXT NOT NULL DEFAULT '',
+    kinds INTEGER NOT NULL,                 -- bit set of observation kinds
+    strength INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    packets INTEGER NOT NULL,
+    hostname TEXT,
+    PRIMARY KEY (address_space, address, mac, site)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE siem_cursors (
+    feed TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,              -- finding_changes.id that the receiver has
+    moved_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+-- Where the correlator stands among the committed batches.
+CREATE TABLE cursor (
+    name TEXT PRIMARY KEY,
+    segment INTEGER NOT NULL,
+    batch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// The control database: one connection that writes, some that read.
+#[derive(Debug)]
+pub(super) struct Control {
+    writer: Mutex<Connection>,
+    readers: connection::Readers,
+}
+
+impl Control {
+    /// Opens the database and makes its tables where they are absent.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut writer = connection::open_writer(path)?;
+        let found = connection::version(&writer).map_err(StoreError::sqlite(path))?;
+        match found {
+            0 => create(&mut writer).map_err(StoreError::sqlite(path))?,
+            VERSION => {}
+            found => return Err(StoreError::Schema { path: path.to_owned(), found, expected: VERSION }),
+        }
+        Ok(Self { writer: Mutex::new(writer), readers: connection::Readers::new(path.to_owned()) })
+    }
+
+    /// Runs `work` in one transaction and commits it; an error undoes it whole. It blocks.
+    pub(super) fn transaction<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = || {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(StoreError::sqlite(self.readers.path()))
+    }
+
+    /// Runs `work` on a read-only connection. It blocks.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        self.readers.with(work)
+    }
+}
+
+fn create(writer: &mut Connection) -> Result<(), rusqlite::Error> {
+    let transaction = writer.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    // Another process may have made it while this one waited.
+    if connection::version(&transaction)? == 0 {
+        transaction.execute_batch(SENSORS)?;
+        transaction.execute_batch(FINDINGS)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}

@@ -1,0 +1,80 @@
+//! What can go wrong with the store, each with the file it is about.
+
+use std::path::{Path, PathBuf};
+
+/// Why the store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory cannot be used.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// SQLite refuses.
+    #[error("{}: {error}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        error: rusqlite::Error,
+    },
+    /// Another collector runs on the same directory.
+    #[error("{}: another collector is running on this store", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The file was made by another version.
+    #[error("{}: schema version {found}, expected {expected}", path.display())]
+    Schema {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version of this program.
+        expected: i64,
+    },
+    /// What is stored makes no sense.
+    #[error("{}: {problem}", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The store's own thread has ended.
+    #[error("the store is stopping")]
+    Stopping,
+}
+
+impl StoreError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io { path, error }
+    }
+
+    pub(crate) fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Sqlite { path, error }
+    }
+
+    /// Whether trying again later can help: the disk is full or another process holds the database.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Sqlite { error, .. } => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    rusqlite::ErrorCode::DiskFull
+                        | rusqlite::ErrorCode::DatabaseBusy
+                        | rusqlite::ErrorCode::DatabaseLocked
+                        | rusqlite::ErrorCode::SystemIoFailure
+                )
+            ),
+            Self::Io { .. } | Self::Stopping => true,
+            Self::Locked { .. } | Self::Schema { .. } | Self::Corrupt { .. } => false,
+        }
+    }
+}

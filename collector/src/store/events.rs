@@ -1,0 +1,171 @@
+//! Events: what happened to sensors, keys and batches that an operator must be able to look up later.
+
+use onenet_core::time::Timestamp;
+use onenet_proto::{
+    seal::{BatchHash, VerifiedBatch},
+    v1::SealedBatch,
+};
+use rusqlite::{Connection, Transaction, params};
+
+use super::{Store, StoreError};
+
+/// Batches of one sensor kept in quarantine; more are only told of.
+const QUARANTINE_LIMIT: i64 = 1_000;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A token was made.
+    TokenCreated,
+    /// A sensor got its certificate.
+    Enrolled,
+    /// A token was wrong, expired or used.
+    EnrollmentRefused,
+    /// A sensor was revoked.
+    Revoked,
+    /// A batch's signature or header does not hold.
+    BadSeal,
+    /// Two batches with one sequence, or a batch that does not follow the one before it.
+    Fork,
+    /// A batch of an epoch that is past and is not known.
+    Rollback,
+    /// A sealed batch whose body makes no sense.
+    Poison,
+    /// A sensor began a new chain.
+    EpochStarted,
+}
+
+impl EventKind {
+    /// Its name in the database and in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenCreated => "token-created",
+            Self::Enrolled => "enrolled",
+            Self::EnrollmentRefused => "enrollment-refused",
+            Self::Revoked => "revoked",
+            Self::BadSeal => "bad-seal",
+            Self::Fork => "fork",
+            Self::Rollback => "rollback",
+            Self::Poison => "poison",
+            Self::EpochStarted => "epoch-started",
+        }
+    }
+}
+
+/// One event to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Collector time.
+    pub time: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// To which sensor; empty where none can be named.
+    pub sensor: String,
+    /// The batch it is about: epoch, sequence, hash. The same batch gives one event of a kind.
+    pub batch: Option<(u64, u64, BatchHash)>,
+    /// One line for a person.
+    pub message: String,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct StoredEvent {
+    /// Number, in order.
+    pub id: i64,
+    /// Collector time.
+    pub time: Timestamp,
+    /// What happened.
+    pub kind: String,
+    /// To which sensor.
+    pub sensor: String,
+    /// Epoch of the batch, 0 where it is about none.
+    pub epoch: u64,
+    /// Sequence of the batch, 0 where it is about none.
+    pub sequence: u64,
+    /// One line for a person.
+    pub message: String,
+}
+
+/// Records an event within a transaction.
+pub(super) fn insert(connection: &Connection, event: &Event) -> Result<(), rusqlite::Error> {
+    let (epoch, sequence, hash) = event.batch.unwrap_or_default();
+    let hash: &[u8] = if event.batch.is_some() { &hash } else { &[] };
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO events (time, kind, sensor, epoch, sequence, hash, message)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            event.time.0,
+            event.kind.as_str(),
+            event.sensor,
+            epoch.cast_signed(),
+            sequence.cast_signed(),
+            hash,
+            event.message,
+        ])?;
+    Ok(())
+}
+
+/// Keeps a sealed batch that has no place in the chain.
+pub(super) fn quarantine(
+    transaction: &Transaction<'_>,
+    sealed: &SealedBatch,
+    verified: &VerifiedBatch,
+    event: &Event,
+) -> Result<(), rusqlite::Error> {
+    insert(transaction, event)?;
+    let kept: i64 = transaction.query_row(
+        "SELECT count(*) FROM quarantine WHERE sensor = ?",
+        params![event.sensor],
+        |row| row.get(0),
+    )?;
+    if kept >= QUARANTINE_LIMIT {
+        return Ok(());
+    }
+    transaction.execute(
+        "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            event.sensor,
+            verified.header.epoch.cast_signed(),
+            verified.header.sequence.cast_signed(),
+            verified.hash,
+            event.time.0,
+            event.message,
+            &sealed.header[..],
+            &sealed.body[..],
+            &sealed.signature[..],
+        ],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// Records an event.
+    pub fn record_event(&self, event: &Event) -> Result<(), StoreError> {
+        self.transaction(|transaction| insert(transaction, event))
+    }
+
+    /// The latest events, newest first; those of one sensor where one is named.
+    pub fn events(&self, sensor: Option<&str>, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, time, kind, sensor, epoch, sequence, message FROM events
+                 WHERE ?1 IS NULL OR sensor = ?1 ORDER BY id DESC LIMIT ?2",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(params![sensor, limit], |row| {
+                Ok(StoredEvent {
+                    id: row.get(0)?,
+                    time: Timestamp(row.get(1)?),
+                    kind: row.get(2)?,
+                    sensor: row.get(3)?,
+                    epoch: row.get::<_, i64>(4)?.cast_unsigned(),
+                    sequence: row.get::<_, i64>(5)?.cast_unsigned(),
+                    message: row.get(6)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+}

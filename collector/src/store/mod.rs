@@ -1,0 +1,198 @@
+//! The store: a control database and flow segments, all SQLite with write-ahead logs and durable commits.
+//!
+//! - `control.db` holds what is small: sensors, tokens, events, findings, inventory, cursors.
+//! - `segments/flows-<n>.db` holds sealed batches and their flows, one file for each span of collector time. A
+//!   batch, its flows and the sensor's chain head are committed in one transaction of one file, because a
+//!   transaction over two files is not atomic.
+//!
+//! Exactly one [`Writer`] commits batches, on its own thread. Everything else may read at the same time, also from
+//! another process. All functions here block; async code calls them through [`Store::call`].
+
+mod batches;
+mod connection;
+mod control;
+mod error;
+mod events;
+mod flow_row;
+mod flows;
+mod heads;
+mod records;
+mod segment;
+mod sensors;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+pub use batches::{Cursor, StoredBatch};
+pub use error::StoreError;
+pub use events::{Event, EventKind, StoredEvent};
+pub use flows::{FlowCursor, FlowPage, FlowQuery, StoredFlow};
+pub use heads::{Heads, SensorHead};
+pub use records::Records;
+pub use segment::{SegmentNumber, SegmentStats};
+pub use sensors::{
+    Enrolled, Enrollment, EnrollmentRefused, IssuedCertificate, NewToken, SensorEntry, SensorState, Sha256,
+};
+
+/// The section `[store]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Where everything is kept.
+    pub directory: PathBuf,
+    /// Flows after which the next segment begins.
+    pub segment_max_flows: u64,
+    /// Hours of collector time after which the next segment begins.
+    pub segment_max_hours: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("data"), segment_max_flows: 5_000_000, segment_max_hours: 24 }
+    }
+}
+
+/// The store, to be cloned and shared.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: StoreConfig,
+    control: control::Control,
+    segments: RwLock<BTreeMap<SegmentNumber, Arc<SegmentFile>>>,
+    committed: watch::Sender<Cursor>,
+}
+
+/// One segment as readers see it.
+#[derive(Debug)]
+struct SegmentFile {
+    number: SegmentNumber,
+    readers: connection::Readers,
+    /// What it holds; none where that is not known, as for a segment another process writes.
+    stats: RwLock<Option<SegmentStats>>,
+}
+
+impl SegmentFile {
+    fn stats(&self) -> Option<SegmentStats> {
+        *self.stats.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_stats(&self, stats: SegmentStats) {
+        *self.stats.write().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+    }
+}
+
+impl Store {
+    /// Opens the store beside whoever writes it, and makes its directories and the control database where they
+    /// are absent. Segments that begin later are seen after [`Store::refresh`].
+    pub fn attach(config: &StoreConfig) -> Result<Self, StoreError> {
+        let segments = config.directory.join("segments");
+        std::fs::create_dir_all(&segments).map_err(StoreError::io(&segments))?;
+        let control = control::Control::open(&config.directory.join("control.db"))?;
+        let inner = Inner {
+            config: config.clone(),
+            control,
+            segments: RwLock::default(),
+            committed: watch::Sender::new(Cursor::default()),
+        };
+        let store = Self { inner: Arc::new(inner) };
+        store.refresh()?;
+        Ok(store)
+    }
+
+    /// Looks for segments that another process has begun.
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        let directory = self.segment_directory();
+        for number in segment::list(&directory)? {
+            let known =
+                self.inner.segments.read().unwrap_or_else(PoisonError::into_inner).contains_key(&number);
+            let readers = connection::Readers::new(segment::path(&directory, number));
+            if known || !readers.with(segment::is_made)? {
+                continue;
+            }
+            let stats = self.closed_stats(number)?;
+            self.add_segment(SegmentFile { number, readers, stats: RwLock::new(stats) });
+        }
+        Ok(())
+    }
+
+    /// Runs blocking work on the store off the async executor.
+    pub async fn call<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| StoreError::Stopping)?
+    }
+
+    /// Runs `work` in one transaction of the control database and commits it; an error undoes it whole.
+    pub fn transaction<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        self.inner.control.transaction(work)
+    }
+
+    /// Runs `work` on a read-only connection to the control database.
+    pub fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        self.inner.control.read(work)
+    }
+
+    /// Follows the commits: the newest batch committed by this process. Whoever follows batches waits here.
+    pub fn committed(&self) -> watch::Receiver<Cursor> {
+        self.inner.committed.subscribe()
+    }
+
+    /// Where each sensor's chain stands on the disk, with its totals.
+    pub fn heads(&self) -> Result<Heads, StoreError> {
+        let newest = self.segments().pop();
+        newest.map_or_else(|| Ok(Heads::new()), |segment| segment.readers.with(heads::read))
+    }
+
+    fn segment_directory(&self) -> PathBuf {
+        self.inner.config.directory.join("segments")
+    }
+
+    /// The segments, oldest first.
+    fn segments(&self) -> Vec<Arc<SegmentFile>> {
+        self.inner.segments.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn add_segment(&self, segment: SegmentFile) -> Arc<SegmentFile> {
+        let segment = Arc::new(segment);
+        let mut segments = self.inner.segments.write().unwrap_or_else(PoisonError::into_inner);
+        segments.insert(segment.number, Arc::clone(&segment));
+        segment
+    }
+
+    /// What the registry says of a closed segment.
+    fn closed_stats(&self, number: SegmentNumber) -> Result<Option<SegmentStats>, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT flows, min_start, max_end FROM segments WHERE number = ?";
+            let stats = connection.query_row(sql, params![number], |row| {
+                let span = row.get::<_, Option<i64>>(1)?.zip(row.get(2)?);
+                Ok(SegmentStats { flows: row.get::<_, i64>(0)?.cast_unsigned(), span })
+            });
+            stats.optional()
+        })
+    }
+}
+
+/// Makes a directory's entries durable: a new file may vanish in a power failure unless its directory is synced.
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io(path))
+}
