@@ -8,4 +8,5 @@ pub mod enroll;
 pub mod error;
 pub mod interfaces;
 pub mod run;
+pub mod source;
 pub mod status;

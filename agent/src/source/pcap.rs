@@ -1,0 +1,137 @@
+//! The classic pcap format (IETF draft-ietf-opsawg-pcap): a file header, then packet records. Either byte
+//! order, micro- or nanoseconds, and the "modified" variant of Alexey Kuznetsov's libpcap with its longer
+//! record header.
+
+use onenet_core::{
+    decode::{LinkDirection, LinkType},
+    time::Timestamp,
+};
+
+use super::{
+    capture::{CaptureInterface, Found},
+    error::Problem,
+    window::Window,
+};
+
+/// Captured bytes of one packet at most; libpcap itself writes at most 256 KiB.
+pub(super) const MAX_CAPTURED: u32 = 1 << 24;
+pub(super) const MAX_CAPTURED_TEXT: &str = "at most 16777216";
+
+const FILE_HEADER: usize = 24;
+
+/// State of a reader of the classic format.
+pub(super) struct PcapReader {
+    order: ByteOrder,
+    nanoseconds: bool,
+    modified: bool,
+    pub(super) interface: CaptureInterface,
+}
+
+/// Byte order of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByteOrder {
+    Little,
+    Big,
+}
+
+impl ByteOrder {
+    pub(super) fn u16(self, bytes: &[u8], at: usize) -> u16 {
+        let raw = *bytes.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 2]);
+        match self {
+            Self::Little => u16::from_le_bytes(raw),
+            Self::Big => u16::from_be_bytes(raw),
+        }
+    }
+
+    pub(super) fn u32(self, bytes: &[u8], at: usize) -> u32 {
+        let raw = *bytes.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 4]);
+        match self {
+            Self::Little => u32::from_le_bytes(raw),
+            Self::Big => u32::from_be_bytes(raw),
+        }
+    }
+
+    pub(super) fn u64(self, bytes: &[u8], at: usize) -> u64 {
+        let raw = *bytes.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 8]);
+        match self {
+            Self::Little => u64::from_le_bytes(raw),
+            Self::Big => u64::from_be_bytes(raw),
+        }
+    }
+}
+
+/// The link type of a capture in the width of the registry; what does not fit is no known type.
+pub(super) fn link_type(number: u32) -> LinkType {
+    LinkType(u16::try_from(number).unwrap_or(u16::MAX))
+}
+
+impl PcapReader {
+    /// Reads the file header; none where the file is of another format.
+    pub(super) fn open(window: &mut Window) -> Option<Result<Self, Problem>> {
+        let header = window.have(FILE_HEADER);
+        let (order, nanoseconds, modified) = match *header.first_chunk::<4>()? {
+            [0xd4, 0xc3, 0xb2, 0xa1] => (ByteOrder::Little, false, false),
+            [0xa1, 0xb2, 0xc3, 0xd4] => (ByteOrder::Big, false, false),
+            [0x4d, 0x3c, 0xb2, 0xa1] => (ByteOrder::Little, true, false),
+            [0xa1, 0xb2, 0x3c, 0x4d] => (ByteOrder::Big, true, false),
+            [0x34, 0xcd, 0xb2, 0xa1] => (ByteOrder::Little, false, true),
+            [0xa1, 0xb2, 0xcd, 0x34] => (ByteOrder::Big, false, true),
+            _ => return None,
+        };
+        if header.len() < FILE_HEADER {
+            let have = header.len() as u64;
+            return Some(Err(Problem::Truncated { what: "file header", needed: FILE_HEADER as u64, have }));
+        }
+        // The upper six bits state the length of the frame check sequence behind each packet. The engine goes
+        // by the length fields, so it needs no cutting.
+        let number = order.u32(header, 20) & 0x03ff_ffff;
+        let interface = CaptureInterface { name: None, link_type: link_type(number) };
+        window.consume(FILE_HEADER);
+        Some(Ok(Self { order, nanoseconds, modified, interface }))
+    }
+
+    pub(super) const fn format(&self) -> &'static str {
+        match (self.modified, self.nanoseconds) {
+            (true, _) => "pcap (modified)",
+            (false, true) => "pcap (nanoseconds)",
+            (false, false) => "pcap",
+        }
+    }
+
+    /// The next packet; none at the end of the file.
+    pub(super) fn advance(&mut self, window: &mut Window) -> Result<Option<Found>, Problem> {
+        let header_length = if self.modified { 24 } else { 16 };
+        let header = window.have(header_length);
+        if header.len() < header_length {
+            return match header.len() as u64 {
+                0 => Ok(None),
+                have => Err(Problem::Truncated { what: "packet header", needed: header_length as u64, have }),
+            };
+        }
+        let seconds = i64::from(self.order.u32(header, 0));
+        let fraction = i64::from(self.order.u32(header, 4));
+        let captured = self.order.u32(header, 8);
+        let wire_length = self.order.u32(header, 12);
+        // The variant's packet type is that of Linux: 0 to us, 4 sent by us (packet(7)).
+        let direction = match header.get(22) {
+            Some(0) => LinkDirection::Received,
+            Some(4) => LinkDirection::Sent,
+            _ => LinkDirection::Unknown,
+        };
+        if captured > MAX_CAPTURED {
+            let stated = u64::from(captured);
+            return Err(Problem::BadLength { what: "packet record", stated, expected: MAX_CAPTURED_TEXT });
+        }
+        let length = header_length + captured as usize;
+        let have = window.have(length).len();
+        if have < length {
+            let (needed, have) = (length as u64, have as u64);
+            return Err(Problem::Truncated { what: "packet record", needed, have });
+        }
+        let data = window.position() + header_length..window.position() + length;
+        window.consume(length);
+        let nanos = if self.nanoseconds { fraction } else { fraction * 1_000 };
+        let time = Timestamp::from_parts(seconds, nanos);
+        Ok(Some(Found { time, interface: 0, direction, wire_length, data }))
+    }
+}
