@@ -9,6 +9,7 @@
 //! another process. All functions here block; async code calls them through [`Store::call`].
 
 mod batches;
+mod chain;
 mod connection;
 mod control;
 mod error;
@@ -19,6 +20,7 @@ mod heads;
 mod records;
 mod segment;
 mod sensors;
+mod writer;
 
 use std::{
     collections::BTreeMap,
@@ -26,11 +28,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use onenet_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde::Deserialize;
 use tokio::sync::watch;
 
 pub use batches::{Cursor, StoredBatch};
+pub use chain::Refusal;
 pub use error::StoreError;
 pub use events::{Event, EventKind, StoredEvent};
 pub use flows::{FlowCursor, FlowPage, FlowQuery, StoredFlow};
@@ -40,6 +44,7 @@ pub use segment::{SegmentNumber, SegmentStats};
 pub use sensors::{
     Enrolled, Enrollment, EnrollmentRefused, IssuedCertificate, NewToken, SensorEntry, SensorState, Sha256,
 };
+pub use writer::{Incoming, Verdict, Writer, WriterHandle};
 
 /// The section `[store]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -83,6 +88,10 @@ struct SegmentFile {
 }
 
 impl SegmentFile {
+    fn new(number: SegmentNumber, path: PathBuf) -> Self {
+        Self { number, readers: connection::Readers::new(path), stats: RwLock::default() }
+    }
+
     fn stats(&self) -> Option<SegmentStats> {
         *self.stats.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,12 +125,14 @@ impl Store {
         for number in segment::list(&directory)? {
             let known =
                 self.inner.segments.read().unwrap_or_else(PoisonError::into_inner).contains_key(&number);
-            let readers = connection::Readers::new(segment::path(&directory, number));
-            if known || !readers.with(segment::is_made)? {
+            let file = SegmentFile::new(number, segment::path(&directory, number));
+            if known || !file.readers.with(segment::is_made)? {
                 continue;
             }
-            let stats = self.closed_stats(number)?;
-            self.add_segment(SegmentFile { number, readers, stats: RwLock::new(stats) });
+            if let Some(stats) = self.closed_stats(number)? {
+                file.set_stats(stats);
+            }
+            self.add_segment(file);
         }
         Ok(())
     }
@@ -177,6 +188,23 @@ impl Store {
         let mut segments = self.inner.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.insert(segment.number, Arc::clone(&segment));
         segment
+    }
+
+    /// Enters a closed segment into the registry.
+    fn register_closed(
+        &self,
+        number: SegmentNumber,
+        stats: SegmentStats,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.transaction(|transaction| {
+            let (first, last) = stats.span.unzip();
+            transaction.execute(
+                "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?)",
+                params![number, flow_row::counter(stats.flows), first, last, now.0],
+            )?;
+            Ok(())
+        })
     }
 
     /// What the registry says of a closed segment.

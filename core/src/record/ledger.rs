@@ -106,12 +106,12 @@ impl Ledger {
 
     /// Packets dropped at any stage.
     pub fn dropped_total(&self) -> u64 {
-        self.dropped.iter().sum()
+        self.dropped.iter().fold(0, |sum, &packets| sum.saturating_add(packets))
     }
 
     /// Packets that could not be parsed, for any reason.
     pub fn unparsed_total(&self) -> u64 {
-        self.unparsed.iter().flatten().sum()
+        self.unparsed.iter().flatten().fold(0, |sum, &packets| sum.saturating_add(packets))
     }
 
     /// The unparsed counters that are not zero, in order of layer and reason.
@@ -126,24 +126,28 @@ impl Ledger {
 
     /// Whether every packet is accounted for.
     pub fn balances(&self) -> bool {
-        self.packets == self.parsed + self.unparsed_total()
+        self.parsed.checked_add(self.unparsed_total()) == Some(self.packets)
     }
 
     /// Adds another ledger to this one.
     pub fn merge(&mut self, other: &Self) {
-        self.packets += other.packets;
-        self.wire_bytes += other.wire_bytes;
-        self.parsed += other.parsed;
-        self.arp += other.arp;
-        self.tunnels_unopened += other.tunnels_unopened;
-        self.flow_records += other.flow_records;
-        self.observations += other.observations;
-        self.finding_changes += other.finding_changes;
+        for (mine, theirs) in [
+            (&mut self.packets, other.packets),
+            (&mut self.wire_bytes, other.wire_bytes),
+            (&mut self.parsed, other.parsed),
+            (&mut self.arp, other.arp),
+            (&mut self.tunnels_unopened, other.tunnels_unopened),
+            (&mut self.flow_records, other.flow_records),
+            (&mut self.observations, other.observations),
+            (&mut self.finding_changes, other.finding_changes),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
         for (layer, reason, packets) in other.unparsed() {
             self.add_unparsed(layer, reason, packets);
         }
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
-            *mine += theirs;
+            *mine = mine.saturating_add(theirs);
         }
     }
 }
@@ -207,6 +211,15 @@ mod tests {
         ledger.count_unparsed(Layer::Network, Reason::BadVersion);
         assert!(ledger.balances());
         assert_eq!(ledger.unparsed().collect::<Vec<_>>(), [(Layer::Network, Reason::BadVersion, 1)]);
+    }
+
+    #[test]
+    fn an_account_that_a_hostile_sensor_made_up_overflows_nothing() {
+        let mut ledger = Ledger { packets: u64::MAX, parsed: u64::MAX, ..Ledger::default() };
+        ledger.add_unparsed(Layer::Link, Reason::Truncated, u64::MAX);
+        ledger.add_unparsed(Layer::Link, Reason::NotIp, u64::MAX);
+        ledger.merge(&ledger.clone());
+        assert_eq!((ledger.packets, ledger.unparsed_total(), ledger.balances()), (u64::MAX, u64::MAX, false));
     }
 
     #[test]

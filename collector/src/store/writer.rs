@@ -1,0 +1,481 @@
+//! The one thread that commits batches. It takes what has queued up as a group, commits the group in one
+//! transaction, and only then answers: whatever it calls stored or known is on the disk.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    thread::JoinHandle,
+};
+
+use onenet_core::net::Name;
+use onenet_proto::{
+    seal::{ChainHead, VerifiedBatch},
+    v1::SealedBatch,
+};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Cursor, Heads, Records, SegmentFile, SegmentStats, SensorHead, SensorState, Sha256, Store, StoreConfig,
+    StoreError,
+    chain::{self, Judgement, Refusal},
+    events::{self, Event, EventKind},
+    flow_row, heads, segment, sensors,
+};
+use crate::clock;
+
+/// Batches that wait for the writer; more make the senders wait.
+const QUEUE: usize = 64;
+
+/// Batches committed together at most.
+const GROUP_BATCHES: usize = 64;
+
+/// Flows after which a group takes no further batch.
+const GROUP_FLOWS: usize = 100_000;
+
+/// Log pages after which SQLite folds the log into the database: 16 MiB, since batches are large.
+const CHECKPOINT_PAGES: i64 = 4_096;
+
+/// A batch whose seal fits, with what its body holds.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The sensor, by the certificate of its connection.
+    pub sensor: Name,
+    /// SHA-256 of that certificate.
+    pub fingerprint: Sha256,
+    /// The batch as it came.
+    pub sealed: SealedBatch,
+    /// Its header and hash.
+    pub verified: VerifiedBatch,
+    /// Its records, or why its body makes no sense.
+    pub records: Result<Records, String>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is on the disk, and was not before. The chain stands here.
+    Stored(ChainHead),
+    /// It was on the disk before. The chain stands here.
+    Known(ChainHead),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+struct Job {
+    incoming: Incoming,
+    answer: oneshot::Sender<Verdict>,
+}
+
+/// The way to the thread that commits. It runs until [`Writer::stop`].
+#[derive(Debug)]
+pub struct Writer {
+    sender: WriterHandle,
+    thread: JoinHandle<()>,
+}
+
+/// What a stream holds of the writer.
+#[derive(Clone, Debug)]
+pub struct WriterHandle {
+    jobs: mpsc::Sender<Job>,
+    heads: Arc<RwLock<Heads>>,
+}
+
+impl WriterHandle {
+    /// Hands a batch over; waits where the queue is full. The verdict comes once the batch's group is committed.
+    pub async fn submit(&self, incoming: Incoming) -> Result<oneshot::Receiver<Verdict>, StoreError> {
+        let (answer, verdict) = oneshot::channel();
+        self.jobs.send(Job { incoming, answer }).await.map_err(|_| StoreError::Stopping)?;
+        Ok(verdict)
+    }
+
+    /// The head held for a sensor; the default where it has delivered nothing.
+    pub fn head(&self, sensor: &str) -> ChainHead {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        heads.get(sensor).map(|head| head.head).unwrap_or_default()
+    }
+}
+
+impl Writer {
+    /// The way to submit batches.
+    pub fn handle(&self) -> WriterHandle {
+        self.sender.clone()
+    }
+
+    /// Commits what has been submitted and ends the thread, once every other handle is gone. It blocks.
+    pub fn stop(self) {
+        drop(self.sender);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that commits batches has panicked");
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store to commit batches. Only one process can: another gets [`StoreError::Locked`].
+    pub fn open(config: &StoreConfig) -> Result<(Self, Writer), StoreError> {
+        std::fs::create_dir_all(&config.directory).map_err(StoreError::io(&config.directory))?;
+        let lock = lock(&config.directory.join("lock"))?;
+        let store = Self::attach(config)?;
+        let mut committer = Committer::start(store.clone(), lock)?;
+        let (jobs, mut queue) = mpsc::channel(QUEUE);
+        let heads = Arc::clone(&committer.heads);
+        let run = move || committer.run(&mut queue);
+        let thread = std::thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(run)
+            .map_err(StoreError::io(&config.directory))?;
+        Ok((store, Writer { sender: WriterHandle { jobs, heads }, thread }))
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let open = File::options().create(true).truncate(false).write(true).open(path);
+    let file = open.map_err(StoreError::io(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
+        Err(std::fs::TryLockError::Error(error)) => Err(StoreError::io(path)(error)),
+    }
+}
+
+/// The state of the thread.
+struct Committer {
+    store: Store,
+    heads: Arc<RwLock<Heads>>,
+    segment: Arc<SegmentFile>,
+    connection: Connection,
+    stats: SegmentStats,
+    /// Collector time of the segment's first batch, in nanoseconds.
+    begun: i64,
+    insert_flow: String,
+    closers: Vec<JoinHandle<()>>,
+    /// Held as long as this process may commit.
+    _lock: File,
+}
+
+/// What a group changes, kept apart until it is committed.
+#[derive(Default)]
+struct Draft {
+    heads: BTreeMap<Name, SensorHead>,
+    stats: SegmentStats,
+    last: Option<i64>,
+    verdicts: Vec<Verdict>,
+}
+
+impl Committer {
+    fn start(store: Store, lock: File) -> Result<Self, StoreError> {
+        let heads = store.heads()?;
+        let number = store.segments().last().map_or(1, |segment| segment.number);
+        let (segment, connection) = begin(&store, number, &heads)?;
+        let path = segment.readers.path();
+        let stats = SegmentStats::read(&connection).map_err(StoreError::sqlite(path))?;
+        segment.set_stats(stats);
+        let (begun, last) = connection
+            .query_row("SELECT min(received_at), max(id) FROM batches", [], |row| {
+                Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+            })
+            .map_err(StoreError::sqlite(path))?;
+        store.inner.committed.send_replace(Cursor { segment: number, batch: last.unwrap_or(0) });
+        let mut committer = Self {
+            heads: Arc::new(RwLock::new(heads)),
+            segment,
+            connection,
+            stats,
+            begun: begun.unwrap_or_else(|| clock::now().0),
+            insert_flow: flow_row::insert_sql(),
+            closers: Vec::new(),
+            _lock: lock,
+            store,
+        };
+        // Closing a segment may have been cut short by the end of the process before.
+        for segment in committer.store.segments() {
+            if segment.number != number && segment.stats().is_none() {
+                committer.close(segment);
+            }
+        }
+        Ok(committer)
+    }
+
+    fn run(&mut self, queue: &mut mpsc::Receiver<Job>) {
+        while let Some(first) = queue.blocking_recv() {
+            let size = |job: &Job| job.incoming.records.as_ref().map_or(0, |records| records.flows.len());
+            let mut flows = size(&first);
+            let mut group = vec![first];
+            while group.len() < GROUP_BATCHES && flows < GROUP_FLOWS {
+                let Ok(job) = queue.try_recv() else { break };
+                flows = flows.saturating_add(size(&job));
+                group.push(job);
+            }
+            self.handle(group);
+        }
+        for closer in self.closers.drain(..) {
+            // A panic has been logged by the closer's own thread.
+            let _ = closer.join();
+        }
+    }
+
+    /// Commits a group and answers it. Where the group fails as a whole for a reason that lies in one of its
+    /// batches, each is tried alone, so that one cannot hold up the others.
+    fn handle(&mut self, group: Vec<Job>) {
+        let (incoming, answers): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|job| (job.incoming, job.answer)).unzip();
+        let verdicts = match self.rotate_if_due().and_then(|()| self.commit(&incoming)) {
+            Ok(verdicts) => verdicts,
+            Err(error) if error.is_transient() || incoming.len() == 1 => {
+                tracing::error!("{} batches could not be stored: {error}", incoming.len());
+                let refusal = Verdict::Refused(Refusal::NotStored(error.to_string()));
+                vec![refusal; incoming.len()]
+            }
+            Err(_) => incoming.iter().map(|one| self.commit_alone(one)).collect(),
+        };
+        for (answer, verdict) in answers.into_iter().zip(verdicts) {
+            // The stream may be gone; the agent will ask again.
+            let _ = answer.send(verdict);
+        }
+    }
+
+    fn commit_alone(&mut self, incoming: &Incoming) -> Verdict {
+        let not_stored = |error: &dyn std::fmt::Display| {
+            tracing::error!(sensor = %incoming.sensor, "a batch could not be stored: {error}");
+            Verdict::Refused(Refusal::NotStored(error.to_string()))
+        };
+        match self.commit(std::slice::from_ref(incoming)) {
+            Ok(mut verdicts) => verdicts.pop().unwrap_or_else(|| not_stored(&"no verdict")),
+            Err(error) => not_stored(&error),
+        }
+    }
+
+    /// Commits a group in one transaction. On an error nothing has changed, on the disk or here.
+    fn commit(&mut self, group: &[Incoming]) -> Result<Vec<Verdict>, StoreError> {
+        let path = self.segment.readers.path().to_owned();
+        let mut draft = Draft { stats: self.stats, ..Draft::default() };
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .map_err(StoreError::sqlite(&path))?;
+        for incoming in group {
+            let verdict = self.take(&transaction, incoming, &mut draft)?;
+            draft.verdicts.push(verdict);
+        }
+        transaction.commit().map_err(StoreError::sqlite(&path))?;
+        self.stats = draft.stats;
+        self.segment.set_stats(draft.stats);
+        self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(draft.heads);
+        if let Some(batch) = draft.last {
+            self.store.inner.committed.send_replace(Cursor { segment: self.segment.number, batch });
+        }
+        Ok(draft.verdicts)
+    }
+
+    /// Judges one batch and writes it into the transaction if it is the next of its chain.
+    fn take(
+        &self,
+        transaction: &Transaction<'_>,
+        incoming: &Incoming,
+        draft: &mut Draft,
+    ) -> Result<Verdict, StoreError> {
+        let state = self.store.read(|control| sensors::state_of(control, &incoming.fingerprint))?;
+        if !matches!(&state, Some((name, SensorState::Active)) if *name == incoming.sensor) {
+            return Ok(Verdict::Refused(Refusal::NotAllowed));
+        }
+        let drafted = draft.heads.get(&incoming.sensor).cloned();
+        let mut head = drafted.unwrap_or_else(|| {
+            let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+            heads.get(&incoming.sensor).cloned().unwrap_or_default()
+        });
+        let judgement =
+            chain::judge(&incoming.verified, &head.head, || self.stored_hash(transaction, incoming))?;
+        match judgement {
+            Judgement::Known => Ok(Verdict::Known(head.head)),
+            Judgement::Refused(refusal) => {
+                self.record_refusal(incoming, &refusal)?;
+                Ok(Verdict::Refused(refusal))
+            }
+            Judgement::Next => {
+                let now = clock::now();
+                self.record_unusual(incoming, &head, now)?;
+                head.advance(&incoming.verified, &incoming.records, now);
+                let id = self
+                    .insert(transaction, incoming, &head, &mut draft.stats)
+                    .map_err(StoreError::sqlite(self.segment.readers.path()))?;
+                draft.last = Some(id);
+                draft.heads.insert(Name::clone(&incoming.sensor), head.clone());
+                Ok(Verdict::Stored(head.head))
+            }
+        }
+    }
+
+    /// The hash stored for the batch's epoch and sequence, in this segment or an earlier one.
+    fn stored_hash(
+        &self,
+        transaction: &Transaction<'_>,
+        incoming: &Incoming,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
+        let header = &incoming.verified.header;
+        let find = |connection: &Connection| {
+            segment::hash_of(connection, &incoming.sensor, header.epoch, header.sequence)
+        };
+        if let Some(hash) = find(transaction).map_err(StoreError::sqlite(self.segment.readers.path()))? {
+            return Ok(Some(hash));
+        }
+        for segment in self.store.segments().iter().rev().skip(1) {
+            if let Some(hash) = segment.readers.with(find)? {
+                return Ok(Some(hash));
+            }
+        }
+        Ok(None)
+    }
+
+    fn insert(
+        &self,
+        transaction: &Transaction<'_>,
+        incoming: &Incoming,
+        head: &SensorHead,
+        stats: &mut SegmentStats,
+    ) -> Result<i64, rusqlite::Error> {
+        let sealed = &incoming.sealed;
+        transaction
+            .prepare_cached(
+                "INSERT INTO batches
+                 (sensor, epoch, sequence, hash, header, body, signature, received_at, records, poison)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                &*incoming.sensor,
+                head.head.epoch.cast_signed(),
+                head.head.sequence.cast_signed(),
+                head.head.hash,
+                &sealed.header[..],
+                &sealed.body[..],
+                &sealed.signature[..],
+                head.received_at.0,
+                incoming.records.as_ref().map_or(0, |records| flow_row::counter(records.count() as u64)),
+                incoming.records.as_ref().err(),
+            ])?;
+        let batch = transaction.last_insert_rowid();
+        if let Ok(records) = &incoming.records {
+            let mut statement = transaction.prepare_cached(&self.insert_flow)?;
+            for flow in &records.flows {
+                flow_row::insert(&mut statement, batch, flow)?;
+                stats.add(flow);
+            }
+        }
+        heads::write(transaction, &incoming.sensor, head)?;
+        Ok(batch)
+    }
+
+    /// Records a fork or a rollback and keeps the batch; a gap is what every reconnection may bring.
+    fn record_refusal(&self, incoming: &Incoming, refusal: &Refusal) -> Result<(), StoreError> {
+        let kind = match refusal {
+            Refusal::Fork { .. } => EventKind::Fork,
+            Refusal::Rollback { .. } => EventKind::Rollback,
+            Refusal::Gap { .. } | Refusal::NotAllowed | Refusal::NotStored(_) => return Ok(()),
+        };
+        tracing::warn!(sensor = %incoming.sensor, "{refusal}");
+        let event = self.event(incoming, kind, refusal.to_string());
+        self.store
+            .transaction(|control| events::quarantine(control, &incoming.sealed, &incoming.verified, &event))
+    }
+
+    /// Records what is unusual about a batch that is accepted. This comes before the commit: should the commit
+    /// fail, the batch comes again and the event is the same.
+    fn record_unusual(
+        &self,
+        incoming: &Incoming,
+        head: &SensorHead,
+        now: onenet_core::time::Timestamp,
+    ) -> Result<(), StoreError> {
+        let header = &incoming.verified.header;
+        let mut unusual = Vec::new();
+        if let Err(reason) = &incoming.records {
+            let message = format!("batch {} of epoch {}: {reason}", header.sequence, header.epoch);
+            tracing::warn!(sensor = %incoming.sensor, "{message}");
+            unusual.push(self.event(incoming, EventKind::Poison, message));
+        }
+        if header.sequence == 1 {
+            let message = match head.batches {
+                0 => format!("first batch, epoch {}", header.epoch),
+                _ => format!("epoch {} after epoch {}", header.epoch, head.head.epoch),
+            };
+            unusual.push(self.event(incoming, EventKind::EpochStarted, message));
+        }
+        if unusual.is_empty() {
+            return Ok(());
+        }
+        self.store.transaction(|control| {
+            unusual
+                .iter()
+                .try_for_each(|event| events::insert(control, &Event { time: now, ..event.clone() }))
+        })
+    }
+
+    fn event(&self, incoming: &Incoming, kind: EventKind, message: String) -> Event {
+        let header = &incoming.verified.header;
+        Event {
+            time: clock::now(),
+            kind,
+            sensor: incoming.sensor.to_string(),
+            batch: Some((header.epoch, header.sequence, incoming.verified.hash)),
+            message,
+        }
+    }
+
+    fn rotate_if_due(&mut self) -> Result<(), StoreError> {
+        let config = &self.store.inner.config;
+        let hours = i64::try_from(config.segment_max_hours).unwrap_or(i64::MAX);
+        let max_age = hours.saturating_mul(3_600_000_000_000);
+        let now = clock::now().0;
+        let old = self.stats.flows > 0 && now.saturating_sub(self.begun) >= max_age;
+        if self.stats.flows < config.segment_max_flows && !old {
+            return Ok(());
+        }
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let number = self.segment.number.saturating_add(1);
+        let (segment, connection) = begin(&self.store, number, &heads)?;
+        let closed = std::mem::replace(&mut self.segment, segment);
+        self.connection = connection;
+        self.stats = SegmentStats::default();
+        self.segment.set_stats(self.stats);
+        self.begun = now;
+        self.close(closed);
+        Ok(())
+    }
+
+    /// Builds the indexes of a segment that is written no more, on a thread of its own.
+    fn close(&mut self, segment: Arc<SegmentFile>) {
+        let store = self.store.clone();
+        let close = move || {
+            let path = segment.readers.path();
+            let closed = segment::close(path).and_then(|stats| {
+                store.register_closed(segment.number, stats, clock::now())?;
+                segment.set_stats(stats);
+                Ok(())
+            });
+            if let Err(error) = closed {
+                tracing::warn!("closing a segment failed and is tried again at the next start: {error}");
+            }
+        };
+        match std::thread::Builder::new().name("close-segment".to_owned()).spawn(close) {
+            Ok(closer) => self.closers.push(closer),
+            Err(error) => {
+                tracing::warn!("no thread to close a segment, tried again at the next start: {error}")
+            }
+        }
+        self.closers.retain(|closer| !closer.is_finished());
+    }
+}
+
+/// Opens the segment that is written to, and makes it known to readers.
+fn begin(store: &Store, number: u32, heads: &Heads) -> Result<(Arc<SegmentFile>, Connection), StoreError> {
+    let directory = store.segment_directory();
+    let path = segment::path(&directory, number);
+    let connection = segment::open(&path, heads)?;
+    connection
+        .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+        .map_err(StoreError::sqlite(&path))?;
+    super::sync_directory(&directory)?;
+    let known = store.segments().into_iter().find(|segment| segment.number == number);
+    let segment = known.unwrap_or_else(|| store.add_segment(SegmentFile::new(number, path)));
+    Ok((segment, connection))
+}
