@@ -1,1 +1,3 @@
-//! x
+//! Traffic generator with planted truth, and the tests that run the real programs.
+
+pub mod traffic;
