@@ -42,3 +42,53 @@ pub(super) fn decode(at: Cursor<'_>) -> Result<ArpPacket, Unparsed> {
     };
     fields().ok_or(at_network(Reason::Truncated))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPLY: [u8; 28] =
+        [0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 2, 0, 0, 0, 0, 2, 10, 0, 0, 2];
+
+    fn read(bytes: &[u8]) -> Result<ArpPacket, Unparsed> {
+        decode(Cursor::new(bytes, 0))
+    }
+
+    #[test]
+    fn a_reply_is_read_field_by_field() {
+        let expected = ArpPacket {
+            operation: ArpOperation::Reply,
+            sender_mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            sender_ip: Ipv4Addr::new(10, 0, 0, 1),
+            target_mac: MacAddress([2, 0, 0, 0, 0, 2]),
+            target_ip: Ipv4Addr::new(10, 0, 0, 2),
+        };
+        assert_eq!(read(&REPLY), Ok(expected));
+    }
+
+    #[test]
+    fn operations_have_their_names_and_others_their_number() {
+        for (code, operation) in [(1, ArpOperation::Request), (3, ArpOperation::Other(3))] {
+            let mut bytes = REPLY;
+            bytes[7] = code;
+            assert_eq!(read(&bytes).unwrap().operation, operation);
+        }
+    }
+
+    #[test]
+    fn other_hardware_protocols_and_lengths_are_refused() {
+        for (at, value, reason) in [
+            (1, 15, Reason::NotIp),
+            (2, 0x86, Reason::NotIp),
+            (4, 5, Reason::BadLength),
+            (5, 3, Reason::BadLength),
+            (4, 200, Reason::Truncated),
+        ] {
+            let mut bytes = REPLY;
+            bytes[at] = value;
+            assert_eq!(read(&bytes), Err(at_network(reason)), "{at}");
+        }
+        assert_eq!(read(&REPLY[..27]), Err(at_network(Reason::Truncated)));
+        assert_eq!(read(&[]), Err(at_network(Reason::Truncated)));
+    }
+}

@@ -202,3 +202,95 @@ fn fqdn(value: &[u8]) -> Option<String> {
     let (&[flags, _, _], name) = value.split_first_chunk()?;
     if flags & 0x04 != 0 { read::domain_name(name) } else { read::text(name) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer of 10.0.0.1 that gives 10.0.0.77 over the relay 10.0.0.254 to 02:00:00:00:00:4d.
+    fn message(options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 236];
+        bytes[..8].copy_from_slice(&[2, 1, 6, 1, 0xde, 0xad, 0xbe, 0xef]);
+        bytes[16..20].copy_from_slice(&[10, 0, 0, 77]);
+        bytes[20..24].copy_from_slice(&[10, 0, 0, 1]);
+        bytes[24..28].copy_from_slice(&[10, 0, 0, 254]);
+        bytes[28..34].copy_from_slice(&[2, 0, 0, 0, 0, 0x4d]);
+        [&bytes[..], &MAGIC_COOKIE, options].concat()
+    }
+
+    #[test]
+    fn an_acknowledgement_is_read_field_by_field() {
+        let options = [
+            &[53, 1, 5, 54, 4, 10, 0, 0, 1, 51, 4, 0, 1, 0x51, 0x80, 0, 0, 12, 4][..],
+            b"pc77",
+            &[60, 8],
+            b"MSFT 5.0",
+            &[61, 7, 1, 2, 0, 0, 0, 0, 0x4d, 81, 12, 4, 0, 0, 4],
+            b"pc77\x03gov",
+            &[255, 53, 1, 6],
+        ];
+        let read = parse(&message(&options.concat())).unwrap();
+        let expected = Dhcp4Message {
+            operation: Dhcp4Operation::Reply,
+            transaction_id: 0xdead_beef,
+            client_ip: None,
+            your_ip: Some(Ipv4Addr::new(10, 0, 0, 77)),
+            next_server_ip: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            relay_ip: Some(Ipv4Addr::new(10, 0, 0, 254)),
+            client_mac: Some(MacAddress([2, 0, 0, 0, 0, 0x4d])),
+            message_type: Some(Dhcp4Type::Ack),
+            requested_ip: None,
+            server_id: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            lease_seconds: Some(86_400),
+            hostname: Some("pc77".to_owned()),
+            fqdn: Some("pc77.gov".to_owned()),
+            vendor_class: Some("MSFT 5.0".to_owned()),
+            client_id: Some(vec![1, 2, 0, 0, 0, 0, 0x4d]),
+        };
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn overloaded_fields_hold_options_too() {
+        let mut bytes = message(&[53, 1, 3, 52, 1, 3, 255]);
+        bytes[108..118].copy_from_slice(&[50, 4, 10, 0, 0, 9, 12, 2, b'a', b'b']);
+        bytes[44..50].copy_from_slice(&[52, 1, 3, 12, 1, b'c']);
+        let read = parse(&bytes).unwrap();
+        assert_eq!(read.requested_ip, Some(Ipv4Addr::new(10, 0, 0, 9)));
+        assert_eq!(read.hostname.as_deref(), Some("abc"), "parts of a value are put together");
+        let not_overloaded = [&bytes[..243], &[255]].concat();
+        assert_eq!(parse(&not_overloaded).unwrap().requested_ip, None);
+    }
+
+    #[test]
+    fn an_option_that_is_cut_ends_the_options() {
+        let read = parse(&message(&[53, 1, 1, 12, 9, b'a'])).unwrap();
+        assert_eq!((read.message_type, read.hostname), (Some(Dhcp4Type::Discover), None));
+    }
+
+    #[test]
+    fn a_value_of_many_parts_is_bounded() {
+        let part = [&[12, 200][..], &[b'a'; 200]].concat();
+        let read = parse(&message(&part.repeat(50))).unwrap();
+        assert_eq!(read.hostname.map(|name| name.len()), Some(MAX_VALUE));
+    }
+
+    #[test]
+    fn what_is_not_dhcp_is_none_and_bootp_has_no_type() {
+        assert_eq!(parse(&message(&[])[..239]), None);
+        let mut no_cookie = message(&[53, 1, 1]);
+        no_cookie[239] = 0;
+        assert_eq!(parse(&no_cookie), None);
+        let mut operation = message(&[]);
+        operation[0] = 3;
+        assert_eq!(parse(&operation), None);
+        assert_eq!(parse(&message(&[])).unwrap().message_type, None);
+    }
+
+    #[test]
+    fn a_client_without_an_ethernet_address_has_none() {
+        let mut bytes = message(&[53, 1, 1]);
+        bytes[1] = 32; // InfiniBand
+        assert_eq!(parse(&bytes).unwrap().client_mac, None);
+    }
+}

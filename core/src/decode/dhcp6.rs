@@ -274,3 +274,97 @@ fn mac_of_duid(duid: &[u8]) -> Option<MacAddress> {
     };
     read::array(duid, at).map(MacAddress)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77];
+    const LINK: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01];
+    const DUID: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 0x4d];
+
+    fn option(code: u8, value: &[&[u8]]) -> Vec<u8> {
+        let value = value.concat();
+        [&[0, code][..], &u16::try_from(value.len()).unwrap().to_be_bytes(), &value].concat()
+    }
+
+    fn lifetimes() -> [u8; 8] {
+        [0, 0, 0x0e, 0x10, 0, 0, 0x1c, 0x20]
+    }
+
+    fn reply() -> Vec<u8> {
+        let address = option(5, &[&ADDRESS, &lifetimes(), &option(13, &[&[0, 0]])]);
+        let prefix = option(26, &[&lifetimes(), &[56], &ADDRESS]);
+        [
+            &[7, 0xab, 0xcd, 0xef][..],
+            &option(1, &[&DUID]),
+            &option(2, &[&[0, 2, 0, 0, 0, 9, 1]]),
+            &option(3, &[&[0, 0, 0, 5], &[0; 8], &address]),
+            &option(4, &[&[0, 0, 0, 6], &address]),
+            &option(25, &[&[0, 0, 0, 7], &[0; 8], &prefix]),
+            &option(39, &[b"\x01\x04pc77\x03gov\0"]),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_reply_gives_addresses_prefixes_and_identities() {
+        let message = parse(&reply()).unwrap();
+        assert_eq!((message.message_type, message.transaction_id), (Dhcp6Type::Reply, 0x00ab_cdef));
+        let address = Dhcp6Address {
+            association: Dhcp6Association::NonTemporary,
+            iaid: 5,
+            address: ADDRESS.into(),
+            preferred_seconds: 3600,
+            valid_seconds: 7200,
+        };
+        let temporary = Dhcp6Address { association: Dhcp6Association::Temporary, iaid: 6, ..address };
+        assert_eq!(message.addresses.as_slice(), [address, temporary]);
+        let prefix = Dhcp6Prefix {
+            iaid: 7,
+            prefix: "2001:db8::/56".parse().unwrap(),
+            preferred_seconds: 3600,
+            valid_seconds: 7200,
+        };
+        assert_eq!(message.prefixes.as_slice(), [prefix]);
+        assert_eq!(message.client_duid.as_deref(), Some(&DUID[..]));
+        assert_eq!(message.server_duid.as_deref(), Some(&[0, 2, 0, 0, 0, 9, 1][..]));
+        assert_eq!(message.client_mac, Some(MacAddress([2, 0, 0, 0, 0, 0x4d])));
+        assert_eq!((message.fqdn.as_deref(), message.status), (Some("pc77.gov"), 0));
+        assert!(message.message_type.is_from_server());
+    }
+
+    #[test]
+    fn a_failed_association_gives_no_address() {
+        let address = option(5, &[&ADDRESS, &lifetimes()]);
+        let failed = option(3, &[&[0, 0, 0, 5], &[0; 8], &option(13, &[&[0, 2]]), &address]);
+        let message = parse(&[&[7, 0, 0, 1][..], &failed, &option(13, &[&[0, 4]])].concat()).unwrap();
+        assert_eq!((message.addresses.len(), message.status), (0, 4));
+    }
+
+    fn relayed(inner: &[u8], hops: usize) -> Vec<u8> {
+        (0..hops).fold(inner.to_vec(), |message, _| {
+            let seen = option(79, &[&[0, 1, 2, 0, 0, 0, 0, 0x99]]);
+            [&[12, 0][..], &ADDRESS, &LINK, &seen, &option(9, &[&message])].concat()
+        })
+    }
+
+    #[test]
+    fn relays_are_unwrapped_outermost_first_up_to_a_bound() {
+        let message = parse(&relayed(&reply(), 2)).unwrap();
+        let relay = Dhcp6Relay { is_reply: false, link_address: ADDRESS.into(), peer_address: LINK.into() };
+        assert_eq!(message.relays.as_slice(), [relay, relay]);
+        assert_eq!(message.client_mac, Some(MacAddress([2, 0, 0, 0, 0, 0x99])), "as the relay saw it");
+        assert!(parse(&relayed(&reply(), MAX_RELAYS)).is_some());
+        assert_eq!(parse(&relayed(&reply(), MAX_RELAYS + 1)), None);
+    }
+
+    #[test]
+    fn a_message_that_is_cut_gives_what_is_whole() {
+        let bytes = reply();
+        assert_eq!(parse(&bytes[..3]), None);
+        let message = parse(&bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!((message.addresses.len(), message.fqdn), (2, None));
+        assert_eq!(parse(&relayed(&bytes, 1)[..60]), None, "the relayed message is cut");
+    }
+}

@@ -48,7 +48,7 @@ fn version_0(flags: u16, protocol: u16, at: Cursor<'_>) -> Opened<'_> {
     match protocol {
         // Keep-alives of routers carry protocol 0.
         0 => Ok(None),
-        IPV4 | IPV6 | 0x0806 | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x894f => {
+        IPV4 | IPV6 | 0x0806 | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x8909 | 0x894f => {
             gre(InnerStart::EtherType(protocol))
         }
         ETHERNET_BRIDGING => gre(InnerStart::Ethernet),
@@ -122,5 +122,89 @@ fn wccp(key: Option<u32>, at: Cursor<'_>) -> Opened<'_> {
     match inner {
         Some(inner) => Ok(Some(found(TunnelKind::Gre, key, InnerStart::EtherType(IPV4), inner))),
         None => Err(at_shim(Reason::Truncated)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{IPV4_UDP, over_ipv4, tunnel_of};
+    use crate::{
+        decode::{InnerStart, Unparsed, inner},
+        record::{Layer, Reason, Tunnel, TunnelKind},
+    };
+
+    const FRAME: [u8; 14] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+
+    fn opened(gre: &[&[u8]]) -> (TunnelKind, Option<u32>) {
+        let Tunnel { kind, id } = tunnel_of(&over_ipv4(47, &[&gre.concat()[..], &IPV4_UDP].concat()));
+        (kind, id)
+    }
+
+    fn refused(gre: &[u8]) -> Unparsed {
+        let bytes = over_ipv4(47, gre);
+        inner(&super::super::testing::raw(&bytes)).unwrap_err()
+    }
+
+    #[test]
+    fn gre_is_opened_with_each_optional_field() {
+        assert_eq!(opened(&[&[0, 0, 8, 0]]), (TunnelKind::Gre, None));
+        assert_eq!(opened(&[&[0x20, 0, 8, 0, 0, 0, 0, 9]]), (TunnelKind::Gre, Some(9)));
+        assert_eq!(
+            opened(&[&[0xb0, 0, 8, 0], &[1; 4], &[0, 0, 1, 0], &[3; 4]]),
+            (TunnelKind::Gre, Some(256))
+        );
+        assert_eq!(opened(&[&[0, 0, 0x65, 0x58], &FRAME]), (TunnelKind::Gre, None));
+        assert_eq!(opened(&[&[0, 0, 0x88, 0x47, 0, 1, 1, 64]]), (TunnelKind::Gre, None));
+    }
+
+    #[test]
+    fn pptp_is_opened_where_it_carries_ip() {
+        let with_ack = [0x30, 0x81, 0x88, 0x0b, 0, 36, 0, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0xff, 0x03, 0x00, 0x21];
+        assert_eq!(opened(&[&with_ack]), (TunnelKind::Gre, Some(7)));
+        let compressed = [0x30, 0x01, 0x88, 0x0b, 0, 33, 0, 7, 0, 0, 0, 1, 0x21];
+        assert_eq!(opened(&[&compressed]), (TunnelKind::Gre, Some(7)));
+        let only_ack = over_ipv4(47, &[0x20, 0x81, 0x88, 0x0b, 0, 0, 0, 7, 0, 0, 0, 1]);
+        assert!(inner(&super::super::testing::raw(&only_ack)).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_three_types_of_erspan_are_opened() {
+        assert_eq!(opened(&[&[0, 0, 0x88, 0xbe], &FRAME]), (TunnelKind::Erspan, None));
+        let second = [0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0x64, 0x04, 0x65, 0, 0, 0, 0];
+        assert_eq!(opened(&[&second, &FRAME]), (TunnelKind::Erspan, Some(0x65)));
+        let third = [0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0x64, 0x00, 0x66, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(opened(&[&third, &FRAME]), (TunnelKind::Erspan, Some(0x66)));
+        let with_platform = [&third[..19], &[1], &[0; 8]].concat();
+        assert_eq!(opened(&[&with_platform, &FRAME]), (TunnelKind::Erspan, Some(0x66)));
+    }
+
+    #[test]
+    fn wccp_is_opened_with_and_without_its_redirect_header() {
+        assert_eq!(opened(&[&[0, 0, 0x88, 0x3e]]), (TunnelKind::Gre, None));
+        assert_eq!(opened(&[&[0, 0, 0x88, 0x3e, 0, 1, 2, 3]]), (TunnelKind::Gre, None));
+    }
+
+    #[test]
+    fn gre_that_cannot_be_opened_says_why() {
+        let at_shim = |reason| Unparsed { layer: Layer::Shim, reason };
+        assert_eq!(refused(&[0, 0, 8]), at_shim(Reason::Truncated));
+        assert_eq!(refused(&[0x20, 0, 8, 0]), at_shim(Reason::Truncated));
+        assert_eq!(refused(&[0, 2, 8, 0, 0, 0]), at_shim(Reason::BadVersion));
+        assert_eq!(refused(&[0x40, 0, 8, 0, 0, 0]), at_shim(Reason::TooDeep));
+        assert_eq!(refused(&[0, 0, 0x20, 0x01, 0, 0]), at_shim(Reason::NotIp));
+        assert_eq!(
+            refused(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x20, 0, 0, 0, 0, 0, 0, 0]),
+            at_shim(Reason::BadVersion)
+        );
+    }
+
+    #[test]
+    fn inner_lengths_follow_the_outer_ones_where_the_capture_is_cut() {
+        let mut bytes = over_ipv4(47, &[&[0, 0, 8, 0], &IPV4_UDP[..]].concat());
+        bytes.truncate(20 + 4 + 20);
+        let packet = super::super::testing::raw(&bytes);
+        let opened = inner(&packet).unwrap().unwrap();
+        assert_eq!((opened.starts_with, opened.data.len()), (InnerStart::EtherType(0x0800), 20));
+        assert_eq!(opened.wire_length, 32);
     }
 }

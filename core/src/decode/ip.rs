@@ -205,3 +205,195 @@ fn within(data: &[u8], start: usize, total: u32) -> &[u8] {
     let end = usize::try_from(total).map_or(data.len(), |total| total.min(data.len()));
     data.get(start..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::super::{
+        LinkType, decode,
+        testing::{IPV4_UDP, captured, error, over_ipv4, raw},
+    };
+    use super::*;
+    use crate::record::Layer;
+
+    /// An IPv6 packet: first next header, then extension headers and the rest as they are.
+    fn over_ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        let header = [0x6b, 0x80, 0, 0, high, low, next, 61];
+        let addresses = [[0x20, 1, 0x0d, 0xb8], [0; 4], [0; 4], [0, 0, 0, 1]].concat();
+        [&header[..], &addresses, &addresses, payload].concat()
+    }
+
+    /// UDP from 4660 to 22136 with four bytes.
+    fn udp() -> &'static [u8] {
+        &IPV4_UDP[20..]
+    }
+
+    fn ports(packet: &IpPacket<'_>) -> Option<(u16, u16)> {
+        match packet.transport {
+            Transport::Ports { source, destination } => Some((source, destination)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn ipv4_fields_are_read() {
+        let packet = raw(&IPV4_UDP);
+        assert_eq!(packet.source, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(packet.destination, IpAddr::from([198, 51, 100, 2]));
+        assert_eq!((packet.protocol, packet.ttl, packet.dscp), (17, 64, 46));
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.estimated), (32, 4, false));
+        assert_eq!(
+            (ports(&packet), packet.fragment, packet.payload),
+            (Some((4660, 22136)), None, &b"data"[..])
+        );
+    }
+
+    #[test]
+    fn ipv6_fields_are_read() {
+        let bytes = over_ipv6(17, udp());
+        let packet = raw(&bytes);
+        assert_eq!(packet.source, "2001:db8::1".parse::<IpAddr>().unwrap());
+        assert_eq!((packet.protocol, packet.ttl, packet.dscp), (17, 61, 46));
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.payload), (52, 4, &b"data"[..]));
+    }
+
+    #[test]
+    fn packets_of_another_builder_read_the_same() {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6([1; 16], [2; 16], 9).tcp(80, 50000, 7, 8);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"hello").unwrap();
+        bytes.extend([0; 9]); // padding
+        let decoded = decode(&captured(LinkType::ETHERNET, &bytes)).unwrap();
+        let super::super::Content::Ip(packet) = decoded.content else { panic!("not IP") };
+        let Transport::Tcp(segment) = packet.transport else { panic!("not TCP") };
+        assert_eq!(
+            (segment.source, segment.destination, segment.sequence, segment.window),
+            (80, 50000, 7, 8)
+        );
+        assert_eq!((packet.ip_bytes, packet.payload, packet.ttl), (65, &b"hello"[..], 9));
+    }
+
+    #[test]
+    fn options_are_no_ports_and_padding_is_no_payload() {
+        let mut bytes = [&IPV4_UDP[..20], &[1; 8], udp(), &[0xee; 6]].concat();
+        bytes[0] = 0x47;
+        bytes[3] = 40;
+        let packet = raw(&bytes);
+        assert_eq!((ports(&packet), packet.payload), (Some((4660, 22136)), &b"data"[..]));
+    }
+
+    #[test]
+    fn a_cut_packet_counts_by_its_length_field() {
+        let packet = raw(&IPV4_UDP[..22]);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.payload), (32, 4, &b""[..]));
+        assert_eq!(packet.transport, Transport::None);
+        let mut options_cut = IPV4_UDP;
+        options_cut[0] = 0x4f;
+        options_cut[3] = 100;
+        let packet = raw(&options_cut);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.transport), (100, 32, Transport::None));
+    }
+
+    #[test]
+    fn a_length_of_zero_counts_the_frame_as_an_estimate() {
+        let mut offloaded = IPV4_UDP;
+        offloaded[3] = 0;
+        let packet = raw(&offloaded);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.estimated), (32, 4, true));
+        let mut jumbo = over_ipv6(17, udp());
+        jumbo[5] = 0;
+        let packet = raw(&jumbo);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.estimated), (52, 4, true));
+        let nothing = over_ipv6(59, &[]);
+        let packet = raw(&nothing);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.estimated), (40, 0, false));
+    }
+
+    #[test]
+    fn lengths_that_contradict_each_other_make_an_estimate() {
+        let mut below_header = IPV4_UDP;
+        below_header[3] = 12;
+        let packet = raw(&below_header);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.estimated), (12, 0, true));
+        let mut beyond_frame = IPV4_UDP;
+        beyond_frame[2] = 1;
+        let packet = raw(&beyond_frame);
+        assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.estimated), (288, 260, true));
+    }
+
+    #[test]
+    fn headers_that_are_none_say_why() {
+        let network = |reason| (Layer::Network, reason);
+        assert_eq!(error(LinkType::IPV4, &IPV4_UDP[..19]), network(Reason::Truncated));
+        assert_eq!(error(LinkType::RAW, &[]), network(Reason::Truncated));
+        assert_eq!(error(LinkType::IPV6, &IPV4_UDP), network(Reason::BadVersion));
+        assert_eq!(error(LinkType::IPV4, &over_ipv6(17, udp())), network(Reason::BadVersion));
+        assert_eq!(error(LinkType::IPV6, &over_ipv6(17, udp())[..39]), network(Reason::Truncated));
+        assert_eq!(error(LinkType::IPV4, &[0x44; 20]), network(Reason::BadHeaderLength));
+    }
+
+    #[test]
+    fn fragments_of_ipv4_carry_their_key() {
+        let mut bytes = IPV4_UDP;
+        bytes[6] = 0x20;
+        let first = raw(&bytes);
+        let fragment = Fragment { key_protocol: 17, identification: 1, offset: 0, more: true };
+        assert_eq!((first.fragment, ports(&first)), (Some(fragment), Some((4660, 22136))));
+        bytes[6..8].copy_from_slice(&[0x1f, 0xff]);
+        let last = raw(&bytes);
+        assert_eq!(last.fragment, Some(Fragment { offset: 65528, more: false, ..fragment }));
+        assert_eq!((last.transport, last.payload_bytes), (Transport::None, 12), "its bytes are no ports");
+    }
+
+    #[test]
+    fn fragments_of_ipv6_carry_their_key_and_atomic_ones_are_none() {
+        let header = |offset_more: [u8; 2]| [&[17, 0][..], &offset_more, &[0, 1, 0, 2], udp()].concat();
+        let bytes = over_ipv6(44, &header([0, 1]));
+        let first = raw(&bytes);
+        let fragment = Fragment { key_protocol: 0, identification: 65538, offset: 0, more: true };
+        assert_eq!((first.fragment, first.protocol, first.payload_bytes), (Some(fragment), 17, 4));
+        let bytes = over_ipv6(44, &header([0x00, 0x08]));
+        let later = raw(&bytes);
+        assert_eq!(later.fragment, Some(Fragment { offset: 8, more: false, ..fragment }));
+        assert_eq!((later.transport, later.payload_bytes, later.protocol), (Transport::None, 12, 17));
+        let bytes = over_ipv6(44, &header([0, 0]));
+        let atomic = raw(&bytes);
+        assert_eq!((atomic.fragment, ports(&atomic)), (None, Some((4660, 22136))));
+    }
+
+    #[test]
+    fn the_transport_is_found_behind_extension_headers_and_ah() {
+        let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+        let authentication = [&[17, 4, 0, 0][..], &[0; 20]].concat();
+        let chain = [&options(43)[..], &options(60), &options(51), &authentication, udp()].concat();
+        let bytes = over_ipv6(0, &chain);
+        let packet = raw(&bytes);
+        assert_eq!((packet.protocol, ports(&packet)), (17, Some((4660, 22136))));
+        assert_eq!((packet.ip_bytes, packet.payload_bytes), (100, 4));
+        let bytes = over_ipv4(51, &[&authentication, udp()].concat());
+        let packet = raw(&bytes);
+        assert_eq!((packet.protocol, ports(&packet), packet.payload_bytes), (17, Some((4660, 22136)), 4));
+    }
+
+    #[test]
+    fn an_extension_header_that_is_cut_leaves_its_protocol() {
+        let bytes = over_ipv6(0, &[17, 0, 0, 0]);
+        let packet = raw(&bytes);
+        assert_eq!((packet.protocol, packet.payload_bytes, packet.estimated), (0, 0, true));
+        let bytes = over_ipv6(44, &[17, 0, 0, 1]);
+        assert_eq!((raw(&bytes).protocol, raw(&bytes).fragment), (44, None));
+        let longer_than_the_packet = over_ipv6(0, &[17, 255, 0, 0, 0, 0, 0, 0]);
+        let packet = raw(&longer_than_the_packet);
+        assert_eq!((packet.protocol, packet.transport, packet.payload_bytes), (17, Transport::None, 0));
+        assert!(packet.estimated);
+    }
+
+    #[test]
+    fn a_chain_of_extension_headers_has_an_end() {
+        let chain = |count: usize| [[60, 0, 1, 4, 0, 0, 0, 0].repeat(count), vec![59; 8]].concat();
+        assert_eq!(raw(&over_ipv6(60, &chain(MAX_EXTENSIONS - 2))).protocol, 59);
+        assert_eq!(error(LinkType::RAW, &over_ipv6(60, &chain(400))), (Layer::Network, Reason::TooDeep));
+    }
+}

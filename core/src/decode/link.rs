@@ -161,3 +161,102 @@ fn set_direction(link: &mut Link, packet_type: u16) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Content,
+        testing::{IPV4_UDP, captured, error, ip_packet, link_of},
+    };
+    use super::*;
+    use crate::record::Layer;
+
+    fn assert_opens(link_type: LinkType, header: &[u8]) {
+        let bytes = [header, &IPV4_UDP].concat();
+        let packet = ip_packet(link_type, &bytes);
+        assert_eq!((packet.ip_bytes, packet.payload), (32, &b"data"[..]), "{link_type:?} {header:02x?}");
+    }
+
+    #[test]
+    fn links_without_a_header_begin_with_ip() {
+        for link_type in [12, 14, 101, 228] {
+            assert_opens(LinkType(link_type), &[]);
+        }
+        assert_eq!(error(LinkType::RAW, &[0x50; 40]), (Layer::Network, Reason::BadVersion));
+    }
+
+    #[test]
+    fn loopback_families_are_read_in_either_byte_order() {
+        assert_opens(LinkType::NULL, &[2, 0, 0, 0]);
+        assert_opens(LinkType::NULL, &[0, 0, 0, 2]);
+        assert_opens(LinkType::LOOP, &[0, 0, 0, 2]);
+        assert_eq!(error(LinkType::NULL, &[30, 0, 0, 0, 0x45]), (Layer::Network, Reason::BadVersion));
+        assert_eq!(error(LinkType::NULL, &[7, 0, 0, 0, 0x45]), (Layer::Network, Reason::NotIp));
+        assert_eq!(error(LinkType::NULL, &[2, 0, 0]), (Layer::Link, Reason::Truncated));
+    }
+
+    #[test]
+    fn ppp_is_read_with_and_without_its_hdlc_bytes() {
+        for link_type in [LinkType::PPP, LinkType::PPP_HDLC] {
+            assert_opens(link_type, &[0xff, 0x03, 0x00, 0x21]);
+            assert_opens(link_type, &[0xff, 0x03, 0x21]);
+            assert_opens(link_type, &[0x00, 0x21]);
+            assert_opens(link_type, &[0x21]);
+            assert_opens(link_type, &[0x0f, 0x00, 0x08, 0x00]);
+            assert_eq!(error(link_type, &[0xff, 0x03, 0xc0, 0x21, 1]), (Layer::Network, Reason::NotIp));
+        }
+        assert_opens(LinkType::PPP_ETHER, &[0x11, 0, 0, 1, 0, 34, 0x00, 0x21]);
+    }
+
+    #[test]
+    fn cisco_hdlc_carries_ethertypes_and_keep_alives() {
+        assert_opens(LinkType::C_HDLC, &[0x0f, 0x00, 0x08, 0x00]);
+        let keep_alive = [0x8f, 0x00, 0x80, 0x35, 0, 0, 0, 2];
+        assert_eq!(error(LinkType::C_HDLC, &keep_alive), (Layer::Network, Reason::NoPayload));
+    }
+
+    #[test]
+    fn cooked_captures_give_the_source_and_the_direction() {
+        let v1 = [&[0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0, 8, 0][..], &IPV4_UDP].concat();
+        let v2 = [&[8, 0, 0, 0, 0, 0, 0, 3, 0, 1, 4, 6, 2, 0, 0, 0, 0, 9, 0, 0][..], &IPV4_UDP].concat();
+        for (link_type, bytes) in [(LinkType::LINUX_SLL, v1), (LinkType::LINUX_SLL2, v2)] {
+            let link = link_of(link_type, &bytes);
+            assert_eq!(link.source_mac, Some(MacAddress([2, 0, 0, 0, 0, 9])));
+            assert_eq!((link.destination_mac, link.direction), (None, LinkDirection::Sent));
+        }
+    }
+
+    #[test]
+    fn a_cooked_header_of_a_link_without_mac_addresses_gives_none() {
+        let tunnel = [&[0, 0, 2, 0, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0, 8, 0][..], &IPV4_UDP].concat();
+        let link = link_of(LinkType::LINUX_SLL, &tunnel);
+        assert_eq!((link.source_mac, link.direction), (None, LinkDirection::Received));
+        let netlink = [0, 4, 3, 56, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0x45];
+        assert_eq!(error(LinkType::LINUX_SLL, &netlink), (Layer::Network, Reason::NotIp));
+    }
+
+    #[test]
+    fn a_direction_that_the_source_states_goes_first() {
+        let bytes = [&[0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 9, 0, 0, 8, 0][..], &IPV4_UDP].concat();
+        let stated =
+            CapturedPacket { direction: LinkDirection::Received, ..captured(LinkType::LINUX_SLL, &bytes) };
+        assert_eq!(decode(&stated).unwrap().link.direction, LinkDirection::Received);
+    }
+
+    #[test]
+    fn a_frame_that_ends_in_its_header_is_truncated_and_a_link_not_known_says_so() {
+        assert_eq!(error(LinkType::ETHERNET, &[0; 13]), (Layer::Link, Reason::Truncated));
+        assert_eq!(error(LinkType::LINUX_SLL, &[0; 15]), (Layer::Link, Reason::Truncated));
+        assert_eq!(error(LinkType(147), &IPV4_UDP), (Layer::Link, Reason::UnknownLinkType));
+    }
+
+    #[test]
+    fn arp_comes_out_of_a_frame() {
+        let arp = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2];
+        for ether_type in [[0x08, 0x06], [0x80, 0x35]] {
+            let bytes = [&[0xff; 6][..], &[2; 6], &ether_type, &arp, &[0; 18]].concat();
+            let decoded = decode(&captured(LinkType::ETHERNET, &bytes)).unwrap();
+            assert!(matches!(decoded.content, Content::Arp(_)));
+        }
+    }
+}

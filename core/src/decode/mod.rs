@@ -5,12 +5,16 @@ mod cursor;
 pub mod dhcp4;
 pub mod dhcp6;
 mod gre;
+#[cfg(test)]
+mod hostile;
 mod ip;
 mod link;
 pub mod ndp;
 pub mod packet;
 mod read;
 mod shim;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod tunnel;
 mod udp_tunnel;

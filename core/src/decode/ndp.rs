@@ -205,3 +205,106 @@ fn is_valid(message: &NdpMessage) -> bool {
 fn is_solicited_node(address: Ipv6Addr) -> bool {
     address.octets().starts_with(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::raw;
+    use super::*;
+
+    const HOST: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a];
+    const TARGET: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11, 0x22, 0x33];
+    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const SOLICITED: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x11, 0x22, 0x33];
+    const SOURCE_MAC: [u8; 8] = [1, 1, 2, 0, 0, 0, 0, 7];
+    const TARGET_MAC: [u8; 8] = [2, 1, 2, 0, 0, 0, 0, 8];
+
+    fn packet(source: [u8; 16], destination: [u8; 16], icmp: &[&[u8]]) -> Vec<u8> {
+        let icmp = icmp.concat();
+        let header = [0x60, 0, 0, 0, 0, u8::try_from(icmp.len()).unwrap(), 58, 255];
+        [&header[..], &source, &destination, &icmp].concat()
+    }
+
+    fn read(source: [u8; 16], destination: [u8; 16], icmp: &[&[u8]]) -> Option<NdpMessage> {
+        parse(&raw(&packet(source, destination, icmp)))
+    }
+
+    #[test]
+    fn a_router_advertisement_gives_router_and_prefixes() {
+        let prefix =
+            [&[3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 7, 8, 0, 0, 0, 0][..], &TARGET[..8], &[9; 8]].concat();
+        let head = [134, 0, 0, 0, 64, 0xc0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        let message = read(HOST, ALL_NODES, &[&head, &SOURCE_MAC, &prefix]).unwrap();
+        let kind = NdpKind::RouterAdvertisement {
+            hop_limit: 64,
+            managed: true,
+            other: true,
+            lifetime_seconds: 1800,
+        };
+        assert_eq!((message.kind, message.source), (kind, Ipv6Addr::from(HOST)));
+        assert_eq!(message.source_mac, Some(MacAddress([2, 0, 0, 0, 0, 7])));
+        let expected = NdpPrefix {
+            prefix: "2001:db8::/64".parse().unwrap(),
+            on_link: true,
+            autonomous: true,
+            valid_seconds: 3600,
+            preferred_seconds: 1800,
+        };
+        assert_eq!(message.prefixes.as_slice(), [expected]);
+        assert_eq!(read(TARGET, ALL_NODES, &[&head]), None, "routers send from link-local addresses");
+    }
+
+    #[test]
+    fn a_solicitation_gives_its_target_and_a_probe_has_no_source() {
+        let head = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &TARGET].concat();
+        let message = read(HOST, SOLICITED, &[&head, &SOURCE_MAC]).unwrap();
+        assert_eq!(message.kind, NdpKind::NeighborSolicitation { target: Ipv6Addr::from(TARGET) });
+        let probe = read([0; 16], SOLICITED, &[&head]).unwrap();
+        assert!(probe.source.is_unspecified());
+        assert_eq!(read([0; 16], SOLICITED, &[&head, &SOURCE_MAC]), None);
+        assert_eq!(read([0; 16], ALL_NODES, &[&head]), None);
+    }
+
+    #[test]
+    fn an_advertisement_gives_its_flags_and_the_station() {
+        let head = [&[136, 0, 0, 0, 0xe0, 0, 0, 0][..], &TARGET].concat();
+        let message = read(HOST, HOST, &[&head, &TARGET_MAC]).unwrap();
+        let target = Ipv6Addr::from(TARGET);
+        let kind = NdpKind::NeighborAdvertisement { target, router: true, solicited: true, replaces: true };
+        assert_eq!((message.kind, message.target_mac), (kind, Some(MacAddress([2, 0, 0, 0, 0, 8]))));
+        assert_eq!(read(HOST, ALL_NODES, &[&head]), None, "an answer goes to who asked");
+        let multicast = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &ALL_NODES].concat();
+        assert_eq!(read(HOST, HOST, &[&multicast]), None);
+    }
+
+    #[test]
+    fn solicitations_of_routers_and_redirects_are_read() {
+        let head = [133, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(read(HOST, ALL_NODES, &[&head]).unwrap().kind, NdpKind::RouterSolicitation);
+        assert_eq!(read([0; 16], ALL_NODES, &[&head, &SOURCE_MAC]), None);
+        let redirect = [&[137, 0, 0, 0, 0, 0, 0, 0][..], &HOST, &TARGET].concat();
+        let kind = NdpKind::Redirect { target: HOST.into(), destination: TARGET.into() };
+        assert_eq!(read(HOST, TARGET, &[&redirect]).unwrap().kind, kind);
+    }
+
+    #[test]
+    fn a_message_that_came_over_a_router_or_is_damaged_is_none() {
+        let head = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &TARGET].concat();
+        let mut routed = packet(HOST, SOLICITED, &[&head]);
+        routed[7] = 254;
+        assert_eq!(parse(&raw(&routed)), None);
+        let mut with_code = packet(HOST, SOLICITED, &[&head]);
+        with_code[41] = 1;
+        assert_eq!(parse(&raw(&with_code)), None);
+        assert_eq!(read(HOST, SOLICITED, &[&head[..23]]), None, "cut in the target");
+        assert_eq!(read(HOST, SOLICITED, &[&head, &[1, 0, 0, 0, 0, 0, 0, 0]]), None, "option of length 0");
+        assert_eq!(read(HOST, SOLICITED, &[&head, &SOURCE_MAC[..7]]), None, "option that is cut");
+    }
+
+    #[test]
+    fn a_fragmented_message_is_none() {
+        let icmp = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &TARGET].concat();
+        let mut bytes = packet(HOST, SOLICITED, &[&[58, 0, 0, 1, 0, 0, 0, 1], &icmp]);
+        bytes[6] = 44;
+        assert_eq!(parse(&raw(&bytes)), None);
+    }
+}

@@ -187,6 +187,8 @@ fn tag(ether_type: u16, at: Cursor<'_>) -> Result<Step<'_>, Unparsed> {
         0x8903 => at.skip(2).map(|at| (Next::Ethernet, at)),
         0x88e5 => macsec(at)?,
         0x894f => nsh(at),
+        // Cisco metadata (TrustSec): six bytes, then the ethertype.
+        0x8909 => then_ether_type(at, 6),
         // Ethernet configuration test and pause frames.
         0x9000 | 0x8808 => Some((Next::KeepAlive, at)),
         _ => Some((Next::NotIp, at)),
@@ -224,4 +226,111 @@ fn nsh(at: Cursor<'_>) -> Step<'_> {
         _ => Next::NotIp,
     };
     Some((if words < 2 { Next::NotIp } else { next }, at.skip(words * 4)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{IPV4_UDP, error, ip_packet, link_of};
+    use crate::{
+        decode::LinkType,
+        net::MacAddress,
+        record::{Layer, Reason},
+    };
+
+    const MACS: [u8; 12] = [0x02, 0, 0, 0, 0, 0x0d, 0x02, 0, 0, 0, 0, 0x05];
+
+    fn frame(parts: &[&[u8]]) -> Vec<u8> {
+        [&MACS[..], &parts.concat()].concat()
+    }
+
+    /// The frame holds the packet of the tests behind its shims.
+    fn assert_opens(parts: &[&[u8]]) {
+        let bytes = frame(&[&parts.concat(), &IPV4_UDP]);
+        let packet = ip_packet(LinkType::ETHERNET, &bytes);
+        assert_eq!((packet.ip_bytes, packet.payload), (32, &b"data"[..]), "{parts:02x?}");
+    }
+
+    #[test]
+    fn ethernet_gives_both_mac_addresses() {
+        let link = link_of(LinkType::ETHERNET, &frame(&[&[0x08, 0x00], &IPV4_UDP]));
+        assert_eq!(link.destination_mac, Some(MacAddress([2, 0, 0, 0, 0, 0x0d])));
+        assert_eq!(link.source_mac, Some(MacAddress([2, 0, 0, 0, 0, 5])));
+    }
+
+    #[test]
+    fn three_vlan_tags_of_any_kind_are_kept_outermost_first() {
+        let tags = [0x88, 0xa8, 0x20, 0x64, 0x91, 0x00, 0x00, 0x65, 0x81, 0x00, 0xe0, 0x66, 0x08, 0x00];
+        let link = link_of(LinkType::ETHERNET, &frame(&[&tags, &IPV4_UDP]));
+        assert_eq!(link.vlans.as_slice(), [100, 101, 102]);
+    }
+
+    #[test]
+    fn a_fourth_vlan_tag_is_too_deep_and_a_cut_one_truncated() {
+        let four = frame(&[&[0x81, 0x00, 0x00, 0x01].repeat(4), &[0x08, 0x00], &IPV4_UDP]);
+        assert_eq!(error(LinkType::ETHERNET, &four), (Layer::Shim, Reason::TooDeep));
+        let cut = frame(&[&[0x81, 0x00, 0x00, 0x01, 0x08]]);
+        assert_eq!(error(LinkType::ETHERNET, &cut), (Layer::Shim, Reason::Truncated));
+    }
+
+    #[test]
+    fn mpls_labels_are_kept_and_the_nibble_behind_them_decides() {
+        let two = [0x88, 0x47, 0x00, 0x01, 0x00, 0x40, 0x00, 0x02, 0x01, 0x40];
+        let link = link_of(LinkType::ETHERNET, &frame(&[&two, &IPV4_UDP]));
+        assert_eq!(link.mpls_labels.as_slice(), [16, 32]);
+        let pseudowire = [0x88, 0x47, 0x00, 0x01, 0x01, 0x40, 0, 0, 0, 0];
+        let customer = [0x0a; 12];
+        let link = link_of(LinkType::ETHERNET, &frame(&[&pseudowire, &customer, &[0x08, 0x00], &IPV4_UDP]));
+        assert_eq!(link.source_mac, Some(MacAddress([0x0a; 6])), "the station is the inner frame's");
+        assert_opens(&[&[0x88, 0x48, 0x00, 0x01, 0x01, 0x40, 0x10, 0x00, 0x00, 0x21]]);
+        let other = frame(&[&[0x88, 0x47, 0x00, 0x01, 0x01, 0x40, 0x25]]);
+        assert_eq!(error(LinkType::ETHERNET, &other), (Layer::Network, Reason::NotIp));
+    }
+
+    #[test]
+    fn a_label_stack_without_a_bottom_ends_the_work() {
+        let endless = frame(&[&[0x88, 0x47], &[0; 4].repeat(400)]);
+        assert_eq!(error(LinkType::ETHERNET, &endless), (Layer::Shim, Reason::TooDeep));
+    }
+
+    #[test]
+    fn tags_and_frames_within_frames_lead_to_the_packet() {
+        let pppoe = [0x88, 0x64, 0x11, 0, 0, 1, 0, 34, 0x00, 0x21];
+        assert_opens(&[&pppoe]);
+        assert_opens(&[&pppoe[..8], &[0x21]]); // protocol field compressed
+        assert_opens(&[&[0x00, 0x28], &[0xaa, 0xaa, 0x03, 0, 0, 0, 0x08, 0x00]]); // SNAP
+        assert_opens(&[&[0x00, 0x23], &[0x06, 0x06, 0x03]]);
+        assert_opens(&[&[0x00, 0x24], &[0xfe, 0xfe, 0x03, 0xcc]]);
+        assert_opens(&[&[0x88, 0xe7], &[0, 0, 0, 7], &MACS, &[0x08, 0x00]]); // 802.1ah
+        assert_opens(&[&[0x89, 0x26], &[0; 4], &[0x08, 0x00]]); // VN-Tag
+        assert_opens(&[&[0x89, 0x03], &[0; 2], &MACS, &[0x08, 0x00]]); // FabricPath
+        assert_opens(&[&[0x89, 0x09], &[1, 1, 0, 1, 0, 5], &[0x08, 0x00]]); // Cisco metadata
+        assert_opens(&[&[0x89, 0x4f], &[0, 2, 1, 1], &[0; 4]]); // NSH of 8 bytes
+        assert_opens(&[&[0x65, 0x58], &MACS, &[0x08, 0x00]]);
+    }
+
+    #[test]
+    fn macsec_is_followed_unless_it_encrypts() {
+        let integrity_only = [0x88, 0xe5, 0x00, 0, 0, 0, 0, 1];
+        assert_opens(&[&integrity_only, &[0x08, 0x00]]);
+        let encrypted = frame(&[&[0x88, 0xe5, 0x0c, 0, 0, 0, 0, 1], &[0x5a; 40]]);
+        assert_eq!(error(LinkType::ETHERNET, &encrypted), (Layer::Shim, Reason::Encrypted));
+    }
+
+    #[test]
+    fn what_is_not_ip_is_counted_as_that() {
+        let lldp = frame(&[&[0x88, 0xcc], &[0; 46]]);
+        assert_eq!(error(LinkType::ETHERNET, &lldp), (Layer::Network, Reason::NotIp));
+        let spanning_tree = frame(&[&[0x00, 0x26], &[0x42, 0x42, 0x03], &[0; 35]]);
+        assert_eq!(error(LinkType::ETHERNET, &spanning_tree), (Layer::Network, Reason::NotIp));
+        let keep_alive = frame(&[&[0x90, 0x00], &[0; 46]]);
+        assert_eq!(error(LinkType::ETHERNET, &keep_alive), (Layer::Network, Reason::NoPayload));
+        let discovery = frame(&[&[0x88, 0x64, 0x11, 0x09, 0, 0, 0, 0], &[0; 40]]);
+        assert_eq!(error(LinkType::ETHERNET, &discovery), (Layer::Network, Reason::NotIp));
+    }
+
+    #[test]
+    fn frames_within_frames_without_end_are_too_deep() {
+        let nested = frame(&[&[&[0x65, 0x58][..], &MACS].concat().repeat(30)]);
+        assert_eq!(error(LinkType::ETHERNET, &nested), (Layer::Shim, Reason::TooDeep));
+    }
 }

@@ -81,3 +81,75 @@ fn tcp(data: &[u8], length: u32) -> Body<'_> {
     let estimated = size < TCP_MINIMUM || saturate(size) > length;
     Body { estimated, ..Body::behind(Some(Transport::Tcp(segment)), size, data, length) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 50000 → 443, sequence 1, acknowledgement 2, offset 6, NS SYN ACK, window 1024, a maximum segment size.
+    const SYN_ACK: [u8; 24] =
+        [0xc3, 0x50, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 2, 0x61, 0x12, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4];
+
+    #[test]
+    fn tcp_is_read_with_its_options_left_out() {
+        let data = [&SYN_ACK[..], b"late"].concat();
+        let body = read(6, &data, 28);
+        let segment = TcpSegment {
+            source: 50000,
+            destination: 443,
+            sequence: 1,
+            acknowledgement: 2,
+            flags: 0x112,
+            window: 1024,
+        };
+        assert_eq!(body.transport, Transport::Tcp(segment));
+        assert_eq!((body.payload_bytes, body.payload, body.estimated), (4, &b"late"[..], false));
+        assert!(segment.has(TcpSegment::SYN | TcpSegment::ACK) && !segment.has(TcpSegment::FIN));
+    }
+
+    #[test]
+    fn tcp_that_is_cut_keeps_what_is_there() {
+        let body = read(6, &SYN_ACK[..16], 28);
+        assert!(matches!(body.transport, Transport::Tcp(_)));
+        assert_eq!((body.payload_bytes, body.estimated), (4, false));
+        let body = read(6, &SYN_ACK[..15], 28);
+        assert_eq!(body.transport, Transport::Ports { source: 50000, destination: 443 });
+        assert_eq!((body.payload_bytes, body.estimated), (8, true));
+        assert_eq!(read(6, &SYN_ACK[..3], 28).transport, Transport::None);
+    }
+
+    #[test]
+    fn an_impossible_data_offset_makes_an_estimate() {
+        for offset in [0x00, 0x40, 0xf0] {
+            let mut bytes = SYN_ACK;
+            bytes[12] = offset;
+            assert!(read(6, &bytes, 24).estimated, "{offset:02x}");
+        }
+    }
+
+    #[test]
+    fn each_protocol_with_ports_has_its_header_length() {
+        for (protocol, header) in [(17, 8), (136, 8), (132, 12), (33, 12)] {
+            let body = read(protocol, &SYN_ACK, 24);
+            assert_eq!(body.transport, Transport::Ports { source: 50000, destination: 443 }, "{protocol}");
+            assert_eq!((body.payload_bytes, body.payload), (24 - header, &SYN_ACK[header as usize..]));
+        }
+    }
+
+    #[test]
+    fn icmp_gives_type_code_and_the_rest_of_its_header() {
+        for protocol in [1, 58] {
+            let body = read(protocol, &[8, 1, 0xff, 0xff, 0, 7, 0, 9, 0xaa], 9);
+            assert_eq!(body.transport, Transport::Icmp { kind: 8, code: 1, rest: [0, 7, 0, 9] });
+            assert_eq!((body.payload_bytes, body.payload), (1, &[0xaa][..]));
+        }
+        assert_eq!(read(1, &[3, 1], 36).transport, Transport::Icmp { kind: 3, code: 1, rest: [0; 4] });
+        assert_eq!(read(1, &[3], 36).transport, Transport::None);
+    }
+
+    #[test]
+    fn of_other_protocols_all_is_payload() {
+        let body = read(50, &SYN_ACK, 24);
+        assert_eq!((body.transport, body.payload_bytes, body.payload.len()), (Transport::None, 24, 24));
+    }
+}

@@ -92,3 +92,51 @@ fn ether_ip(at: Cursor<'_>) -> Opened<'_> {
         (None, _) => Err(at_shim(Reason::Truncated)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Content, decode_inner,
+        testing::{IPV4_UDP, over_ipv4, raw, tunnel_of},
+    };
+    use super::*;
+
+    #[test]
+    fn ip_in_ip_is_opened_where_the_version_is_the_protocols() {
+        let bytes = over_ipv4(4, &IPV4_UDP);
+        assert_eq!(tunnel_of(&bytes), Tunnel { kind: TunnelKind::IpInIp, id: None });
+        let wrong = over_ipv4(41, &IPV4_UDP);
+        assert_eq!(inner(&raw(&wrong)).unwrap_err(), at_network(Reason::BadVersion));
+    }
+
+    #[test]
+    fn ether_ip_is_opened_by_its_version() {
+        let frame = [&[0x30, 0][..], &[2; 12], &[0x08, 0x00], &IPV4_UDP].concat();
+        assert_eq!(tunnel_of(&over_ipv4(97, &frame)).kind, TunnelKind::EtherIp);
+        let other = over_ipv4(97, &[0x40, 0, 0, 0]);
+        assert_eq!(inner(&raw(&other)).unwrap_err(), at_shim(Reason::BadVersion));
+    }
+
+    #[test]
+    fn only_the_first_fragment_of_a_tunnel_packet_is_opened() {
+        let mut bytes = over_ipv4(4, &IPV4_UDP);
+        bytes[6] = 0x20;
+        assert!(inner(&raw(&bytes)).unwrap().is_some());
+        bytes[7] = 0x03;
+        assert!(inner(&raw(&bytes)).unwrap().is_none());
+    }
+
+    #[test]
+    fn tunnels_within_tunnels_open_one_at_a_time() {
+        let bytes = over_ipv4(4, &over_ipv4(47, &[&[0, 0, 8, 0], &IPV4_UDP[..]].concat()));
+        let outer = raw(&bytes);
+        let Content::Ip(middle) = decode_inner(&inner(&outer).unwrap().unwrap()).unwrap().content else {
+            panic!("not IP")
+        };
+        assert_eq!(middle.protocol, 47);
+        let Content::Ip(innermost) = decode_inner(&inner(&middle).unwrap().unwrap()).unwrap().content else {
+            panic!("not IP")
+        };
+        assert_eq!((innermost.protocol, innermost.payload), (17, &b"data"[..]));
+    }
+}

@@ -203,3 +203,114 @@ fn ayiya(at: Cursor<'_>) -> Option<Inner<'_>> {
     (has_identity && is_forwarding && ip_version(inner)? == start)
         .then(|| found(TunnelKind::Ayiya, None, start, inner))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        inner,
+        testing::{IPV4_UDP, over_udp, raw, tunnel_of},
+    };
+    use super::*;
+
+    const FRAME: [u8; 14] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+    /// Teredo's bubble: IPv6 without payload between 2001::1 and fe80::1.
+    const BUBBLE: [u8; 40] = [
+        0x60, 0, 0, 0, 0, 0, 59, 21, 0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xfe, 0x80, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    ];
+
+    /// Opens with its header as given, and no longer with one byte of it changed at any place in `checked`.
+    fn assert_checked(port: u16, parts: &[&[u8]], kind: TunnelKind, id: Option<u32>, checked: &[usize]) {
+        let payload = parts.concat();
+        let tunnel = tunnel_of(&over_udp(port, &payload));
+        assert_eq!((tunnel.kind, tunnel.id), (kind, id));
+        for &at in checked {
+            let mut changed = payload.clone();
+            changed[at] ^= 0xff;
+            let bytes = over_udp(port, &changed);
+            assert!(inner(&raw(&bytes)).unwrap().is_none(), "port {port}, byte {at}");
+        }
+    }
+
+    #[test]
+    fn vxlan_is_opened_by_its_flags_and_reserved_bytes() {
+        let header = [8, 0, 0, 0, 0x12, 0x34, 0x56, 0];
+        for port in [4789, 8472] {
+            let parts: [&[u8]; 3] = [&header, &FRAME, &IPV4_UDP];
+            assert_checked(port, &parts, TunnelKind::Vxlan, Some(0x12_3456), &[0, 1, 2, 3, 7]);
+        }
+        let group_policy = [0x88, 0, 0, 5, 0, 0, 1, 0];
+        assert_checked(4789, &[&group_policy, &FRAME, &IPV4_UDP], TunnelKind::Vxlan, Some(1), &[0, 7]);
+        let too_short = over_udp(4789, &header);
+        assert!(inner(&raw(&too_short)).unwrap().is_none());
+    }
+
+    #[test]
+    fn vxlan_gpe_is_opened_by_its_next_protocol() {
+        let header = [0x0c, 0, 0, 1, 0, 0, 2, 0];
+        assert_checked(4790, &[&header, &IPV4_UDP], TunnelKind::Vxlan, Some(2), &[0, 1, 2, 3, 7]);
+        let frame = [0x08, 0, 0, 0, 0, 0, 2, 0];
+        assert_checked(4790, &[&frame, &FRAME, &IPV4_UDP], TunnelKind::Vxlan, Some(2), &[0, 3]);
+    }
+
+    #[test]
+    fn geneve_is_opened_behind_its_options() {
+        let header = [1, 0x40, 0x65, 0x58, 0, 0, 3, 0, 0xff, 0xff, 0, 0];
+        let parts: [&[u8]; 3] = [&header, &FRAME, &IPV4_UDP];
+        assert_checked(6081, &parts, TunnelKind::Geneve, Some(3), &[0, 1, 2, 3, 7]);
+    }
+
+    #[test]
+    fn gtp_is_opened_where_its_length_is_right() {
+        let header = [0x30, 0xff, 0, 32, 0, 0, 0, 4];
+        assert_checked(2152, &[&header, &IPV4_UDP], TunnelKind::GtpU, Some(4), &[0, 1, 2, 3]);
+        // Sequence and extension flags: four bytes, then a PDU session container of one unit.
+        let extended = [0x36, 0xff, 0, 40, 0, 0, 0, 4, 0, 1, 0, 0x85, 1, 0, 9, 0];
+        assert_checked(2152, &[&extended, &IPV4_UDP], TunnelKind::GtpU, Some(4), &[0, 1, 3, 12, 15]);
+    }
+
+    #[test]
+    fn teredo_is_opened_behind_authentication_and_origin() {
+        let checked = [0, 5, 6 + 2];
+        assert_checked(3544, &[&BUBBLE], TunnelKind::Teredo, None, &checked[..2]);
+        let before = [&[0, 1, 0, 0][..], &[9; 9], &[0, 0], &[7; 6]].concat();
+        assert_checked(
+            3544,
+            &[&before, &BUBBLE],
+            TunnelKind::Teredo,
+            None,
+            &[0, before.len(), before.len() + 5],
+        );
+        let elsewhere = [&BUBBLE[..8], &[0x20, 2], &BUBBLE[10..24], &[0x20, 2], &BUBBLE[26..]].concat();
+        let bytes = over_udp(3544, &elsewhere);
+        assert!(inner(&raw(&bytes)).unwrap().is_none(), "no address of Teredo");
+    }
+
+    #[test]
+    fn l2tp_data_is_opened_and_control_is_not() {
+        let header = [0x00, 0x02, 0, 5, 0, 6, 0xff, 0x03, 0x00, 0x21];
+        assert_checked(1701, &[&header, &IPV4_UDP], TunnelKind::L2tp, Some(6), &[0, 1, 8]);
+        let full = [0x4a, 0x02, 0, 50, 0, 5, 0, 6, 0, 1, 0, 1, 0, 2, 0xaa, 0xaa, 0x00, 0x21];
+        assert_checked(1701, &[&full, &IPV4_UDP], TunnelKind::L2tp, Some(6), &[0, 1, 3]);
+        let control = over_udp(1701, &[&[0xc8, 0x02, 0, 44][..], &[0; 8], &IPV4_UDP].concat());
+        assert!(inner(&raw(&control)).unwrap().is_none());
+    }
+
+    #[test]
+    fn mpls_and_gre_in_udp_are_opened() {
+        assert_checked(6635, &[&[0, 1, 1, 64], &IPV4_UDP], TunnelKind::MplsInUdp, None, &[4]);
+        assert_checked(4754, &[&[0, 0, 8, 0], &IPV4_UDP], TunnelKind::Gre, None, &[0, 1, 2]);
+    }
+
+    #[test]
+    fn ayiya_is_opened_by_its_operation_and_next_header() {
+        let header = [&[0x41, 0x52, 0x11, 4, 0, 0, 0, 0][..], &[1; 16], &[2; 20]].concat();
+        assert_checked(5072, &[&header, &IPV4_UDP], TunnelKind::Ayiya, None, &[0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn other_ports_are_not_opened() {
+        let bytes = over_udp(53, &[&[8, 0, 0, 0, 0, 0, 1, 0][..], &FRAME, &IPV4_UDP].concat());
+        assert!(inner(&raw(&bytes)).unwrap().is_none());
+    }
+}
