@@ -12,7 +12,7 @@ use onenet_proto::config_error::ConfigError;
 
 use crate::{
     config::Config,
-    sensors,
+    enroll, sensors,
     store::{Store, StoreError},
 };
 
@@ -26,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a token by which a sensor enrols.
+    Token(enroll::TokenArgs),
     /// Show the sensors, or revoke one.
     Sensors(sensors::SensorsArgs),
 }
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), CliError> {
     match command {
+        Command::Token(args) => enroll::run_token(&args),
         Command::Sensors(args) => sensors::run(&args),
     }
 }

@@ -5,8 +5,12 @@
 //! ack) → correlator, which follows the committed batches after a durable cursor → inventory and findings → SIEM
 //! feeds, API and web page.
 
+pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod enroll;
+pub mod ingest;
 pub mod sensors;
 pub mod store;
+pub mod tls;
