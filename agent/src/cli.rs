@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{check_config, enroll, error, interfaces, run, status};
+use crate::{check_config, enroll, error, interfaces, read, run, status};
 
 /// Sensor of one edge: packets in, flow records, address observations and findings out.
 #[derive(Debug, Parser)]
@@ -16,6 +16,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Read captures: flows, address observations, findings and a summary, without a collector
+    Read(read::ReadArgs),
     /// Validate a configuration and its address plan, and say what `run` will do
     CheckConfig(ConfigArgs),
     /// List the network interfaces of this host
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), anyhow::Error> {
     match command {
+        Command::Read(args) => read::read(&args),
         Command::CheckConfig(args) => to_stdout(|out| check_config::check(&args.config, out)),
         Command::Interfaces(args) => to_stdout(|out| interfaces::list(args.format == ListFormat::Json, out)),
         Command::Run(args) => run::run(&args),

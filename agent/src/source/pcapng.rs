@@ -2,10 +2,7 @@
 //! in blocks. Packets are read from enhanced, simple and the old packet blocks; the capture's own account of
 //! lost packets from statistics blocks; every other block is passed over.
 
-use onenet_core::{
-    decode::{LinkDirection, LinkType},
-    time::Timestamp,
-};
+use onenet_core::{decode::LinkDirection, time::Timestamp};
 
 use super::{
     capture::{CaptureDrops, CaptureInterface, Found},

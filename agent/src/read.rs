@@ -1,0 +1,274 @@
+//! `onenet-agent read`: captures in, records and a summary out, without a collector.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow};
+use onenet_core::{
+    net::Name,
+    record::{DropStage, FindingChange, FlowRecord, Observation, RecordSink},
+    sensor::Sensor,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::{
+    config::{Config, Purpose},
+    error::{AlreadyTold, UsageError},
+    output::{self, Format, Output, OutputError},
+    progress::Progress,
+    source::{CaptureDrops, CaptureSet},
+    summary::Summary,
+    tally::Tally,
+};
+
+/// Arguments of `read`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReadArgs {
+    /// Capture files: pcap or pcapng, plain or gzip; `-` is standard input. Several are read as one, in the
+    /// order of packet time
+    #[arg(value_name = "CAPTURE", required = true)]
+    captures: Vec<PathBuf>,
+    /// Configuration with an address plan; without one RFC 1918 and ULA addresses count as inside
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How flows, observations and findings are written
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+    /// Write flows here; `-` is standard output, where they go unless something else does
+    #[arg(long, value_name = "PATH")]
+    flows: Option<PathBuf>,
+    /// Write address observations here
+    #[arg(long, value_name = "PATH")]
+    observations: Option<PathBuf>,
+    /// Write findings here: one record for each change of one
+    #[arg(long, value_name = "PATH")]
+    findings: Option<PathBuf>,
+    /// Write the summary here, as JSON
+    #[arg(long, value_name = "PATH")]
+    summary: Option<PathBuf>,
+    /// Count every packet as captured on this interface, whatever the captures say
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Print neither progress nor summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  onenet-agent read edge.pcap                          flows as JSON lines, then a summary
+  onenet-agent read edge.pcap > flows.ndjson           the summary alone on the terminal
+  onenet-agent read --findings - day/*.pcap.gz         only what needs somebody
+  onenet-agent read --format zeek edge.pcap > conn.log for zeek-cut and RITA
+  tcpdump -i eth0 -w - | onenet-agent read -           live, without a collector
+  onenet-agent read --config agent.toml --flows f.csv --format csv --summary s.json edge.pcap
+
+Exit code: 0, or 1 where a capture could not be read to its end (what came before counts), or 2 for wrong
+usage or configuration. docs/records.md states every field.";
+
+/// Where the records go.
+struct Records {
+    flows: Option<Output<FlowRecord>>,
+    observations: Option<Output<Observation>>,
+    findings: Option<Output<FindingChange>>,
+    tally: Tally,
+    ending: Ending,
+}
+
+/// Why records can no longer be written.
+#[derive(Default)]
+struct Ending {
+    failure: Option<OutputError>,
+    /// The reader of a pipe has what it wanted, as `head` does.
+    pipe_closed: bool,
+}
+
+impl RecordSink for Records {
+    fn flow(&mut self, record: &FlowRecord) {
+        self.tally.flow(record);
+        self.ending.write(&mut self.flows, record);
+    }
+
+    fn observation(&mut self, observation: &Observation) {
+        self.tally.observation(observation);
+        self.ending.write(&mut self.observations, observation);
+    }
+
+    fn finding(&mut self, change: &FindingChange) {
+        self.tally.finding(change);
+        self.ending.write(&mut self.findings, change);
+    }
+}
+
+impl Ending {
+    /// Writes a record where its output is open.
+    fn write<R>(&mut self, output: &mut Option<Output<R>>, record: &R) {
+        let written = output.as_mut().map_or(Ok(()), |open| open.write(record));
+        if written.is_err() {
+            *output = None;
+        }
+        self.take(written);
+    }
+
+    /// Completes an output.
+    fn finish<R>(&mut self, output: Option<Output<R>>) {
+        self.take(output.map_or(Ok(()), |mut open| open.finish()));
+    }
+
+    fn take(&mut self, written: Result<(), OutputError>) {
+        match written {
+            Err(error) if error.is_closed_pipe() => self.pipe_closed = true,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+            }
+            Ok(()) => {}
+        }
+    }
+}
+
+impl Records {
+    fn open(args: &ReadArgs) -> Result<Self, anyhow::Error> {
+        let outputs = args.outputs();
+        output::check_distinct(&args.captures, &outputs)?;
+        // From a pipe packets come as they happen, and somebody may be waiting for the records.
+        let live = args.captures.iter().any(|path| !path.is_file());
+        let flush_each = live || io::stdout().is_terminal();
+        let path = |option| outputs.iter().find(|(name, _)| *name == option).map(|(_, path)| *path);
+        Ok(Self {
+            flows: path("--flows").map(|path| Output::flows(path, args.format, flush_each)).transpose()?,
+            observations: path("--observations")
+                .map(|path| Output::records(path, args.format, flush_each))
+                .transpose()?,
+            findings: path("--findings")
+                .map(|path| Output::records(path, args.format, flush_each))
+                .transpose()?,
+            tally: Tally::default(),
+            ending: Ending::default(),
+        })
+    }
+
+    /// Whether nobody is left to read for.
+    fn unwanted(&self, args: &ReadArgs) -> bool {
+        let open = self.flows.is_some() || self.observations.is_some() || self.findings.is_some();
+        self.ending.failure.is_some() || (self.ending.pipe_closed && !open && args.summary.is_none())
+    }
+}
+
+impl ReadArgs {
+    /// What is written where. Flows go to standard output unless they have a place, or something else does.
+    fn outputs(&self) -> Vec<(&'static str, &Path)> {
+        let mut outputs: Vec<(&str, &Path)> = [
+            ("--observations", self.observations.as_deref()),
+            ("--findings", self.findings.as_deref()),
+            ("--summary", self.summary.as_deref()),
+        ]
+        .into_iter()
+        .filter_map(|(option, path)| Some((option, path?)))
+        .collect();
+        let stdout = Path::new("-");
+        match &self.flows {
+            Some(path) => outputs.push(("--flows", path)),
+            None if outputs.iter().all(|(_, path)| *path != stdout) => outputs.push(("--flows", stdout)),
+            None => {}
+        }
+        outputs
+    }
+}
+
+/// Runs the command.
+pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
+    if args.captures.iter().filter(|path| path.as_path() == Path::new("-")).count() > 1 {
+        return Err(UsageError("standard input (-) is named twice among the captures".to_owned()).into());
+    }
+    let config = match &args.config {
+        Some(path) => Config::load(path, Purpose::Read)?,
+        None => Config::default(),
+    };
+    let mut sensor = Sensor::new(config.sensor_config(hash_seed()?))?;
+    let mut captures = CaptureSet::open(&args.captures, args.interface.as_deref().map(Name::from));
+    if captures.reports().iter().all(|report| report.format.is_none()) {
+        // Nothing is to be written over the results of an earlier reading.
+        return tell_errors(&captures);
+    }
+    let mut records = Records::open(args)?;
+    let to_terminal =
+        io::stdout().is_terminal() && args.outputs().iter().any(|(_, path)| *path == Path::new("-"));
+    let mut progress = Progress::new(args.quiet || to_terminal);
+    while let Some(packet) = captures.next(&mut |name| sensor.add_interface(config.interface(name))) {
+        sensor.handle_packet(&packet, &mut records);
+        progress.packet(&captures);
+        if records.unwanted(args) {
+            break;
+        }
+    }
+    progress.finish();
+    if !records.unwanted(args) {
+        sensor.finish(&mut records);
+    }
+    let Records { flows, observations, findings, tally, mut ending } = records;
+    ending.finish(flows);
+    ending.finish(observations);
+    ending.finish(findings);
+    if let Some(error) = ending.failure {
+        return Err(error.into());
+    }
+    conclude(args, &mut sensor, &tally, &captures, ending.pipe_closed)
+}
+
+/// Enters what the captures lost into the ledger, and tells the summary.
+fn conclude(
+    args: &ReadArgs,
+    sensor: &mut Sensor,
+    tally: &Tally,
+    captures: &CaptureSet,
+    pipe_closed: bool,
+) -> Result<(), anyhow::Error> {
+    let drops = captures.reports().iter().fold(Default::default(), |sum: CaptureDrops, r| sum.plus(r.drops));
+    sensor.ledger_mut().set_dropped(DropStage::Interface, drops.interface);
+    sensor.ledger_mut().set_dropped(DropStage::Kernel, drops.kernel);
+    let summary = Summary::new(captures.reports(), sensor.ledger(), tally);
+    if let Some(path) = &args.summary {
+        write_summary(&summary, path)?;
+    }
+    if pipe_closed {
+        return Ok(());
+    }
+    if !args.quiet {
+        // Nobody is left to tell where standard error is closed.
+        let _ = summary.write(&mut io::stderr().lock());
+    }
+    tell_errors(captures)
+}
+
+fn write_summary(summary: &Summary<'_>, path: &Path) -> Result<(), anyhow::Error> {
+    let mut text = serde_json::to_vec_pretty(summary)?;
+    text.push(b'\n');
+    let mut out = output::create(path)?;
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.with_context(|| format!("{}: cannot be written", path.display())),
+    }
+}
+
+/// One line for each capture that could not be read to its end.
+fn tell_errors(captures: &CaptureSet) -> Result<(), anyhow::Error> {
+    let errors: Vec<_> = captures.reports().iter().filter_map(|report| report.error.as_ref()).collect();
+    for error in &errors {
+        eprintln!("error: {error}");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(AlreadyTold.into()) }
+}
+
+/// A key for the engine's hash tables that nobody outside can know.
+fn hash_seed() -> Result<[u64; 4], anyhow::Error> {
+    let mut seed = [0; 4];
+    for word in &mut seed {
+        let mut bytes = [0; 8];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("the system gives no random bytes"))?;
+        *word = u64::from_le_bytes(bytes);
+    }
+    Ok(seed)
+}

@@ -1,0 +1,126 @@
+//! What `read` counts beside the records it writes: flows by protocol, addresses, the latest of each finding.
+//! Every table has a limit; what is beyond it is counted and said.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use onenet_core::{
+    net::Name,
+    record::{Change, Counting, EndReason, FindingChange, FindingId, FlowRecord, FlowSide, Observation},
+};
+
+/// Addresses that are followed at most, each for talkers and for observations.
+const MAX_ADDRESSES: usize = 500_000;
+
+/// Findings that are kept whole at most.
+const MAX_FINDINGS: usize = 10_000;
+
+/// Flows of one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProtocolTally {
+    pub(crate) flows: u64,
+    pub(crate) packets: u64,
+    pub(crate) ip_bytes: u64,
+}
+
+/// What one address sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TalkerTally {
+    pub(crate) flows: u64,
+    pub(crate) sent_ip_bytes: u64,
+    pub(crate) received_ip_bytes: u64,
+}
+
+/// The counts.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) flows: u64,
+    pub(crate) flow_records: u64,
+    pub(crate) half_flows: u64,
+    pub(crate) estimated_flows: u64,
+    pub(crate) tunnelled_flows: u64,
+    pub(crate) protocols: BTreeMap<u8, ProtocolTally>,
+    pub(crate) observations: u64,
+    pub(crate) findings: u64,
+    talkers: HashMap<IpAddr, TalkerTally>,
+    addresses: HashSet<(Name, IpAddr)>,
+    /// Whether more addresses came than are followed.
+    pub(crate) addresses_cut: bool,
+    latest: HashMap<FindingId, FindingChange>,
+}
+
+impl Tally {
+    pub(crate) fn flow(&mut self, flow: &FlowRecord) {
+        self.flow_records += 1;
+        let protocol = self.protocols.entry(flow.protocol).or_default();
+        let sides = [(&flow.originator, &flow.responder), (&flow.responder, &flow.originator)];
+        for (side, _) in sides {
+            protocol.packets = protocol.packets.saturating_add(side.packets);
+            protocol.ip_bytes = protocol.ip_bytes.saturating_add(side.ip_bytes);
+        }
+        // A flow is counted with its last part; each flow has one.
+        let last = flow.end_reason != EndReason::Active;
+        if last {
+            protocol.flows += 1;
+            self.flows += 1;
+            self.half_flows += u64::from(flow.part == 0 && flow.is_half_flow());
+            self.estimated_flows += u64::from(flow.counting == Counting::Estimated);
+            self.tunnelled_flows += u64::from(flow.tunnel.is_some());
+        }
+        for (side, other) in sides {
+            self.talker(side, other, last);
+        }
+    }
+
+    fn talker(&mut self, side: &FlowSide, other: &FlowSide, last: bool) {
+        if !self.talkers.contains_key(&side.ip) && self.talkers.len() >= MAX_ADDRESSES {
+            self.addresses_cut = true;
+            return;
+        }
+        let talker = self.talkers.entry(side.ip).or_default();
+        talker.flows += u64::from(last);
+        talker.sent_ip_bytes = talker.sent_ip_bytes.saturating_add(side.ip_bytes);
+        talker.received_ip_bytes = talker.received_ip_bytes.saturating_add(other.ip_bytes);
+    }
+
+    pub(crate) fn observation(&mut self, seen: &Observation) {
+        self.observations += 1;
+        if self.addresses.len() >= MAX_ADDRESSES {
+            self.addresses_cut = true;
+        } else {
+            self.addresses.insert((Name::clone(&seen.address_space), seen.address));
+        }
+    }
+
+    pub(crate) fn finding(&mut self, change: &FindingChange) {
+        self.findings += u64::from(change.change == Change::Raised);
+        if self.latest.len() < MAX_FINDINGS || self.latest.contains_key(&change.finding_id) {
+            self.latest.insert(change.finding_id, change.clone());
+        }
+    }
+
+    /// Addresses observed in use, each counted once per address space.
+    pub(crate) fn observed_addresses(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// The addresses with the most bytes, most first.
+    pub(crate) fn top_talkers(&self, count: usize) -> Vec<(IpAddr, TalkerTally)> {
+        let mut talkers: Vec<_> = self.talkers.iter().map(|(&ip, &tally)| (ip, tally)).collect();
+        let bytes = |tally: &TalkerTally| tally.sent_ip_bytes.saturating_add(tally.received_ip_bytes);
+        talkers.sort_unstable_by_key(|(ip, tally)| (std::cmp::Reverse(bytes(tally)), *ip));
+        talkers.truncate(count);
+        talkers
+    }
+
+    /// The latest change of each finding: worst first, then by time.
+    pub(crate) fn findings(&self) -> Vec<&FindingChange> {
+        let mut findings: Vec<_> = self.latest.values().collect();
+        findings.sort_unstable_by_key(|change| {
+            (std::cmp::Reverse(change.severity), change.first_seen, change.finding_id)
+        });
+        findings
+    }
+}
