@@ -395,3 +395,43 @@ pub(super) fn udp_datagram(
     out.extend_from_slice(payload);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_has_the_bytes_of_the_specifications() {
+        let packet = Packet {
+            source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            destination: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)),
+            ttl: 64,
+            dscp: 0,
+            identification: 1,
+            body: Body::Icmp(Arc::from([8, 0, 0, 0, 0, 1, 0, 1])),
+        };
+        let frame = Frame {
+            source: MacAddress([2, 0, 0, 0, 0, 1]),
+            destination: MacAddress([2, 0, 0, 0, 0, 2]),
+            vlan: Some(110),
+            content: Content::Ip(packet),
+        };
+        let mut bytes = Vec::new();
+        render(&frame, &mut bytes).expect("a frame");
+        assert_eq!(bytes.len(), SHORTEST);
+        let link = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 110, 8, 0];
+        assert_eq!(bytes[..18], link);
+        // 0x66de: sum of the words 4500 001c 0001 4001 0a00 0001 0a00 0002, complemented (RFC 1071).
+        let network = [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0x66, 0xde, 10, 0, 0, 1, 10, 0, 0, 2];
+        assert_eq!(bytes[18..38], network);
+        assert_eq!(bytes[38..46], [8, 0, 0xf7, 0xfd, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_made_body_is_whole_tls_records() {
+        let body = MadeBody { tls: true, key: 9, length: TLS_RECORD + 105 };
+        let record = |at| [0, 1, 2, 3, 4].map(|offset| body.octet(at + offset));
+        assert_eq!(record(0), [0x17, 3, 3, 0x40, 0]);
+        assert_eq!(record(TLS_RECORD), [0x17, 3, 3, 0, 100]);
+    }
+}

@@ -32,7 +32,7 @@ use self::{
     frame::{Body, Content, Frame, render},
     pcap::PcapWriter,
     plan::{address_plan, interface_name, interface_plan},
-    truth::{FileTruth, Truth},
+    truth::{FileTruth, InterfaceTruth, Truth},
     wire::Link,
     world::Site,
 };
@@ -78,6 +78,7 @@ pub fn generate(directory: &Path, options: Options) -> Result<Truth> {
         let site = day.truth.sites.entry(file.site.clone()).or_default();
         site.packets += file.packets;
         site.wire_bytes += file.wire_bytes;
+        site.interfaces.push(InterfaceTruth { file: file_name.clone(), plan: interface_plan(link) });
         day.truth.files.insert(file_name, file);
     }
     write_text(&directory.join("plan.toml"), &toml::to_string(&address_plan()?)?)?;
@@ -156,4 +157,77 @@ fn conversation(frame: &Frame) -> Option<Conversation> {
     let ends = ((packet.source, source_port), (packet.destination, destination_port));
     let (low, high) = if ends.0 <= ends.1 { ends } else { (ends.1, ends.0) };
     Some((frame.vlan, protocol, low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(options: Options) -> (tempfile::TempDir, Truth) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let truth = generate(directory.path(), options).expect("captures");
+        (directory, truth)
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_and_another_seed_does_not() {
+        let options = Options { seed: 7, scale: 0.02 };
+        let ((one, truth), (two, _)) = (made(options), made(options));
+        let (other, _) = made(Options { seed: 8, ..options });
+        for name in truth.files.keys().map(String::as_str).chain(["plan.toml", "truth.json"]) {
+            let bytes =
+                |directory: &tempfile::TempDir| fs::read(directory.path().join(name)).expect("a file");
+            assert!(bytes(&one) == bytes(&two), "{name}");
+            assert!(name == "plan.toml" || bytes(&one) != bytes(&other), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_planted_and_what_is_innocent_do_not_meet() {
+        for seed in 1..6 {
+            let (_directory, truth) = made(Options { seed, scale: 0.02 });
+            for planted in &truth.findings {
+                let (_, about) = planted.key.split_once('|').expect("a rule");
+                let source: IpAddr = about.split('>').next().expect("a source").parse().expect("an address");
+                let clash = truth.must_not.iter().find(|innocent| {
+                    innocent.rules.contains(&planted.rule) && innocent.addresses.contains(&source)
+                });
+                assert_eq!(clash, None, "{}", planted.key);
+            }
+        }
+    }
+
+    #[test]
+    fn truth_and_settings_read_back() {
+        let (directory, truth) = made(Options { seed: 1, scale: 0.02 });
+        assert_eq!(read_truth(directory.path()).expect("truth"), truth);
+        let read = |name: &str| fs::read_to_string(directory.path().join(name)).expect("a file");
+        let plan: onenet_core::plan::AddressPlan = toml::from_str(&read("plan.toml")).expect("a plan");
+        assert_eq!(plan.check(), Ok(()));
+        assert_eq!(plan.secretariats.len(), 9);
+        for site in site_names() {
+            let interfaces: Interfaces =
+                toml::from_str(&read(&format!("{site}-interfaces.toml"))).expect("interfaces");
+            let of_truth: Vec<_> = truth.sites[site].interfaces.iter().map(|i| i.plan.clone()).collect();
+            assert_eq!(interfaces.interface, of_truth);
+        }
+    }
+
+    #[test]
+    fn a_capture_holds_as_many_packets_as_the_truth_says_in_order_of_time() {
+        let (directory, truth) = made(Options { seed: 3, scale: 0.02 });
+        for (name, file) in &truth.files {
+            let bytes = fs::read(directory.path().join(name)).expect("a capture");
+            let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four octets"));
+            let (mut at, mut packets, mut before) = (24, 0, (0, 0));
+            while at < bytes.len() {
+                let time = (word(at), word(at + 4));
+                assert!(before <= time && time.1 < 1_000_000, "{name}: packet {packets}");
+                before = time;
+                at += 16 + word(at + 8) as usize;
+                packets += 1;
+            }
+            assert_eq!(packets, file.packets, "{name}");
+        }
+    }
 }

@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
 };
 
-use onenet_core::record::{RuleId, Subject};
+use onenet_core::{
+    plan::InterfacePlan,
+    record::{RuleId, Subject},
+};
 use serde::{Deserialize, Serialize};
 
 /// One finding that must be raised.
@@ -61,6 +64,18 @@ pub struct SiteTruth {
     pub packets: u64,
     /// Their bytes.
     pub wire_bytes: u64,
+    /// Its captures and what the sensor is told of them.
+    pub interfaces: Vec<InterfaceTruth>,
+}
+
+/// One interface of a site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceTruth {
+    /// The capture file.
+    pub file: String,
+    /// Name, role and router, as in the interface settings.
+    #[serde(flatten)]
+    pub plan: InterfacePlan,
 }
 
 /// `truth.json`.
