@@ -12,7 +12,7 @@ use onenet_proto::config_error::ConfigError;
 
 use crate::{
     config::Config,
-    enroll, init, sensors,
+    enroll, sensors,
     store::{Store, StoreError},
 };
 
@@ -26,8 +26,6 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a collector's directory: certificate authority, keys, configuration and an example of a plan.
-    Init(init::InitArgs),
     /// Make a token by which a sensor enrols.
     Token(enroll::TokenArgs),
     /// Show the sensors, or revoke one.
@@ -129,7 +127,6 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Init(args) => init::run(&args),
         Command::Token(args) => enroll::run_token(&args),
         Command::Sensors(args) => sensors::run(&args),
     }

@@ -11,7 +11,6 @@ pub mod clock;
 pub mod config;
 pub mod enroll;
 pub mod ingest;
-pub mod init;
 pub mod sensors;
 pub mod store;
 pub mod tls;

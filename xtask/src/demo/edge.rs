@@ -1,0 +1,150 @@
+//! One edge of the demo: an agent with its configuration, its enrolment and what it says of itself.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{Stage, captures::SiteTraffic, path};
+use crate::{
+    programs::{Background, output},
+    say,
+};
+
+/// An agent at a site.
+pub(crate) struct Edge {
+    /// Name of the sensor.
+    pub(crate) sensor: String,
+    config: PathBuf,
+    agent: Option<Background>,
+}
+
+/// What an agent says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) packets: u64,
+    pub(crate) parsed: u64,
+    pub(crate) unparsed: u64,
+    pub(crate) dropped: u64,
+    pub(crate) flow_records: u64,
+    pub(crate) batches_sealed: u64,
+    /// Whether every source has ended and everything sealed is acked.
+    pub(crate) delivered: bool,
+}
+
+impl Edge {
+    /// Writes the configuration and has the collector certify the sensor by a one-use token.
+    pub(crate) fn enrol(stage: &Stage, traffic: &SiteTraffic, plan: Option<&Path>) -> Result<Self> {
+        let site = &traffic.site;
+        let sensor = format!("{site}-1");
+        say(&format!("sensor {sensor}: configuration, one-use token, enrolment"));
+        let dir = stage.dir.join(&sensor);
+        fs::create_dir_all(&dir)?;
+        let config = dir.join("agent.toml");
+        fs::write(&config, configuration(stage, traffic, &sensor, plan)?)?;
+        let collector = stage.collector_dir();
+        let token = output(
+            &stage.program("onenet-collector"),
+            &["token", "create", "--dir", path(&collector)?, "--sensor", &sensor, "--site", site],
+        )?;
+        let token = token.split_whitespace().last().context("`token create` printed no token")?;
+        let url = format!("https://{}", stage.ingest);
+        output(
+            &stage.program("onenet-agent"),
+            &["enroll", "--config", path(&config)?, "--collector", &url, "--token", token],
+        )?;
+        Ok(Self { sensor, config, agent: None })
+    }
+
+    /// Starts the agent.
+    pub(crate) fn start(&mut self, stage: &Stage) -> Result<()> {
+        let log = stage.dir.join(format!("{}.log", self.sensor));
+        let arguments = ["run", "--config", path(&self.config)?];
+        self.agent = Some(Background::start(&self.sensor, &stage.program("onenet-agent"), &arguments, log)?);
+        Ok(())
+    }
+
+    /// Asks the agent how it stands.
+    pub(crate) fn status(&mut self, stage: &Stage) -> Result<Status> {
+        if let Some(agent) = &mut self.agent {
+            agent.must_live()?;
+        }
+        let arguments = ["status", "--config", path(&self.config)?, "--format", "json"];
+        // Until the agent has written its first state there is none to tell.
+        let Ok(text) = output(&stage.program("onenet-agent"), &arguments) else {
+            return Ok(Status::default());
+        };
+        let value: Value = serde_json::from_str(&text).context("`onenet-agent status` printed no JSON")?;
+        let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
+        let ended = value.get("sources").and_then(Value::as_array).is_some_and(|sources| {
+            !sources.is_empty()
+                && sources.iter().all(|s| s.get("ended").and_then(Value::as_bool) == Some(true))
+        });
+        let (sealed, acked) = (number("batches_sealed"), number("batches_acked"));
+        Ok(Status {
+            packets: number("packets"),
+            parsed: number("parsed"),
+            unparsed: number("unparsed"),
+            dropped: number("dropped"),
+            flow_records: number("flow_records"),
+            batches_sealed: sealed,
+            delivered: ended && sealed > 0 && sealed == acked,
+        })
+    }
+
+    /// The program, where it has been started.
+    pub(crate) const fn agent(&self) -> Option<&Background> {
+        self.agent.as_ref()
+    }
+
+    /// Drains and stops the agent.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        if let Some(agent) = &mut self.agent {
+            agent.stop()?;
+        }
+        Ok(())
+    }
+}
+
+/// The text of `agent.toml`.
+fn configuration(stage: &Stage, traffic: &SiteTraffic, sensor: &str, plan: Option<&Path>) -> Result<String> {
+    let mut text = String::new();
+    if let Some(plan) = plan {
+        writeln!(text, "plan = {}\n", quoted(path(plan)?))?;
+    }
+    writeln!(text, "[sensor]\nname = {}\nsite = {}", quoted(sensor), quoted(&traffic.site))?;
+    writeln!(text, "state_dir = {}\n", quoted(path(&stage.dir.join(sensor).join("state"))?))?;
+    writeln!(text, "[collector]\nendpoint = \"https://{}\"\nserver_name = \"localhost\"\n", stage.ingest)?;
+    for source in &traffic.sources {
+        writeln!(text, "[[source]]\nkind = \"pcap-file\"\npath = [")?;
+        for file in &source.files {
+            writeln!(text, "  {},", quoted(path(file)?))?;
+        }
+        writeln!(text, "]")?;
+        if let Some(interface) = &source.interface {
+            writeln!(text, "interface = {}", quoted(interface))?;
+        }
+        writeln!(text)?;
+    }
+    text.push_str(&traffic.interfaces);
+    Ok(text)
+}
+
+/// A text as a TOML basic string: JSON's escapes are a subset of TOML's.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_quoted_so_that_toml_reads_it_back() {
+        assert_eq!(quoted("a\"b\\c\n"), r#""a\"b\\c\n""#);
+    }
+}

@@ -1,0 +1,262 @@
+//! `cargo xtask demo`: both edges and the collector on this machine, from packets to the SIEM.
+
+mod account;
+mod captures;
+mod edge;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::edge::Edge;
+use crate::{
+    http,
+    programs::{Background, output},
+    say, setup, workspace,
+};
+
+/// The two edges.
+const SITES: [&str; 2] = ["boston", "lowell"];
+
+/// How long the transfer may take after the last packet is read.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the demo runs on, and when it stops.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Stop after the table; exit 0 only if the account balances and the findings equal the truth.
+    #[arg(long)]
+    once: bool,
+    /// Run on every capture in this folder instead, spread over the two sites, without truth.
+    #[arg(long, value_name = "DIR")]
+    captures: Option<PathBuf>,
+    /// Keep captures, configurations, stores and logs in this folder (it must be empty or new).
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Seed of the generated traffic; the same seed gives the same packets.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Where everything of one demo is, and the addresses it listens on.
+struct Stage {
+    dir: PathBuf,
+    /// Whether `dir` goes when the demo ends.
+    temporary: bool,
+    /// The programs' folder.
+    programs: PathBuf,
+    ingest: SocketAddr,
+    web: SocketAddr,
+}
+
+impl Stage {
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
+    fn collector_dir(&self) -> PathBuf {
+        self.dir.join("collector")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Nobody asked to keep it; a failure to remove it harms nobody and has no one to tell.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Runs the demo.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    setup::install(setup::Purpose::Build)?;
+    let programs = build()?;
+    // From here on Ctrl-C must stop what was started, so it sets a flag instead of ending this process.
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    let stage = prepare(arguments, programs)?;
+    let traffic = match &arguments.captures {
+        Some(dir) => captures::find(dir, &SITES)?,
+        None => captures::generate(&stage, arguments.seed, &SITES)?,
+    };
+
+    let mut collector = start_collector(&stage, traffic.plan.as_deref(), &interrupted)?;
+    let mut edges = Vec::new();
+    for site in &traffic.sites {
+        edges.push(Edge::enrol(&stage, site, traffic.plan.as_deref())?);
+    }
+    say("both agents read their captures and ship sealed batches");
+    for edge in &mut edges {
+        edge.start(&stage)?;
+    }
+    wait_until_delivered(&stage, &mut edges, &mut collector, &interrupted)?;
+
+    let verdict = account::print(&stage, &mut edges, traffic.truth.as_deref())?;
+    if arguments.once {
+        for edge in &mut edges {
+            edge.stop()?;
+        }
+        collector.stop()?;
+        panics(&edges, &collector)?;
+        if arguments.dir.is_some() {
+            eprintln!("Everything is kept in {}", stage.dir.display());
+        }
+        return Ok(if verdict { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    eprintln!("\nThe collector goes on serving http://{}/ until Ctrl-C.", stage.web);
+    while !interrupted.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+        collector.must_live()?;
+    }
+    say("stopping both agents and the collector");
+    for edge in &mut edges {
+        edge.stop()?;
+    }
+    collector.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the three programs and gives their folder.
+fn build() -> Result<PathBuf> {
+    let arguments = [
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "onenet-agent",
+        "-p",
+        "onenet-collector",
+        "-p",
+        "onenet-tests",
+        "--bins",
+    ];
+    say(&format!("cargo {} (the first time takes some minutes)", arguments.join(" ")));
+    let status = Command::new("cargo")
+        .args(arguments)
+        .current_dir(workspace())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the build failed ({status})");
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join("release"))
+}
+
+/// Makes the folder and finds free ports.
+fn prepare(arguments: &Arguments, programs: PathBuf) -> Result<Stage> {
+    let (dir, temporary) = match &arguments.dir {
+        Some(dir) => (dir.clone(), false),
+        None => (std::env::temp_dir().join(format!("onenet-demo-{}", std::process::id())), true),
+    };
+    let occupied = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        bail!("{} is not empty; give --dir an empty or a new folder", dir.display());
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let dir = dir.canonicalize()?;
+    let (ingest, web) = free_addresses()?;
+    Ok(Stage { dir, temporary, programs, ingest, web })
+}
+
+/// Two free addresses on loopback. Both stay taken until both are known, so that they differ.
+fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
+    let (one, two) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok((one.local_addr()?, two.local_addr()?))
+}
+
+fn start_collector(stage: &Stage, plan: Option<&Path>, interrupted: &AtomicBool) -> Result<Background> {
+    let dir = stage.collector_dir();
+    say(&format!("a collector in {}", dir.display()));
+    let (ingest, web) = (stage.ingest.to_string(), stage.web.to_string());
+    let program = stage.program("onenet-collector");
+    output(
+        &program,
+        &["init", "--dir", path(&dir)?, "--name", "localhost", "--listen", &ingest, "--web", &web],
+    )?;
+    if let Some(plan) = plan {
+        fs::copy(plan, dir.join("plan.toml")).context("cannot copy the address plan")?;
+    }
+    let log = stage.dir.join("collector.log");
+    let mut collector = Background::start("onenet-collector", &program, &["run", "--dir", path(&dir)?], log)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while http::get_json(stage.web, "/api/v1/health").is_err() {
+        collector.must_live()?;
+        check(interrupted)?;
+        if Instant::now() > deadline {
+            bail!("the collector does not answer at http://{}:\n{}", stage.web, collector.log());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(collector)
+}
+
+/// Waits until each agent has read everything and the collector has acked all that was sealed.
+fn wait_until_delivered(
+    stage: &Stage,
+    edges: &mut [Edge],
+    collector: &mut Background,
+    interrupted: &AtomicBool,
+) -> Result<()> {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut told = Instant::now();
+    let mut before = 0;
+    loop {
+        check(interrupted)?;
+        collector.must_live()?;
+        let mut packets = 0;
+        let mut done = true;
+        for edge in &mut *edges {
+            let status = edge.status(stage)?;
+            packets += status.packets;
+            done &= status.delivered;
+        }
+        if done {
+            return Ok(());
+        }
+        if packets > before {
+            (before, deadline) = (packets, Instant::now() + PATIENCE);
+        }
+        if told.elapsed() > Duration::from_secs(5) {
+            told = Instant::now();
+            eprintln!("    {packets} packets read");
+        }
+        if Instant::now() > deadline {
+            bail!("nothing moved for {} s; the logs are in {}", PATIENCE.as_secs(), stage.dir.display());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn check(interrupted: &AtomicBool) -> Result<()> {
+    if interrupted.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+}
+
+/// A panic in a log is a defect even where the account balances.
+fn panics(edges: &[Edge], collector: &Background) -> Result<()> {
+    for program in edges.iter().filter_map(Edge::agent).chain([collector]) {
+        if program.log().contains("panicked at") {
+            bail!("{} panicked:\n{}", program.name(), program.log());
+        }
+    }
+    Ok(())
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}

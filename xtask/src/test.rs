@@ -1,0 +1,52 @@
+//! `cargo xtask test`: every check and every test, in the order in which a failure costs least.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{say, setup, workspace};
+
+/// What to leave out, where a developer is in a hurry.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only the tests: no format, lint or licence check.
+    #[arg(long)]
+    tests_only: bool,
+}
+
+/// Installs what is missing and runs everything. The test runner's own closing lines come last.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    setup::install(setup::Purpose::Tests)?;
+    if !arguments.tests_only {
+        cargo(&["fmt", "--all", "--check"])?;
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
+        licences()?;
+    }
+    // The end-to-end tests start the real programs, so these are built first.
+    cargo(&["build", "--workspace", "--all-targets", "--locked"])?;
+    cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo deny` where it is installed; where it is not, this says so, because it cannot be had everywhere.
+fn licences() -> Result<()> {
+    let present =
+        Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|o| o.status.success());
+    if present {
+        cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
+    } else {
+        say("cargo-deny is not installed: licences, bans and sources are NOT checked here");
+        Ok(())
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let line = format!("cargo {}", arguments.join(" "));
+    say(&line);
+    let status = Command::new("cargo")
+        .args(arguments)
+        .current_dir(workspace())
+        .status()
+        .with_context(|| format!("cannot run {line}"))?;
+    if status.success() { Ok(()) } else { bail!("{line} failed ({status})") }
+}
