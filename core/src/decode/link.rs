@@ -2,9 +2,11 @@
 
 use super::{
     cursor::{Cursor, at_link},
+    metadata,
     packet::{CapturedPacket, Decoded, Inner, InnerStart, Link, LinkDirection, LinkType, Unparsed},
     read,
     shim::{self, Next},
+    wan, wireless,
 };
 use crate::{net::MacAddress, record::Reason};
 
@@ -25,12 +27,24 @@ impl LinkType {
     pub const C_HDLC: Self = Self(104);
     /// OpenBSD loopback, family in network byte order.
     pub const LOOP: Self = Self(108);
+    /// IEEE 802.11.
+    pub const IEEE802_11: Self = Self(105);
+    /// Frame relay.
+    pub const FRELAY: Self = Self(107);
     /// Linux "cooked" capture.
     pub const LINUX_SLL: Self = Self(113);
+    /// IEEE 802.11 behind a radiotap header.
+    pub const RADIOTAP: Self = Self(127);
+    /// Per-packet information, then another link type.
+    pub const PPI: Self = Self(192);
     /// IPv4 without a link header.
     pub const IPV4: Self = Self(228);
     /// IPv6 without a link header.
     pub const IPV6: Self = Self(229);
+    /// Linux netfilter log.
+    pub const NFLOG: Self = Self(239);
+    /// Darwin's packet tap, then another link type.
+    pub const PKTAP: Self = Self(258);
     /// Linux "cooked" capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 }
@@ -75,18 +89,70 @@ fn link_header<'a>(
 ) -> Result<(Next, Cursor<'a>), Unparsed> {
     let found = match link_type {
         LinkType::NULL | LinkType::LOOP => loopback(link_type, at),
-        LinkType::PPP | LinkType::PPP_HDLC => ppp(at),
+        LinkType::PPP | LinkType::PPP_HDLC => wan::ppp(at),
         LinkType::PPP_ETHER => Some((Next::EtherType(0x8864), at)),
         // 12 and 14 are DLT_RAW of some systems, which some programs write into files.
         LinkType(12 | 14) | LinkType::RAW => Some((Next::Ip, at)),
-        LinkType::C_HDLC => cisco_hdlc(at),
+        LinkType::C_HDLC => wan::cisco_hdlc(at),
         LinkType::LINUX_SLL => cooked(at, link),
         LinkType::IPV4 => Some((Next::EtherType(shim::IPV4), at)),
         LinkType::IPV6 => Some((Next::EtherType(shim::IPV6), at)),
         LinkType::LINUX_SLL2 => cooked_v2(at, link),
-        _ => return Err(at_link(Reason::UnknownLinkType)),
+        LinkType::IEEE802_11 => return wireless::ieee80211(at, link, false),
+        LinkType::RADIOTAP => match wireless::radiotap(at) {
+            Some((at, padded)) => return wireless::ieee80211(at, link, padded),
+            None if at.byte(0).is_some_and(|version| version != 0) => {
+                return Err(at_link(Reason::BadVersion));
+            }
+            None => None,
+        },
+        LinkType::PPI | LinkType::PKTAP => return named_link(link_type, at, link),
+        other => rare_link_header(other, at, link)?,
     };
     found.ok_or(at_link(Reason::Truncated))
+}
+
+/// Link types of which an edge sees few.
+fn rare_link_header<'a>(
+    link_type: LinkType,
+    at: Cursor<'a>,
+    link: &mut Link,
+) -> Result<Option<(Next, Cursor<'a>)>, Unparsed> {
+    Ok(match link_type {
+        LinkType::FRELAY => wan::frame_relay(at),
+        LinkType::NFLOG => metadata::nflog(at, link),
+        LinkType(10) => wan::fddi(at, link),
+        // ATM_RFC1483 and ATM_CLIP.
+        LinkType(100) => Some((Next::Llc, at)),
+        LinkType(106) => Some(wan::classical_ip(at)),
+        // PPP, Cisco HDLC and frame relay with direction.
+        LinkType(204) => wan::direction_byte(at, link).and_then(wan::ppp),
+        LinkType(205) => wan::direction_byte(at, link).and_then(wan::cisco_hdlc),
+        LinkType(206) => wan::direction_byte(at, link).and_then(wan::frame_relay),
+        LinkType(219) => Some((Next::EtherType(0x8847), at)),
+        LinkType(226) => metadata::ipnet(at),
+        // Broadcom's switch tag, behind the addresses or before them; Marvell's, short and with an ethertype.
+        LinkType(281) => metadata::tagged(at, link, 4),
+        LinkType(282) => at.skip(4).map(|at| (Next::Ethernet, at)),
+        LinkType(284) => metadata::dsa(at, link, 4),
+        LinkType(285) => metadata::dsa(at, link, 8),
+        _ => return Err(at_link(Reason::UnknownLinkType)),
+    })
+}
+
+/// A header that names the link type of what follows it; that cannot be such a header again.
+fn named_link<'a>(
+    link_type: LinkType,
+    at: Cursor<'a>,
+    link: &mut Link,
+) -> Result<(Next, Cursor<'a>), Unparsed> {
+    let named = if link_type == LinkType::PPI { metadata::ppi(at) } else { metadata::pktap(at, link) };
+    match named {
+        None => Err(at_link(Reason::Truncated)),
+        Some((LinkType::PPI | LinkType::PKTAP, _)) => Err(at_link(Reason::TooDeep)),
+        Some((LinkType::ETHERNET, at)) => Ok((Next::Ethernet, at)),
+        Some((link_type, at)) => link_header(link_type, at, link),
+    }
 }
 
 /// Address family of the capturing system: 2 is IPv4 everywhere, IPv6 differs.
@@ -98,26 +164,6 @@ fn loopback(link_type: LinkType, at: Cursor<'_>) -> Option<(Next, Cursor<'_>)> {
         2 => Next::EtherType(shim::IPV4),
         10 | 24 | 28 | 30 => Next::EtherType(shim::IPV6),
         _ => Next::NotIp,
-    };
-    Some((next, at.skip(4)?))
-}
-
-/// With or without address and control bytes (RFC 1662); Cisco HDLC in the same frames shows by its address.
-fn ppp(at: Cursor<'_>) -> Option<(Next, Cursor<'_>)> {
-    match at.data {
-        [0xff, 0x03, ..] => Some((Next::Ppp, at.skip(2)?)),
-        [0x0f | 0x8f, 0, ..] => cisco_hdlc(at),
-        [] => None,
-        _ => Some((Next::Ppp, at)),
-    }
-}
-
-/// Address, control, ethertype.
-fn cisco_hdlc(at: Cursor<'_>) -> Option<(Next, Cursor<'_>)> {
-    let next = match at.be16(2)? {
-        // Here the number is not RARP's but Cisco's keep-alive.
-        0x8035 => Next::KeepAlive,
-        ether_type => Next::EtherType(ether_type),
     };
     Some((next, at.skip(4)?))
 }
@@ -166,16 +212,10 @@ fn set_direction(link: &mut Link, packet_type: u16) {
 mod tests {
     use super::super::{
         Content,
-        testing::{IPV4_UDP, captured, error, ip_packet, link_of},
+        testing::{IPV4_UDP, assert_opens, captured, error, link_of},
     };
     use super::*;
     use crate::record::Layer;
-
-    fn assert_opens(link_type: LinkType, header: &[u8]) {
-        let bytes = [header, &IPV4_UDP].concat();
-        let packet = ip_packet(link_type, &bytes);
-        assert_eq!((packet.ip_bytes, packet.payload), (32, &b"data"[..]), "{link_type:?} {header:02x?}");
-    }
 
     #[test]
     fn links_without_a_header_begin_with_ip() {
@@ -193,26 +233,6 @@ mod tests {
         assert_eq!(error(LinkType::NULL, &[30, 0, 0, 0, 0x45]), (Layer::Network, Reason::BadVersion));
         assert_eq!(error(LinkType::NULL, &[7, 0, 0, 0, 0x45]), (Layer::Network, Reason::NotIp));
         assert_eq!(error(LinkType::NULL, &[2, 0, 0]), (Layer::Link, Reason::Truncated));
-    }
-
-    #[test]
-    fn ppp_is_read_with_and_without_its_hdlc_bytes() {
-        for link_type in [LinkType::PPP, LinkType::PPP_HDLC] {
-            assert_opens(link_type, &[0xff, 0x03, 0x00, 0x21]);
-            assert_opens(link_type, &[0xff, 0x03, 0x21]);
-            assert_opens(link_type, &[0x00, 0x21]);
-            assert_opens(link_type, &[0x21]);
-            assert_opens(link_type, &[0x0f, 0x00, 0x08, 0x00]);
-            assert_eq!(error(link_type, &[0xff, 0x03, 0xc0, 0x21, 1]), (Layer::Network, Reason::NotIp));
-        }
-        assert_opens(LinkType::PPP_ETHER, &[0x11, 0, 0, 1, 0, 34, 0x00, 0x21]);
-    }
-
-    #[test]
-    fn cisco_hdlc_carries_ethertypes_and_keep_alives() {
-        assert_opens(LinkType::C_HDLC, &[0x0f, 0x00, 0x08, 0x00]);
-        let keep_alive = [0x8f, 0x00, 0x80, 0x35, 0, 0, 0, 2];
-        assert_eq!(error(LinkType::C_HDLC, &keep_alive), (Layer::Network, Reason::NoPayload));
     }
 
     #[test]

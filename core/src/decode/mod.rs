@@ -9,6 +9,7 @@ mod gre;
 mod hostile;
 mod ip;
 mod link;
+mod metadata;
 pub mod ndp;
 pub mod packet;
 mod read;
@@ -18,6 +19,8 @@ mod testing;
 mod transport;
 mod tunnel;
 mod udp_tunnel;
+mod wan;
+mod wireless;
 
 pub use link::{decode, decode_inner};
 

@@ -37,6 +37,8 @@ pub(super) enum Next {
     EtherType(u16),
     /// An 802.2 header.
     Llc,
+    /// An OUI and a protocol id of 802.2 SNAP.
+    Snap,
     /// A PPP protocol field.
     Ppp,
     /// IPv4 or IPv6, as its version says.
@@ -63,6 +65,7 @@ pub(super) fn content<'a>(
             Next::EtherType(0x8847 | 0x8848) => mpls(at, link)?,
             Next::EtherType(ether_type) => tag(ether_type, at)?,
             Next::Llc => llc(at),
+            Next::Snap => snap(at),
             Next::Ppp => ppp(at),
             Next::Ip => match at.byte(0).map(|byte| byte >> 4) {
                 Some(4) => Some((Next::EtherType(IPV4), at)),
@@ -133,7 +136,7 @@ fn under_labels(at: Cursor<'_>) -> Step<'_> {
 
 fn llc(at: Cursor<'_>) -> Step<'_> {
     match at.data {
-        [0xaa, 0xaa, 0x03, ..] => snap(at),
+        [0xaa, 0xaa, 0x03, ..] => Some((Next::Snap, at.skip(3)?)),
         // RFC 1042's own number for IP, unnumbered information.
         [0x06, 0x06, 0x03, ..] => Some((Next::EtherType(IPV4), at.skip(3)?)),
         // ISO network layer: the protocol id follows (RFC 2427).
@@ -146,9 +149,9 @@ fn llc(at: Cursor<'_>) -> Step<'_> {
 
 /// RFC 1042 and 802.1H tunnels carry ethertypes; 00-80-C2 carries bridged frames (RFC 2684).
 fn snap(at: Cursor<'_>) -> Step<'_> {
-    let [_, _, _, a, b, c, high, low] = read::array(at.data, 0)?;
+    let [a, b, c, high, low] = read::array(at.data, 0)?;
     let id = u16::from_be_bytes([high, low]);
-    let at = at.skip(8)?;
+    let at = at.skip(5)?;
     match ([a, b, c], id) {
         ([0, 0, 0 | 0xf8], 0x0601..) => Some((Next::EtherType(id), at)),
         ([0, 0x80, 0xc2], 0x0001 | 0x0007) => Some((Next::Ethernet, at)),
@@ -187,6 +190,8 @@ fn tag(ether_type: u16, at: Cursor<'_>) -> Result<Step<'_>, Unparsed> {
         0x8903 => at.skip(2).map(|at| (Next::Ethernet, at)),
         0x88e5 => macsec(at)?,
         0x894f => nsh(at),
+        // Marvell's switch tag: two reserved bytes, four of the tag, then the ethertype.
+        0xdada => then_ether_type(at, 6),
         // Cisco metadata (TrustSec): six bytes, then the ethertype.
         0x8909 => then_ether_type(at, 6),
         // Ethernet configuration test and pause frames.

@@ -36,6 +36,18 @@ pub(super) fn ip_packet(link_type: LinkType, data: &[u8]) -> IpPacket<'_> {
     }
 }
 
+/// A link header, then the packet of the tests.
+pub(super) fn with_packet(header: &[u8]) -> Vec<u8> {
+    [header, &IPV4_UDP].concat()
+}
+
+/// The packet of the tests is found behind this link header.
+pub(super) fn assert_opens(link_type: LinkType, header: &[u8]) {
+    let bytes = with_packet(header);
+    let packet = ip_packet(link_type, &bytes);
+    assert_eq!((packet.ip_bytes, packet.payload), (32, &b"data"[..]), "{link_type:?} {header:02x?}");
+}
+
 /// A packet without a link header.
 pub(super) fn raw(data: &[u8]) -> IpPacket<'_> {
     ip_packet(LinkType::RAW, data)
