@@ -302,15 +302,15 @@ fn bytes(number: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = 0;
     let mut divisor = 1_u64;
-    // What rounds to 1000 of one unit is 1 of the next.
     while unit + 1 < UNITS.len() && number / divisor >= 1000 {
         divisor = divisor.saturating_mul(1000);
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or("B");
-    let tenths = (u128::from(number) * 10 + u128::from(divisor) / 2) / u128::from(divisor);
+    let rounded = |number: u128| (number + u128::from(divisor) / 2) / u128::from(divisor);
+    let (whole, tenths) = (rounded(u128::from(number)), rounded(u128::from(number) * 10));
     if unit == 0 || tenths >= 1000 {
-        format!("{} {name}", (tenths + 5) / 10)
+        format!("{whole} {name}")
     } else {
         format!("{}.{} {name}", tenths / 10, tenths % 10)
     }

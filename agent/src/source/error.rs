@@ -102,6 +102,9 @@ impl fmt::Display for Problem {
             Self::TooManyInterfaces => {
                 write!(f, "more than {} interfaces in one section", super::pcapng::MAX_INTERFACES)
             }
+            Self::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                f.write_str("the compressed data ends too early")
+            }
             Self::Read(error) => write!(f, "reading failed: {error}"),
         }
     }

@@ -192,6 +192,12 @@ impl CaptureSet {
         (read.sum(), size)
     }
 
+    /// Captures that are open.
+    #[cfg(test)]
+    pub(super) fn open_captures(&self) -> usize {
+        self.members.iter().filter(|member| member.capture.is_some()).count()
+    }
+
     /// Opens a member and moves to its first packet; its time, or none where there is none.
     fn begin(&mut self, index: usize) -> Option<Timestamp> {
         let member = self.members.get_mut(index)?;

@@ -8,6 +8,8 @@ mod input;
 mod merge;
 mod pcap;
 mod pcapng;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use capture::{Capture, CaptureDrops, CaptureInterface, CapturePacket};
