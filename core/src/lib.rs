@@ -9,8 +9,10 @@
 //! Floors, each of which names only those before it: [`time`], [`net`], [`record`], [`plan`] →
 //! [`decode`] → [`flow`], `ipam` → `detect` → `sensor`.
 
+pub mod bounded;
 pub mod decode;
 pub mod detect;
+pub mod findings;
 pub mod flow;
 pub mod ipam;
 pub mod net;

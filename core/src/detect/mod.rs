@@ -1,5 +1,132 @@
-//! Rules: flows and observations in, findings out.
+//! Rules: flows and observations in, findings out. One file per rule family; `docs/rules.md` states for each rule
+//! what raises it, its thresholds, its evidence and its false positives.
 
+mod border;
 mod config;
+mod distinct;
+mod leak;
+mod sources;
+mod spoof;
 
-pub use config::DetectConfig;
+use std::sync::Arc;
+
+use border::Border;
+pub use config::{
+    BeaconConfig, DetectConfig, FloodConfig, InvalidSetting, LeakConfig, ScanConfig, SpoofConfig,
+};
+use leak::Leak;
+use spoof::Spoof;
+
+use crate::{
+    findings::{Desk, FindingSink},
+    flow::{FlowContext, FlowEvent, Party},
+    ipam::{OverlapTracker, Places},
+    net::Name,
+    plan::{AddressPlan, Role},
+    record::{EndReason, Observation},
+    time::Timestamp,
+};
+
+/// Every rule of one sensor and what it remembers.
+#[derive(Clone, Debug)]
+pub struct Detector {
+    desk: Desk,
+    seed: [u64; 4],
+    now: Timestamp,
+    border: Border,
+    overlap: OverlapTracker,
+    leak: Leak,
+    spoof: Spoof,
+}
+
+impl Detector {
+    /// Rules with nothing in memory. `seed` keys the hash tables.
+    pub fn new(site: Name, plan: Arc<AddressPlan>, config: &DetectConfig, seed: [u64; 4]) -> Self {
+        Self {
+            desk: Desk::new(site, plan),
+            seed,
+            now: Timestamp::default(),
+            border: Border::new(seed),
+            overlap: OverlapTracker::new(&config.overlap, seed),
+            leak: Leak::new(&config.leak, seed),
+            spoof: Spoof::new(&config.spoof, seed),
+        }
+    }
+
+    /// What happened to a flow. `places` must be compiled from the plan the detector has.
+    pub fn on_flow(
+        &mut self,
+        event: FlowEvent,
+        flow: &FlowContext,
+        places: &Places,
+        sink: &mut FindingSink<'_>,
+    ) {
+        self.now = self.now.max(flow.now);
+        if flow.role == Role::Outside && !flow.tunnelled {
+            self.on_outside(event, flow, places, sink);
+        }
+    }
+
+    /// An address was observed in use.
+    pub fn on_observation(&mut self, observation: &Observation, sink: &mut FindingSink<'_>) {
+        self.now = self.now.max(observation.last_seen);
+        self.overlap.on_observation(observation, self.now, &self.desk, sink);
+    }
+
+    /// Packet time has moved on: closes what is quiet. Cheap where nothing is due.
+    pub fn advance(&mut self, now: Timestamp, sink: &mut FindingSink<'_>) {
+        self.now = self.now.max(now);
+        let (now, desk) = (self.now, &self.desk);
+        self.overlap.advance(now, desk, sink);
+        self.leak.sources.advance(now, desk, sink);
+        self.spoof.sources.advance(now, desk, sink);
+    }
+
+    /// The capture has ended: judges what can be judged now, and tells the last state of whatever has news.
+    pub fn finish(&mut self, sink: &mut FindingSink<'_>) {
+        let (now, desk) = (self.now, &self.desk);
+        self.overlap.finish(now, desk, sink);
+        self.leak.sources.finish(now, desk, sink);
+        self.spoof.sources.finish(now, desk, sink);
+    }
+
+    /// Goes on under another plan and other thresholds. What has news is told first; rules begin anew, because
+    /// indices into the old plan mean nothing now. Keys are stable, so incidents that go on keep their findings.
+    pub fn restart(&mut self, plan: Arc<AddressPlan>, config: &DetectConfig, sink: &mut FindingSink<'_>) {
+        self.finish(sink);
+        let now = self.now;
+        *self = Self::new(self.desk.site().clone(), plan, config, self.seed);
+        self.now = now;
+    }
+
+    /// Findings that are open, over all rules.
+    pub fn open_findings(&self) -> usize {
+        self.overlap.counts().1 + self.leak.sources.open() + self.spoof.sources.open()
+    }
+
+    fn on_outside(
+        &mut self,
+        event: FlowEvent,
+        flow: &FlowContext,
+        places: &Places,
+        sink: &mut FindingSink<'_>,
+    ) {
+        let (originator, responder) = (&flow.originator, &flow.responder);
+        let (source, destination) = match event {
+            FlowEvent::Started => (originator, responder),
+            FlowEvent::Answered => (responder, originator),
+            FlowEvent::Moved | FlowEvent::Reported(_) => {
+                let is_last = matches!(event, FlowEvent::Reported(reason) if reason != EndReason::Active);
+                let side = |ip| [originator, responder].into_iter().find(|party: &&Party| party.ip == ip);
+                let packets = |ip| side(ip).map_or(0, |party| party.packets_by_mac);
+                self.leak.sources.report(flow.flow_id, packets, flow.last, is_last, &self.desk, sink);
+                self.spoof.sources.report(flow.flow_id, packets, flow.last, is_last, &self.desk, sink);
+                return;
+            }
+            FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => return,
+        };
+        let crossing = self.border.cross(flow, source, destination, places);
+        self.leak.on_crossing(&crossing, places, &self.desk, sink);
+        self.spoof.on_crossing(&crossing, &self.border, places, &self.desk, sink);
+    }
+}

@@ -1,8 +1,12 @@
 //! Addresses: the special-purpose registries, places in the plan, observations, overlap.
 
+mod observe;
+pub mod overlap;
 mod place;
 mod prefixes;
 mod registry;
 
+pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
+pub use overlap::{OverlapConfig, OverlapTracker};
 pub use place::{DEFAULT_SPACE, Place, Places, Resident};
 pub use registry::{AddressClass, Special, classify};

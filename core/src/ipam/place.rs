@@ -71,8 +71,9 @@ impl Candidate {
 }
 
 /// What is compiled for one interface.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct InterfacePlaces {
+    name: Name,
     role: Role,
     router_macs: Vec<MacAddress>,
     /// Place of packets that match no segment.
@@ -246,6 +247,11 @@ impl Places {
         self.spaces.get(usize::from(space)).cloned().unwrap_or_else(|| DEFAULT_SPACE.into())
     }
 
+    /// Name of an interface; `unknown` where the index is not known.
+    pub fn interface_name(&self, interface: InterfaceIndex) -> Name {
+        self.interfaces.get(usize::from(interface.0)).map_or_else(|| "unknown".into(), |i| i.name.clone())
+    }
+
     /// Id of a segment.
     pub fn segment_name(&self, segment: u16) -> Option<&Name> {
         self.segments.get(usize::from(segment))
@@ -270,10 +276,13 @@ impl InterfacePlaces {
             Role::Inside => SCOPE_INSIDE,
         };
         let mut places = Self {
+            name: interface.name.clone(),
             role: interface.role,
             router_macs: interface.router_macs.clone(),
             otherwise: Place { scope, ..Place::default() },
-            ..Self::default()
+            by_vlan: Vec::new(),
+            ranges: Vec::new(),
+            candidates: Vec::new(),
         };
         let mut candidates: Vec<(u32, u32, Candidate)> = Vec::new();
         for (index, segment) in plan.segments.iter().enumerate() {

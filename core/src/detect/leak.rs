@@ -1,0 +1,51 @@
+//! leak.private: a source that is not globally reachable leaves to the internet, so a translation is missing.
+
+use super::{
+    border::{Crossing, Way},
+    config::LeakConfig,
+    sources::{Charge, Sources},
+};
+use crate::{
+    findings::{Desk, FindingSink},
+    ipam::{Places, classify},
+    record::{RuleId, Severity},
+};
+
+/// The rule and its incidents.
+#[derive(Clone, Debug)]
+pub(super) struct Leak {
+    enabled: bool,
+    pub(super) sources: Sources,
+}
+
+impl Leak {
+    pub(super) fn new(config: &LeakConfig, seed: [u64; 4]) -> Self {
+        let LeakConfig { enabled, sources_per_prefix, quiet_seconds, limit } = *config;
+        let sources = Sources::new(RuleId::LeakPrivate, sources_per_prefix, quiet_seconds, limit, seed);
+        Self { enabled, sources }
+    }
+
+    /// A packet on an outside link.
+    pub(super) fn on_crossing(
+        &mut self,
+        crossing: &Crossing,
+        places: &Places,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        let source = classify(crossing.source);
+        let Way::Leaving(confidence) = crossing.way else { return };
+        // What is not sent to a global destination stays on the link: routing, discovery, DHCP.
+        if !self.enabled
+            || source.globally_reachable
+            || !source.is_unicast()
+            || !classify(crossing.destination).globally_reachable
+        {
+            return;
+        }
+        // Routers that answer traceroute from private link addresses leak too, but nobody's connection fails.
+        let severity = if crossing.is_icmp_error { Severity::Low } else { Severity::Medium };
+        let charge = Charge { severity, confidence, what: "leaves to the internet untranslated" };
+        self.sources.charge(crossing, charge, places, desk, sink);
+    }
+}

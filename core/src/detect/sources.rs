@@ -1,0 +1,276 @@
+//! Incidents by source address, as leak.private and spoof.inbound raise them. Sources can be made up, so beyond a
+//! number of them in one prefix the prefix becomes the incident.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    border::Crossing,
+    distinct::{Distinct, hash_of},
+};
+use crate::{
+    bounded::Bounded,
+    findings::{Desk, Draft, FindingSink, Findings, Incident},
+    ipam::Places,
+    net::Name,
+    plan::ExemptionQuery,
+    record::{Confidence, Evidence, FlowId, RuleId, Severity, Subject},
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+const VERSION: u32 = 1;
+/// Crossing flows whose packets are followed until they report.
+const MAX_FOLLOWED: usize = 16_384;
+/// Prefixes whose sources are counted.
+const MAX_PREFIXES: usize = 65_536;
+
+/// What an incident is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Address(IpAddr),
+    Prefix(IpNet),
+}
+
+/// The incidents of one rule.
+#[derive(Clone, Debug)]
+pub(super) struct Sources {
+    rule: RuleId,
+    per_prefix: u32,
+    quiet: i64,
+    prefixes: Bounded<IpNet, (Timestamp, u32)>,
+    followed: Bounded<FlowId, (IpAddr, Whose)>,
+    findings: Findings<Source>,
+}
+
+/// What a rule adds to a crossing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge {
+    pub(super) severity: Severity,
+    pub(super) confidence: Confidence,
+    /// What is wrong, as the middle of a sentence behind the source.
+    pub(super) what: &'static str,
+}
+
+impl Sources {
+    pub(super) fn new(rule: RuleId, per_prefix: u32, quiet_seconds: u32, limit: u32, seed: [u64; 4]) -> Self {
+        let limit = limit as usize;
+        Self {
+            rule,
+            per_prefix,
+            quiet: i64::from(quiet_seconds).saturating_mul(NANOS_PER_SECOND),
+            prefixes: Bounded::new(MAX_PREFIXES, seed),
+            followed: Bounded::new(MAX_FOLLOWED, seed),
+            findings: Findings::new(limit, quiet_seconds, seed),
+        }
+    }
+
+    /// Charges the source of a crossing, unless the plan exempts it.
+    pub(super) fn charge(
+        &mut self,
+        crossing: &Crossing,
+        charge: Charge,
+        places: &Places,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        let query = ExemptionQuery {
+            rule: self.rule,
+            source: Some(crossing.source),
+            destination: Some(crossing.destination),
+            port: crossing.port,
+        };
+        if desk.is_exempt(&query) {
+            return;
+        }
+        let whose = self.whose(crossing.source, crossing.time);
+        self.followed.insert(crossing.flow_id, (crossing.source, whose));
+        let rule = self.rule;
+        let start = || Source {
+            rule,
+            charge,
+            interface: places.interface_name(crossing.interface),
+            secretariat: crossing.secretariat.and_then(|s| places.secretariat_name(s)).cloned(),
+            space: crossing.secretariat.map(|s| places.space_name(places.space_of(Some(s)))),
+            first_seen: crossing.time,
+            last_seen: crossing.time,
+            flows: 0,
+            packets: 0,
+            destination: crossing.destination,
+            port: crossing.port,
+            protocol: crossing.protocol,
+            sources: Distinct::default(),
+            destinations: Distinct::default(),
+            flow_ids: arrayvec::ArrayVec::new(),
+        };
+        let grow = |source: &mut Source| source.grow(crossing, charge);
+        self.findings.note(crossing.time, whose, desk, start, grow, sink);
+    }
+
+    /// Packets of a flow that was charged: those its source sent since the last report.
+    pub(super) fn report(
+        &mut self,
+        flow_id: FlowId,
+        packets_of: impl FnOnce(IpAddr) -> u64,
+        time: Timestamp,
+        is_last: bool,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        let Some(&(source, whose)) = self.followed.peek(&flow_id) else { return };
+        if is_last {
+            self.followed.remove(&flow_id);
+        }
+        let packets = packets_of(source);
+        if packets > 0 {
+            let grow = |source: &mut Source| {
+                source.packets = source.packets.saturating_add(packets);
+                source.last_seen = source.last_seen.max(time);
+            };
+            self.findings.add(time, &whose, desk, grow, sink);
+        }
+    }
+
+    /// The source itself, or its prefix where too many of it have been charged of late.
+    fn whose(&mut self, source: IpAddr, now: Timestamp) -> Whose {
+        if self.findings.get(&Whose::Address(source)).is_some() {
+            return Whose::Address(source);
+        }
+        let length = if source.is_ipv4() { 16 } else { 48 };
+        let Ok(prefix) = IpNet::new(source, length).map(|net| net.trunc()) else {
+            return Whose::Address(source);
+        };
+        let Some((since, count)) = self.prefixes.get(&prefix) else {
+            self.prefixes.insert(prefix, (now, 1));
+            return Whose::Address(source);
+        };
+        if self.quiet > 0 && now.since(*since) > self.quiet {
+            (*since, *count) = (now, 0);
+        }
+        if *count >= self.per_prefix {
+            return Whose::Prefix(prefix);
+        }
+        *count += 1;
+        Whose::Address(source)
+    }
+
+    pub(super) fn advance(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
+        self.findings.advance(now, desk, sink);
+    }
+
+    pub(super) fn finish(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
+        self.findings.finish(now, desk, sink);
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.findings.len()
+    }
+}
+
+/// One source or prefix that was charged.
+#[derive(Clone, Debug)]
+struct Source {
+    rule: RuleId,
+    charge: Charge,
+    interface: Name,
+    secretariat: Option<Name>,
+    space: Option<Name>,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    flows: u64,
+    packets: u64,
+    destination: IpAddr,
+    port: Option<u16>,
+    protocol: u8,
+    sources: Distinct,
+    destinations: Distinct,
+    flow_ids: arrayvec::ArrayVec<FlowId, 8>,
+}
+
+impl Source {
+    fn grow(&mut self, crossing: &Crossing, charge: Charge) {
+        self.flows = self.flows.saturating_add(1);
+        self.last_seen = self.last_seen.max(crossing.time);
+        self.sources.add(hash_of(crossing.source, 0));
+        self.destinations.add(hash_of(crossing.destination, crossing.port.map_or(0, u64::from)));
+        if charge.severity > self.charge.severity {
+            self.charge = charge;
+        }
+        self.charge.confidence = self.charge.confidence.max(charge.confidence);
+        if !self.flow_ids.contains(&crossing.flow_id) {
+            // The first eight are kept.
+            let _ = self.flow_ids.try_push(crossing.flow_id);
+        }
+    }
+}
+
+impl Incident for Source {
+    type Key = Whose;
+
+    fn size(&self) -> u64 {
+        self.flows
+    }
+
+    fn grade(&self) -> (Severity, Confidence) {
+        (self.charge.severity, self.charge.confidence)
+    }
+
+    fn draft(&self, whose: &Whose, desk: &Desk) -> Draft {
+        let (name, source, prefix) = match whose {
+            Whose::Address(ip) => (ip.to_string(), Some(*ip), None),
+            Whose::Prefix(net) => (net.to_string(), None, Some(*net)),
+        };
+        let destinations = self.destinations.count();
+        let single = destinations <= 1;
+        let packets = self.packets.max(self.flows);
+        let mut evidence = Evidence { flow_ids: self.flow_ids.clone(), ..Evidence::default() };
+        for (name, count) in [
+            ("flows", self.flows),
+            ("packets", packets),
+            ("destinations", destinations),
+            ("sources", self.sources.count()),
+        ] {
+            evidence.counts.insert(name.into(), count);
+        }
+        let towards = if single {
+            format!("to {}", self.destination)
+        } else {
+            format!("to {destinations} destinations")
+        };
+        let plural = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let summary = format!(
+            "{name} {} on {} {towards} ({}, {})",
+            self.charge.what,
+            self.interface,
+            plural(self.flows, "flow"),
+            plural(packets, "packet"),
+        );
+        // A private address that leaks is another host at another site; a forged source is the same everywhere.
+        let key = match self.rule {
+            RuleId::LeakPrivate => format!("{}|{}|{name}", self.rule, desk.site()),
+            _ => format!("{}|{name}", self.rule),
+        };
+        Draft {
+            key,
+            rule: self.rule,
+            rule_version: VERSION,
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            severity: self.charge.severity,
+            confidence: self.charge.confidence,
+            summary,
+            subject: Subject {
+                source,
+                target: single.then_some(self.destination),
+                address: None,
+                prefix,
+                port: self.port.filter(|_| single),
+                protocol: single.then_some(self.protocol),
+            },
+            interface: Some(self.interface.clone()),
+            address_spaces: self.space.iter().cloned().collect(),
+            secretariats: self.secretariat.iter().cloned().collect(),
+            evidence,
+        }
+    }
+}

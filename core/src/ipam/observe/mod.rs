@@ -1,0 +1,316 @@
+//! The observer: evidence that addresses are in use, out of ARP, NDP and DHCP messages, and passively out of
+//! flows whose packets arrive on inside segments.
+//!
+//! An observation is told when its address is first seen, then again with what has gathered since, so that the
+//! counts of all its parts add up to the packets seen. (Only an observation that gave way to others while its
+//! first flow was still going counts that flow's first packet twice.)
+
+mod config;
+mod messages;
+mod stations;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::ObserveConfig;
+use messages::Statement;
+use stations::{Standing, Station, Stations};
+pub use table::ObservationSink;
+use table::{Key, Output, Sighting, Table, Verdict};
+
+use super::{
+    place::{Place, Places},
+    registry::{AddressClass, classify},
+};
+use crate::{
+    decode::{ArpPacket, InterfaceIndex, IpPacket, Link},
+    flow::{FlowContext, FlowEvent, Party},
+    net::{MacAddress, Name},
+    plan::Role,
+    record::ObservationKind,
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+/// Where and when a packet was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Packet time.
+    pub now: Timestamp,
+    /// Interface.
+    pub interface: InterfaceIndex,
+    /// Its link header.
+    pub link: &'a Link,
+    /// Its place.
+    pub place: Place,
+}
+
+/// Watches addresses in use at one sensor. Names in what it tells come from the [`Places`] it is given, which
+/// must be compiled from one plan until [`Observer::restart`].
+#[derive(Clone, Debug)]
+pub struct Observer {
+    site: Name,
+    enabled: bool,
+    table: Table,
+    stations: Stations,
+}
+
+impl Observer {
+    /// Watches nothing yet; `seed` keys its hash tables.
+    pub fn new(site: Name, config: &ObserveConfig, seed: [u64; 4]) -> Self {
+        let limit = config.limit as usize;
+        let nanos = |seconds: u32| i64::from(seconds).saturating_mul(NANOS_PER_SECOND);
+        Self {
+            site,
+            enabled: config.enabled,
+            table: Table::new(limit, nanos(config.report_seconds), nanos(config.hold_seconds), seed),
+            stations: Stations::new(limit.min(65_536), seed),
+        }
+    }
+
+    /// Observations in memory, observations that gave way to others, and sightings that were no evidence because
+    /// they came from the edge.
+    pub fn counts(&self) -> (usize, u64, u64) {
+        (self.table.len(), self.table.forgotten(), self.table.discarded())
+    }
+
+    /// An ARP packet.
+    pub fn on_arp(
+        &mut self,
+        seen: &Seen<'_>,
+        arp: &ArpPacket,
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
+        if self.enabled
+            && let Some(statement) = messages::of_arp(arp)
+        {
+            self.take(seen, statement, places, sink);
+        }
+    }
+
+    /// An IP packet, of which NDP and DHCP messages are read. Costs a compare or two for all others.
+    pub fn on_packet(
+        &mut self,
+        seen: &Seen<'_>,
+        packet: &IpPacket<'_>,
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
+        if self.enabled && messages::may_state(packet) {
+            for statement in messages::of_ip(packet, seen.link.source_mac) {
+                self.take(seen, statement, places, sink);
+            }
+        }
+    }
+
+    /// What happened to a flow: evidence by traffic.
+    pub fn on_flow(
+        &mut self,
+        event: FlowEvent,
+        flow: &FlowContext,
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
+        if !self.enabled || flow.role == Role::Outside {
+            return;
+        }
+        let (originator, responder) = (&flow.originator, &flow.responder);
+        match event {
+            FlowEvent::Started => {
+                self.learn(flow, originator, responder);
+                self.begin(flow, originator, places, sink);
+            }
+            FlowEvent::Answered => {
+                self.learn(flow, responder, originator);
+                self.begin(flow, responder, places, sink);
+            }
+            FlowEvent::Moved | FlowEvent::Reported(_) => {
+                self.learn(flow, originator, responder);
+                self.learn(flow, responder, originator);
+                self.count(flow, originator, places, sink);
+                self.count(flow, responder, places, sink);
+            }
+            FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => {}
+        }
+    }
+
+    /// Packet time has moved on: tells what has gathered for long enough. Cheap where nothing is due.
+    pub fn advance(&mut self, now: Timestamp, places: &Places, sink: &mut ObservationSink<'_>) {
+        let Self { site, table, stations, .. } = self;
+        let mut out = Output { site, places, sink };
+        table.advance(now, &mut |key| judge_late(stations, places, key), &mut out);
+    }
+
+    /// Tells whatever has gathered; the observer can go on afterwards.
+    pub fn finish(&mut self, places: &Places, sink: &mut ObservationSink<'_>) {
+        let Self { site, table, stations, .. } = self;
+        let mut out = Output { site, places, sink };
+        table.finish(&mut |key| judge_late(stations, places, key), &mut out);
+    }
+
+    /// Tells whatever has gathered under the plan so far and begins anew: the plan is about to change.
+    pub fn restart(
+        &mut self,
+        config: &ObserveConfig,
+        seed: [u64; 4],
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
+        self.finish(places, sink);
+        self.table.clear();
+        *self = Self::new(self.site.clone(), config, seed);
+    }
+
+    fn learn(&mut self, flow: &FlowContext, source: &Party, destination: &Party) {
+        if let Some(mac) = source.mac.filter(|_| source.packets > 0) {
+            let station = (flow.interface, flow.vlans.first().copied(), mac);
+            self.stations.learn(station, source.locality, destination.locality);
+        }
+    }
+
+    fn begin(&mut self, flow: &FlowContext, party: &Party, places: &Places, sink: &mut ObservationSink<'_>) {
+        let Some((key, verdict)) = self.judge(flow, party, places) else { return };
+        let sighting = Sighting { packets: 1, ..sighting(flow, party) };
+        let mut out = Output { site: &self.site, places, sink };
+        self.table.begin(key, Sighting { first: flow.now, last: flow.now, ..sighting }, verdict, &mut out);
+    }
+
+    fn count(&mut self, flow: &FlowContext, party: &Party, places: &Places, sink: &mut ObservationSink<'_>) {
+        if party.packets_by_mac > 0
+            && let Some((key, verdict)) = self.judge(flow, party, places)
+        {
+            let mut out = Output { site: &self.site, places, sink };
+            self.table.count(flow.now, key, sighting(flow, party), true, verdict, &mut out);
+        }
+    }
+
+    /// Whether traffic of this side is evidence, and of what.
+    fn judge(&self, flow: &FlowContext, party: &Party, places: &Places) -> Option<(Key, Verdict)> {
+        if !classify(party.ip).is_private() && !places.is_own_public(party.ip) {
+            return None;
+        }
+        let key = Key {
+            kind: ObservationKind::Traffic,
+            space: places.space_of(party.secretariat),
+            segment: party.segment,
+            secretariat: party.secretariat,
+            interface: flow.interface,
+            address: party.ip,
+            mac: party.mac,
+            vlans: flow.vlans.clone(),
+        };
+        let station = party.mac.map(|mac| (flow.interface, flow.vlans.first().copied(), mac));
+        let verdict = match station {
+            _ if flow.role == Role::Unknown && party.segment.is_none() => Verdict::Use,
+            None => Verdict::Use,
+            Some(station) => match standing(&self.stations, places, &station) {
+                Standing::Edge => Verdict::Discard,
+                Standing::Segment => Verdict::Use,
+                Standing::Unknown => Verdict::Hold,
+            },
+        };
+        Some((key, verdict))
+    }
+
+    /// Takes what a message states, unless it states it about another segment.
+    fn take(
+        &mut self,
+        seen: &Seen<'_>,
+        statement: Statement,
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
+        let special = classify(statement.address);
+        let secretariat = seen.place.secretariat.or_else(|| places.secretariat_of(statement.address));
+        if places.role(seen.interface) == Role::Outside
+            || !special.is_unicast()
+            || special.class == AddressClass::Loopback
+            || self.is_elsewhere(seen, &statement, secretariat, places)
+        {
+            return;
+        }
+        let key = Key {
+            kind: statement.kind,
+            space: places.space_of(secretariat),
+            segment: seen.place.segment,
+            secretariat,
+            interface: seen.interface,
+            address: statement.address,
+            mac: statement.mac,
+            vlans: seen.link.vlans.clone(),
+        };
+        let Statement { details, .. } = statement;
+        let sighting = Sighting { first: seen.now, last: seen.now, packets: 1, ttl: (0, 0), details };
+        let mut out = Output { site: &self.site, places, sink };
+        self.table.count(seen.now, key, sighting, false, Verdict::Use, &mut out);
+    }
+
+    /// Whether a message is about an address of another segment: a proxy answers for it, or DHCP passes between
+    /// a server here and a client elsewhere, or the other way round.
+    fn is_elsewhere(
+        &self,
+        seen: &Seen<'_>,
+        statement: &Statement,
+        secretariat: Option<u16>,
+        places: &Places,
+    ) -> bool {
+        let side = |mac: Option<MacAddress>| {
+            mac.map_or(Standing::Unknown, |mac| {
+                let station = (seen.interface, seen.link.vlans.first().copied(), mac);
+                standing(&self.stations, places, &station)
+            })
+        };
+        let (from, to) = (side(seen.link.source_mac), side(seen.link.destination_mac));
+        let of_others = || places.is_claimed_by_others_only(statement.address, secretariat);
+        let relayed = statement.details.as_ref().is_some_and(|d| d.relay.is_some());
+        match statement.kind {
+            ObservationKind::ArpReply | ObservationKind::NeighborAdvertisement => {
+                from == Standing::Edge && of_others()
+            }
+            ObservationKind::Dhcp4Lease | ObservationKind::Dhcp6Lease => {
+                let to_client =
+                    seen.link.destination_mac.is_some_and(|mac| mac.is_group() || Some(mac) == statement.mac);
+                to == Standing::Edge || (!to_client && from != Standing::Edge && of_others())
+            }
+            ObservationKind::Dhcp4Request
+            | ObservationKind::Dhcp6Request
+            | ObservationKind::Dhcp4Release
+            | ObservationKind::Dhcp6Release => from == Standing::Edge || (relayed && of_others()),
+            ObservationKind::DhcpServer => relayed || from == Standing::Edge || of_others(),
+            _ => false,
+        }
+    }
+}
+
+/// Which side a station is on: by configuration where that names the router, or else by what it has shown.
+fn standing(stations: &Stations, places: &Places, station: &Station) -> Standing {
+    let (interface, _, mac) = *station;
+    if !places.knows_router(interface) {
+        return stations.standing(station);
+    }
+    if places.is_router(interface, mac) { Standing::Edge } else { Standing::Segment }
+}
+
+/// The verdict when holding ends: a station that has shown nothing is believed, but not about an address that
+/// the plan gives to others alone, because that is how forwarded traffic looks.
+fn judge_late(stations: &Stations, places: &Places, key: &Key) -> Verdict {
+    let station = key.mac.map(|mac| (key.interface, key.vlans.first().copied(), mac));
+    match station.map(|station| standing(stations, places, &station)) {
+        Some(Standing::Edge) => Verdict::Discard,
+        Some(Standing::Unknown) if places.is_claimed_by_others_only(key.address, key.secretariat) => {
+            Verdict::Discard
+        }
+        _ => Verdict::Use,
+    }
+}
+
+fn sighting(flow: &FlowContext, party: &Party) -> Sighting {
+    Sighting {
+        first: flow.start,
+        last: flow.last,
+        packets: party.packets_by_mac,
+        ttl: (party.ttl_min, party.ttl_max),
+        details: None,
+    }
+}

@@ -1,0 +1,72 @@
+//! Which side of an inside link a station is on. Packets that the edge router forwards towards a segment carry
+//! sources that are not the segment's, so evidence by traffic counts only from stations of the segment's side.
+//!
+//! A station that sources addresses that are not ours towards ours is the edge router; one that sources ours
+//! towards addresses that are not ours is on the segment's side. Traffic between two of ours says nothing. A
+//! station that has shown both is taken as router: an observation less is better than a false overlap.
+
+use crate::{bounded::Bounded, decode::InterfaceIndex, net::MacAddress, record::Locality};
+
+/// What a station has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// It forwards from the edge.
+    Edge,
+    /// It is on the segment's side.
+    Segment,
+}
+
+/// A station on a link: interface, outer VLAN, MAC address.
+pub(crate) type Station = (InterfaceIndex, Option<u16>, MacAddress);
+
+/// What every station has shown, as far as it is remembered.
+#[derive(Clone, Debug)]
+pub(crate) struct Stations(Bounded<Station, Standing>);
+
+impl Stations {
+    pub(crate) fn new(limit: usize, seed: [u64; 4]) -> Self {
+        Self(Bounded::new(limit, seed))
+    }
+
+    pub(crate) fn standing(&self, station: &Station) -> Standing {
+        self.0.peek(station).copied().unwrap_or_default()
+    }
+
+    /// Learns from packets of a station with such a source to such a destination.
+    pub(crate) fn learn(&mut self, station: Station, source: Locality, destination: Locality) {
+        let shown = match (source, destination) {
+            (Locality::Outside, Locality::Inside) => Standing::Edge,
+            (Locality::Inside, Locality::Outside) => Standing::Segment,
+            _ => return,
+        };
+        match self.0.get(&station) {
+            Some(Standing::Edge) => {}
+            Some(held) => *held = shown,
+            None => {
+                self.0.insert(station, shown);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_forwards_foreign_sources_is_the_edge_and_stays_it() {
+        let mut stations = Stations::new(4, [0; 4]);
+        let station = (InterfaceIndex(0), Some(7), MacAddress([2; 6]));
+        stations.learn(station, Locality::Inside, Locality::Inside);
+        assert_eq!(stations.standing(&station), Standing::Unknown);
+        stations.learn(station, Locality::Inside, Locality::Outside);
+        assert_eq!(stations.standing(&station), Standing::Segment);
+        stations.learn(station, Locality::Outside, Locality::Inside);
+        stations.learn(station, Locality::Inside, Locality::Outside);
+        assert_eq!(stations.standing(&station), Standing::Edge);
+        assert_eq!(stations.standing(&(InterfaceIndex(0), Some(8), MacAddress([2; 6]))), Standing::Unknown);
+    }
+}
