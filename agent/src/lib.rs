@@ -11,6 +11,8 @@ mod output;
 mod progress;
 pub mod read;
 pub mod run;
+#[cfg(test)]
+mod samples;
 pub mod source;
 pub mod status;
 mod summary;

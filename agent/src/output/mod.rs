@@ -2,6 +2,8 @@
 
 mod columns;
 mod csv;
+#[cfg(test)]
+mod tests;
 mod zeek;
 
 use std::{
@@ -162,7 +164,9 @@ pub(crate) fn check_distinct(
             return Err(crate::error::UsageError(message));
         }
         for (other, other_path) in outputs.iter().take(index) {
-            if path == other_path || (mine.is_some() && identity(other_path) == mine) {
+            // Devices, such as /dev/null, take any number of writers.
+            let same_path = path == other_path && (mine.is_some() || !path.exists());
+            if same_path || (mine.is_some() && identity(other_path) == mine) {
                 let message = format!("{option} and {other} are the same: {}", path.display());
                 return Err(crate::error::UsageError(message));
             }
