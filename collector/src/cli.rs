@@ -12,7 +12,7 @@ use onenet_proto::config_error::ConfigError;
 
 use crate::{
     config::Config,
-    enroll, sensors,
+    enroll, init, run as running, sensors,
     store::{Store, StoreError},
 };
 
@@ -26,6 +26,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a collector's directory: certificate authority, keys, configuration and an example of a plan.
+    Init(init::InitArgs),
+    /// Take what sensors deliver, until SIGTERM.
+    Run(running::RunArgs),
     /// Make a token by which a sensor enrols.
     Token(enroll::TokenArgs),
     /// Show the sensors, or revoke one.
@@ -46,8 +50,14 @@ pub struct Place {
 impl Place {
     /// The configuration.
     pub fn config(&self) -> Result<Config, CliError> {
+        Ok(self.config_file()?.1)
+    }
+
+    /// The configuration and the file it was read from.
+    pub fn config_file(&self) -> Result<(PathBuf, Config), CliError> {
         let file = self.dir.as_ref().map_or_else(|| self.config.clone(), |dir| dir.join("collector.toml"));
-        Ok(Config::read(&file)?)
+        let config = Config::read(&file)?;
+        Ok((file, config))
     }
 
     /// The configuration and the store beside a collector that may be running.
@@ -127,6 +137,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), CliError> {
     match command {
+        Command::Init(args) => init::run(&args),
+        Command::Run(args) => running::run(&args),
         Command::Token(args) => enroll::run_token(&args),
         Command::Sensors(args) => sensors::run(&args),
     }

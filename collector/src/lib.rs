@@ -11,6 +11,8 @@ pub mod clock;
 pub mod config;
 pub mod enroll;
 pub mod ingest;
+pub mod init;
+pub mod run;
 pub mod sensors;
 pub mod store;
 pub mod tls;

@@ -69,6 +69,12 @@ struct Job {
     answer: oneshot::Sender<Verdict>,
 }
 
+/// What the thread is told.
+enum Message {
+    Batch(Box<Job>),
+    Stop,
+}
+
 /// The way to the thread that commits. It runs until [`Writer::stop`].
 #[derive(Debug)]
 pub struct Writer {
@@ -79,7 +85,7 @@ pub struct Writer {
 /// What a stream holds of the writer.
 #[derive(Clone, Debug)]
 pub struct WriterHandle {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Message>,
     heads: Arc<RwLock<Heads>>,
 }
 
@@ -87,7 +93,8 @@ impl WriterHandle {
     /// Hands a batch over; waits where the queue is full. The verdict comes once the batch's group is committed.
     pub async fn submit(&self, incoming: Incoming) -> Result<oneshot::Receiver<Verdict>, StoreError> {
         let (answer, verdict) = oneshot::channel();
-        self.jobs.send(Job { incoming, answer }).await.map_err(|_| StoreError::Stopping)?;
+        let job = Message::Batch(Box::new(Job { incoming, answer }));
+        self.jobs.send(job).await.map_err(|_| StoreError::Stopping)?;
         Ok(verdict)
     }
 
@@ -104,9 +111,10 @@ impl Writer {
         self.sender.clone()
     }
 
-    /// Commits what has been submitted and ends the thread, once every other handle is gone. It blocks.
+    /// Commits what has been submitted and ends the thread; whatever is submitted later is refused. It blocks.
     pub fn stop(self) {
-        drop(self.sender);
+        // Where the thread has ended already there is nobody to tell.
+        let _ = self.sender.jobs.blocking_send(Message::Stop);
         if self.thread.join().is_err() {
             tracing::error!("the thread that commits batches has panicked");
         }
@@ -199,17 +207,26 @@ impl Committer {
         Ok(committer)
     }
 
-    fn run(&mut self, queue: &mut mpsc::Receiver<Job>) {
-        while let Some(first) = queue.blocking_recv() {
-            let size = |job: &Job| job.incoming.records.as_ref().map_or(0, |records| records.flows.len());
-            let mut flows = size(&first);
-            let mut group = vec![first];
-            while group.len() < GROUP_BATCHES && flows < GROUP_FLOWS {
-                let Ok(job) = queue.try_recv() else { break };
-                flows = flows.saturating_add(size(&job));
-                group.push(job);
+    fn run(&mut self, queue: &mut mpsc::Receiver<Message>) {
+        let size = |job: &Job| job.incoming.records.as_ref().map_or(0, |records| records.flows.len());
+        while let Some(message) = queue.blocking_recv() {
+            let (mut flows, mut group) = (0, Vec::new());
+            let mut next = Some(message);
+            while let Some(message) = next {
+                match message {
+                    Message::Batch(job) => {
+                        flows = size(&job).saturating_add(flows);
+                        group.push(*job);
+                    }
+                    // What is in the queue still comes; nothing new enters it.
+                    Message::Stop => queue.close(),
+                }
+                let full = group.len() >= GROUP_BATCHES || flows >= GROUP_FLOWS;
+                next = if full { None } else { queue.try_recv().ok() };
             }
-            self.handle(group);
+            if !group.is_empty() {
+                self.handle(group);
+            }
         }
         for closer in self.closers.drain(..) {
             // A panic has been logged by the closer's own thread.

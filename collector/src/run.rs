@@ -1,0 +1,259 @@
+//! The command `run`: starts every part of the collector, waits for signals, and stops the parts in the order of the
+//! data path, so that what has been read is committed before the end.
+//!
+//! SIGTERM and SIGINT stop it; SIGHUP reads the address plan again.
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use onenet_core::plan::AddressPlan;
+use onenet_proto::{
+    config_error::{self, ConfigError},
+    v1::{enrollment_server::EnrollmentServer, ingest_server::IngestServer},
+};
+use sd_notify::NotifyState;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
+use tonic::transport::Server;
+
+use crate::{
+    ca::Authority,
+    cli::{CliError, Place},
+    config::Config,
+    enroll::EnrollmentService,
+    ingest::{IngestService, MAX_MESSAGE_BYTES},
+    store::{Store, Writer},
+    tls,
+};
+
+/// Streams that one connection may have open.
+const MAX_STREAMS: u32 = 8;
+
+/// Bytes of headers that one request may have.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// An enrolment request is a token, a certificate request and a key.
+const MAX_ENROLL_BYTES: usize = 64 * 1024;
+
+/// Bytes a sensor may send before the collector has read them: on one stream, and on one connection.
+const WINDOW: u32 = 8 * 1024 * 1024;
+
+/// A connection that is silent for so long is asked whether it is alive, and then given as long to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long streams may take to end when the collector stops.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    place: Place,
+    /// How to write the log on standard error. What is logged, ONENET_LOG says: info (the default), debug, or a
+    /// filter such as onenet_collector::ingest=debug.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs) -> Result<(), CliError> {
+    let (file, config) = args.place.config_file()?;
+    log(args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failure(anyhow::Error::new(error).context("no asynchronous runtime")))?;
+    runtime.block_on(async {
+        let mut collector = Collector::start(&config).await?;
+        tracing::info!(
+            "sensors connect to {}; configuration {}; store {}",
+            collector.address,
+            file.display(),
+            config.store.directory.display()
+        );
+        notify(&[NotifyState::Ready]);
+        let ended = wait(&mut collector, &config).await;
+        notify(&[NotifyState::Stopping]);
+        collector.stop().await;
+        ended
+    })
+}
+
+fn log(format: LogFormat) -> Result<(), CliError> {
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("ONENET_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
+            CliError::usage(anyhow::Error::new(error).context(format!("ONENET_LOG={text}")))
+        })?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => subscriber.with_ansi(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+/// Tells the service manager, where there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("the service manager could not be told: {error}");
+    }
+}
+
+/// Waits until a signal or a failed part ends the collector.
+async fn wait(collector: &mut Collector, config: &Config) -> Result<(), CliError> {
+    let watch = |kind| signal(kind).context("signals cannot be watched");
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut hangup = watch(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); return Ok(()) }
+            _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); return Ok(()) }
+            _ = hangup.recv() => reload(collector, config),
+            error = collector.failed() => return Err(CliError::failure(error)),
+        }
+    }
+}
+
+fn reload(collector: &Collector, config: &Config) {
+    let now = NotifyState::monotonic_usec_now();
+    notify(&[NotifyState::Reloading]);
+    if let Ok(now) = now {
+        notify(&[now]);
+    }
+    match read_plan(&config.plan.file) {
+        Ok(plan) => {
+            tracing::info!("SIGHUP: address plan {} read again", config.plan.file.display());
+            collector.plan.send_replace(Arc::new(plan));
+        }
+        Err(error) => tracing::error!("SIGHUP: the address plan stays as it was: {error}"),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// Reads and checks an address plan.
+fn read_plan(file: &Path) -> Result<AddressPlan, ConfigError> {
+    let (plan, _): (AddressPlan, String) = config_error::read(file)?;
+    plan.check().map_err(|error| ConfigError::of_file(file, error.to_string()))?;
+    Ok(plan)
+}
+
+/// A part that runs as a task; it ends by itself only when it fails.
+type Part = JoinHandle<anyhow::Result<()>>;
+
+/// A running collector.
+#[derive(Debug)]
+pub struct Collector {
+    /// Where sensors connect.
+    pub address: SocketAddr,
+    /// The store.
+    pub store: Store,
+    writer: Writer,
+    plan: watch::Sender<Arc<AddressPlan>>,
+    /// Ends ingest: streams end once what they have read is committed.
+    stop_ingest: watch::Sender<bool>,
+    ingest: Part,
+}
+
+impl Collector {
+    /// Starts every part. An error of the configuration comes before anything is listened on.
+    pub async fn start(config: &Config) -> Result<Self, CliError> {
+        let tls = tls::server_config(&config.server)?;
+        let authority = Authority::load(&config.server.ca_certificate, &config.server.ca_key)?;
+        let plan = watch::Sender::new(Arc::new(read_plan(&config.plan.file)?));
+        let listener = listen(config.server.listen, "server.listen").await?;
+        let address = listener.local_addr().map_err(CliError::failure)?;
+        let store_config = config.store.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&store_config)).await;
+        let (store, writer) = opened.map_err(CliError::failure)??;
+        let stop_ingest = watch::Sender::new(false);
+        let limits = tls::Limits {
+            connections: config.server.max_connections,
+            handshake: Duration::from_secs(config.server.handshake_timeout_seconds),
+        };
+        let connections = tls::incoming(listener, tls, limits);
+        let ingest = IngestService::new(store.clone(), writer.handle(), stop_ingest.subscribe());
+        let days = config.enrollment.certificate_days;
+        let enrollment = EnrollmentService::new(store.clone(), Arc::new(authority), days);
+        let server = Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_service(IngestServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(MAX_ENROLL_BYTES))
+            .serve_with_incoming_shutdown(connections, stopped(stop_ingest.subscribe()));
+        let ingest = tokio::spawn(async move { server.await.context("the server for sensors failed") });
+        Ok(Self { address, store, writer, plan, stop_ingest, ingest })
+    }
+
+    /// Waits until a part fails.
+    async fn failed(&mut self) -> anyhow::Error {
+        ended(&mut self.ingest).await
+    }
+
+    /// Stops every part, in the order of the data path.
+    pub async fn stop(self) {
+        self.stop_ingest.send_replace(true);
+        finish("ingest", self.ingest).await;
+        let writer = self.writer;
+        if tokio::task::spawn_blocking(move || writer.stop()).await.is_err() {
+            tracing::error!("the writer could not be stopped");
+        }
+    }
+}
+
+/// Waits for a part that ended by itself.
+async fn ended(part: &mut Part) -> anyhow::Error {
+    match part.await {
+        Ok(Ok(())) => anyhow::anyhow!("a part of the collector ended by itself"),
+        Ok(Err(error)) => error,
+        Err(error) => error.into(),
+    }
+}
+
+/// Waits for a part that has been told to stop, and ends it if it takes too long.
+async fn finish(name: &str, mut part: Part) {
+    if part.is_finished() {
+        return;
+    }
+    match tokio::time::timeout(DRAIN, &mut part).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::error!("{name}: {error:#}"),
+        Ok(Err(error)) => tracing::error!("{name}: {error}"),
+        Err(_) => {
+            tracing::warn!("{name} did not end within {} s and is cut off", DRAIN.as_secs());
+            part.abort();
+        }
+    }
+}
+
+/// Ends when `stop` says so.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn listen(address: SocketAddr, key: &str) -> Result<TcpListener, CliError> {
+    let failed =
+        |error: io::Error| CliError::failure(anyhow::anyhow!("{key}: cannot listen on {address}: {error}"));
+    TcpListener::bind(address).await.map_err(failed)
+}
