@@ -1,7 +1,30 @@
 //! Biflows: key, table, TCP state, Community ID, timers.
+//!
+//! [`FlowTable::observe`] takes one packet and finds its flow by one hash lookup. What each packet touches lies
+//! together (`live`); what is needed only when something is told lies apart. Timers are re-armed lazily
+//! (`wheel`), and no list is kept in order of activity, so a packet that only adds to counters writes to its own
+//! flow and nowhere else.
 
+pub mod community_id;
 mod config;
+pub mod direction;
 pub mod event;
+mod live;
+mod fragment;
+mod history;
+mod host;
+pub mod icmp;
+pub mod key;
+mod queue;
+mod report;
+mod sequence;
+mod slab;
+mod table;
+pub mod tcp;
+pub mod wheel;
 
 pub use config::FlowConfig;
 pub use event::{FlowContext, FlowEvent, Party};
+pub use live::{FlowPacket, Origin, PacketPlace, SidePlace};
+pub use host::FlowHost;
+pub use table::{FlowHandle, FlowTable};

@@ -1,0 +1,38 @@
+//! What the flow table asks of the floor that holds it, and what it tells there.
+
+use std::net::IpAddr;
+
+use super::{
+    event::{FlowContext, FlowEvent},
+    live::{Origin, SidePlace},
+};
+use crate::{
+    decode::InterfaceIndex,
+    net::{MacAddress, Name},
+    plan::Role,
+    record::FlowRecord,
+};
+
+/// The surroundings of a flow table. Nothing here is called for a packet that only adds to counters.
+pub trait FlowHost {
+    /// What a side is to the plan: asked at the first packet of the flow for both sides, with the MAC address of
+    /// the one that sent it, and again at the first packet of the other.
+    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace;
+    /// Side of the edge that an interface is on.
+    fn role(&self, interface: InterfaceIndex) -> Role;
+    /// On an outside interface, whether the packet leaves.
+    fn leaving(&self, origin: &Origin<'_>) -> Option<bool>;
+    /// Name of an interface.
+    fn interface_name(&self, interface: InterfaceIndex) -> Name;
+    /// What a scope is called in the identity of flows: the same on every machine. The space is that of a flow
+    /// in the scope.
+    fn scope_name(&self, scope: u16, space: u16) -> Name;
+    /// Name of a segment of the plan.
+    fn segment_name(&self, segment: u16) -> Option<Name>;
+    /// Name of a secretariat of the plan.
+    fn secretariat_name(&self, secretariat: u16) -> Option<Name>;
+    /// Something happened to a flow.
+    fn event(&mut self, event: FlowEvent, flow: &FlowContext);
+    /// A flow ended, or a part of it is reported. Told before the event of the same.
+    fn record(&mut self, record: &FlowRecord);
+}

@@ -1,0 +1,172 @@
+//! The canonical key of a biflow: both directions of a conversation give the same key, and a bit says which way
+//! a packet went.
+
+use std::{
+    hash::{Hash, Hasher},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// Scope, protocol and the two endpoints in canonical order (address, then port). VLAN ids, labels and
+/// interfaces are not part of it: a flow whose directions take different ways is still one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowKey {
+    low: [u64; 2],
+    high: [u64; 2],
+    /// Low port, high port, protocol, flags and scope: 16, 16, 8, 8, 16 bits.
+    tuple: u64,
+}
+
+const V6: u8 = 1;
+const ONE_WAY: u8 = 2;
+const ONE_WAY_FROM_HIGH: u8 = 4;
+
+/// One end of a packet: address and port (or ICMP type and code, see [`super::icmp`]).
+pub type End = (IpAddr, u16);
+
+/// Side of a key: 0 is the lower endpoint, 1 the higher.
+pub type Side = usize;
+
+impl FlowKey {
+    /// The key of a packet, and the side that sent it. One-way flows (unpaired ICMP types) never share a key
+    /// with packets of the other direction.
+    pub fn new(scope: u16, protocol: u8, source: End, destination: End, one_way: bool) -> (Self, Side) {
+        let ends = ((words(source.0), source.1), (words(destination.0), destination.1));
+        let swapped = ends.0 > ends.1;
+        let (low, high) = if swapped { (ends.1, ends.0) } else { ends };
+        let mut flags = if source.0.is_ipv6() { V6 } else { 0 };
+        if one_way {
+            flags |= if swapped { ONE_WAY | ONE_WAY_FROM_HIGH } else { ONE_WAY };
+        }
+        let tuple = u64::from(low.1) << 48
+            | u64::from(high.1) << 32
+            | u64::from(protocol) << 24
+            | u64::from(flags) << 16
+            | u64::from(scope);
+        (Self { low: low.0, high: high.0, tuple }, Side::from(swapped))
+    }
+
+    /// Address and port of a side.
+    pub fn end(&self, side: Side) -> End {
+        let (words, shift) = if side == 0 { (self.low, 48) } else { (self.high, 32) };
+        (self.address(words), low_16(self.tuple >> shift))
+    }
+
+    /// IP protocol number.
+    pub fn protocol(&self) -> u8 {
+        self.tuple.to_be_bytes()[4]
+    }
+
+    /// Scope, see `ipam::Places`.
+    pub fn scope(&self) -> u16 {
+        low_16(self.tuple)
+    }
+
+    /// The same key in another scope.
+    pub const fn with_scope(self, scope: u16) -> Self {
+        Self { tuple: self.tuple & !0xffff | scope as u64, ..self }
+    }
+
+    /// Whether the flow has one direction by definition.
+    pub fn is_one_way(&self) -> bool {
+        self.flags() & ONE_WAY != 0
+    }
+
+    fn flags(&self) -> u8 {
+        self.tuple.to_be_bytes()[5]
+    }
+
+    fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
+        let bits = u128::from(upper) << 64 | u128::from(lower);
+        if self.flags() & V6 != 0 {
+            return Ipv6Addr::from_bits(bits).into();
+        }
+        let [.., a, b, c, d] = bits.to_be_bytes();
+        Ipv4Addr::new(a, b, c, d).into()
+    }
+}
+
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for word in [self.low[0], self.low[1], self.high[0], self.high[1], self.tuple] {
+            state.write_u64(word);
+        }
+    }
+}
+
+fn low_16(bits: u64) -> u16 {
+    let [.., a, b] = bits.to_be_bytes();
+    u16::from_be_bytes([a, b])
+}
+
+fn words(ip: IpAddr) -> [u64; 2] {
+    match ip {
+        IpAddr::V4(v4) => [0, u64::from(v4.to_bits())],
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits().to_be_bytes();
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bits;
+            [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
+        }
+    }
+}
+
+/// The hash of flow tables: keyed, so that nobody who does not know the seed can aim collisions.
+#[derive(Clone, Debug)]
+pub struct KeyedHash(ahash::RandomState);
+
+impl KeyedHash {
+    /// With the seed of the sensor.
+    pub const fn new(seed: [u64; 4]) -> Self {
+        Self(ahash::RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
+    }
+
+    /// Hash of a key.
+    pub fn of<T: Hash>(&self, key: &T) -> u64 {
+        self.0.hash_one(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn end(ip: &str, port: u16) -> End {
+        (ip.parse().expect("an address"), port)
+    }
+
+    #[test]
+    fn both_directions_have_one_key_and_opposite_sides() {
+        let (a, b) = (end("10.0.0.1", 4000), end("192.0.2.7", 53));
+        let (there, side) = FlowKey::new(3, 17, a, b, false);
+        let (back, other) = FlowKey::new(3, 17, b, a, false);
+        assert_eq!((there, side), (back, 1 - other));
+        assert_eq!((there.end(side), there.end(other)), (a, b));
+        assert_eq!((there.protocol(), there.scope()), (17, 3));
+        assert_eq!(there.with_scope(9).scope(), 9);
+    }
+
+    #[test]
+    fn scope_family_and_one_way_keep_keys_apart() {
+        let (a, b) = (end("10.0.0.1", 3), end("10.0.0.2", 1));
+        let key = |scope, a, b, one_way| FlowKey::new(scope, 1, a, b, one_way).0;
+        assert_ne!(key(1, a, b, false), key(2, a, b, false));
+        assert_ne!(key(1, a, b, true), key(1, b, a, true));
+        assert_ne!(key(1, a, b, true), key(1, a, b, false));
+        let (v4, v6) = (end("0.0.0.1", 3), end("::1", 3));
+        assert_ne!(key(1, v4, v4, false), key(1, v6, v6, false));
+    }
+
+    proptest! {
+        #[test]
+        fn ends_come_back_as_they_went_in(a: [u8; 16], b: [u8; 16], ports: (u16, u16), v6: bool, scope: u16) {
+            let ip = |bytes: [u8; 16]| -> IpAddr {
+                if v6 { bytes.into() } else { [bytes[0], bytes[1], bytes[2], bytes[3]].into() }
+            };
+            let (a, b) = ((ip(a), ports.0), (ip(b), ports.1));
+            let (key, side) = FlowKey::new(scope, 6, a, b, false);
+            prop_assert_eq!((key.end(side), key.end(1 - side)), (a, b));
+            prop_assert_eq!(key.scope(), scope);
+        }
+    }
+}

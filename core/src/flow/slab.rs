@@ -1,0 +1,49 @@
+//! A slab: values by number, numbers used again.
+
+use super::live::NO_ENTRY;
+
+/// Values by number.
+#[derive(Clone, Debug)]
+pub(super) struct Slab<T> {
+    values: Vec<T>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Keeps a value; gives its number.
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        match self.free.pop() {
+            Some(entry) => {
+                self.values[entry as usize] = value;
+                entry
+            }
+            None => {
+                self.values.push(value);
+                u32::try_from(self.values.len() - 1).unwrap_or(NO_ENTRY)
+            }
+        }
+    }
+
+    /// The value of a number that is in use.
+    pub(super) fn get(&self, entry: u32) -> Option<&T> {
+        self.values.get(entry as usize)
+    }
+
+    /// The value of a number that is in use.
+    pub(super) fn get_mut(&mut self, entry: u32) -> Option<&mut T> {
+        self.values.get_mut(entry as usize)
+    }
+
+    /// Gives a number back, unless it is [`NO_ENTRY`].
+    pub(super) fn remove(&mut self, entry: u32) {
+        if entry != NO_ENTRY {
+            self.free.push(entry);
+        }
+    }
+}

@@ -1,0 +1,664 @@
+//! The flow table: finds the flow of a packet by one hash lookup, counts, runs timers, and makes room when full.
+
+use hashbrown::HashTable;
+
+use super::{
+    FlowConfig,
+    direction::judge,
+    event::FlowEvent,
+    live::{Cold, Counters, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
+    fragment::{DatagramKey, FragmentTable, Ports},
+    host::FlowHost,
+    icmp,
+    key::{FlowKey, KeyedHash, Side},
+    queue::{Queues, Rank},
+    report::Reporter,
+    slab::Slab,
+    tcp::{Outcome, Segment, TcpState},
+    wheel::{TimerWheel, tick_of},
+};
+use crate::{
+    decode::{TcpSegment, Transport},
+    net::Name,
+    record::{EndReason, FlowId},
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+/// Flows that are looked at to find one that has been quiet, when the table is full.
+const CANDIDATES: usize = 64;
+
+/// A flow of the table. It is valid until the next packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowHandle(u32);
+
+/// Timeouts in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Timeouts {
+    tcp: i64,
+    udp: i64,
+    icmp: i64,
+    other: i64,
+    attempt: i64,
+    closing: i64,
+    active: i64,
+}
+
+impl Timeouts {
+    fn new(config: &FlowConfig) -> Self {
+        // Less than a second, or nothing, would report every packet.
+        let nanos = |seconds: u32| i64::from(seconds.max(1)).saturating_mul(NANOS_PER_SECOND);
+        Self {
+            tcp: nanos(config.tcp_idle_seconds),
+            udp: nanos(config.udp_idle_seconds),
+            icmp: nanos(config.icmp_idle_seconds),
+            other: nanos(config.other_idle_seconds),
+            attempt: nanos(config.attempt_seconds),
+            closing: nanos(config.closing_seconds),
+            active: nanos(config.active_seconds),
+        }
+    }
+
+    const fn idle(&self, protocol: u8) -> i64 {
+        match protocol {
+            6 => self.tcp,
+            17 | 136 => self.udp,
+            icmp::ICMP | icmp::ICMPV6 => self.icmp,
+            _ => self.other,
+        }
+    }
+}
+
+/// What a packet says of TCP.
+#[derive(Clone, Copy, Debug)]
+struct TcpPart<'a> {
+    header: &'a TcpSegment,
+    payload: u32,
+    fragment: bool,
+}
+
+/// Live flows. Time is packet time: the clock stands at the latest time seen, and packets with an earlier one
+/// move nothing.
+#[derive(Debug)]
+pub struct FlowTable {
+    index: HashTable<u32>,
+    hash: KeyedHash,
+    pub(super) flows: Vec<Flow>,
+    pub(super) cold: Vec<Cold>,
+    pub(super) tcp: Slab<TcpState>,
+    free: Vec<u32>,
+    wheel: TimerWheel,
+    queues: Queues,
+    fragments: FragmentTable,
+    pub(super) clock: Timestamp,
+    timeouts: Timeouts,
+    limit: usize,
+    gave_way: u64,
+    pub(super) reporter: Reporter,
+}
+
+impl FlowTable {
+    /// An empty table. Identities of flows depend on site and sensor; nothing depends on the hash seed but speed.
+    pub fn new(config: &FlowConfig, site: Name, sensor: &str, hash_seed: [u64; 4]) -> Self {
+        let hash = KeyedHash::new(hash_seed);
+        Self {
+            index: HashTable::new(),
+            hash: hash.clone(),
+            flows: Vec::new(),
+            cold: Vec::new(),
+            tcp: Slab::default(),
+            free: Vec::new(),
+            wheel: TimerWheel::default(),
+            queues: Queues::default(),
+            fragments: FragmentTable::new(config.max_fragmented_datagrams, hash),
+            clock: Timestamp(i64::MIN),
+            timeouts: Timeouts::new(config),
+            limit: config.max_flows.clamp(1, NO_ENTRY - 1) as usize,
+            gave_way: 0,
+            reporter: Reporter::new(site, sensor),
+        }
+    }
+
+    /// Flows that are live.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether no flow is live.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Flows that had to give way because the table was full.
+    pub const fn gave_way(&self) -> u64 {
+        self.gave_way
+    }
+
+    /// Moves packet time on; ends and reports what is due.
+    pub fn advance<H: FlowHost>(&mut self, now: Timestamp, host: &mut H) {
+        if now <= self.clock {
+            return;
+        }
+        self.clock = now;
+        let tick = tick_of(now);
+        if tick == self.wheel.tick() {
+            return;
+        }
+        while let Some(entry) = self.wheel.next_due(tick) {
+            if self.settle(entry, host) {
+                self.arm(entry);
+            }
+        }
+        self.fragments.expire(now);
+        self.count_orphans(host);
+    }
+
+    /// Counts one packet to its flow. None for a later fragment whose first one is still to come.
+    pub fn observe<H: FlowHost>(&mut self, packet: &FlowPacket<'_>, host: &mut H) -> Option<FlowHandle> {
+        self.advance(packet.time, host);
+        let ip = packet.ip;
+        let mut ports = ports_of(packet);
+        let mut before = None;
+        if let Some(fragment) = &ip.fragment {
+            let datagram = DatagramKey::new(packet, fragment);
+            if fragment.offset == 0 {
+                before = self.fragments.first(datagram, ports, self.clock);
+            } else {
+                let known = self.fragments.later(datagram, packet, self.clock);
+                self.count_orphans(host);
+                ports = known?;
+            }
+        }
+        let tcp = match &ip.transport {
+            Transport::Tcp(header) => {
+                Some(TcpPart { header, payload: ip.payload_bytes, fragment: ip.fragment.is_some() })
+            }
+            _ => None,
+        };
+        let ends = ((ip.source, ports.source), (ip.destination, ports.destination));
+        let scope = packet.origin.place.scope;
+        let (key, side) = FlowKey::new(scope, ports.protocol, ends.0, ends.1, ports.one_way);
+        let entry = self.account(key, side, &packet.origin, &Tally::of(packet), tcp, host);
+        if let Some(pending) = before {
+            self.account(key, side, &packet.origin, &pending.tally, None, host);
+        }
+        if ip.fragment.is_some() {
+            self.count_orphans(host);
+        }
+        Some(FlowHandle(entry))
+    }
+
+    /// Identity of a flow that was just observed.
+    pub fn flow_id<H: FlowHost>(&mut self, FlowHandle(entry): FlowHandle, host: &H) -> FlowId {
+        self.identify(entry as usize, host)
+    }
+
+    /// Ends every flow, in order of start.
+    pub fn finish<H: FlowHost>(&mut self, host: &mut H) {
+        self.fragments.finish();
+        self.count_orphans(host);
+        let mut live: Vec<u32> = self.index.iter().copied().collect();
+        live.sort_unstable_by_key(|&entry| {
+            let at = entry as usize;
+            (self.cold[at].flow_start, self.flows[at].key)
+        });
+        for entry in live {
+            self.end(entry, EndReason::Forced, host);
+        }
+    }
+
+    /// Takes new numbers for scopes, spaces, segments and secretariats, after the plan has changed. Flows whose
+    /// scope is gone stay until they end, and take no more packets.
+    pub fn renumber(
+        &mut self,
+        scope: impl Fn(u16) -> u16,
+        space: impl Fn(u16) -> u16,
+        segment: impl Fn(u16) -> Option<u16>,
+        secretariat: impl Fn(u16) -> Option<u16>,
+    ) {
+        let live: Vec<u32> = self.index.drain().collect();
+        for entry in live {
+            let at = entry as usize;
+            let key = self.flows[at].key;
+            self.flows[at].key = key.with_scope(scope(key.scope()));
+            let cold = &mut self.cold[at];
+            cold.space = space(cold.space);
+            for place in &mut cold.places {
+                place.segment = place.segment.and_then(&segment);
+                place.secretariat = place.secretariat.and_then(&secretariat);
+            }
+            self.link(entry);
+        }
+        self.reporter.forget_scopes();
+    }
+
+    /// Counts a tally to the flow of a key, which is found, taken over, or created.
+    fn account<H: FlowHost>(
+        &mut self,
+        key: FlowKey,
+        side: Side,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        tcp: Option<TcpPart<'_>>,
+        host: &mut H,
+    ) -> u32 {
+        let hash = self.hash.of(&key);
+        let found = self.index.find(hash, |&entry| self.flows[entry as usize].key == key).copied();
+        let entry = match found {
+            Some(entry) => {
+                if !self.is_current(entry, tcp, host) {
+                    self.begin(entry, key, side, origin, tally, tcp, host);
+                }
+                entry
+            }
+            None => {
+                let entry = self.new_entry(host);
+                self.begin(entry, key, side, origin, tally, tcp, host);
+                self.link(entry);
+                entry
+            }
+        };
+        self.count(entry, side, origin, tally, tcp, host);
+        entry
+    }
+
+    /// Whether a flow that was found goes on. If not, it has been reported, and its entry is to be used anew.
+    fn is_current<H: FlowHost>(&mut self, entry: u32, tcp: Option<TcpPart<'_>>, host: &mut H) -> bool {
+        if let Some(reason) = self.due(entry, host) {
+            self.tell_end(entry, reason, host);
+            return false;
+        }
+        let Some(tcp) = tcp else { return true };
+        if !tcp.header.has(TcpSegment::SYN) {
+            return true;
+        }
+        let flow = &self.flows[entry as usize];
+        let originator = flow.originator();
+        let reused = self.tcp.get(flow.tcp).is_some_and(|state| state.is_reuse(originator, tcp.header));
+        if reused {
+            self.tell_end(entry, EndReason::Ended, host);
+        }
+        !reused
+    }
+
+    /// A free entry, after making room if there is none.
+    fn new_entry<H: FlowHost>(&mut self, host: &mut H) -> u32 {
+        if self.index.len() >= self.limit {
+            self.make_room(host);
+        }
+        self.free.pop().unwrap_or_else(|| u32::try_from(self.flows.len()).unwrap_or(0))
+    }
+
+    /// Ends the flow that gives way first: the oldest that nobody answered, or else, of those that stand first
+    /// in line, one that has had no packet since it was last looked at.
+    fn make_room<H: FlowHost>(&mut self, host: &mut H) {
+        let mut victim = self.queues.first(Rank::Unanswered);
+        for _ in 0..CANDIDATES {
+            if victim.is_some() {
+                break;
+            }
+            let Some(entry) = self.queues.first(Rank::Answered) else { break };
+            let flow = &mut self.flows[entry as usize];
+            if std::mem::take(&mut flow.referenced) {
+                self.queues.append(entry, Rank::Answered);
+            } else {
+                victim = Some(entry);
+            }
+        }
+        if let Some(entry) = victim.or_else(|| self.queues.first(Rank::Answered)) {
+            self.gave_way = self.gave_way.saturating_add(1);
+            self.end(entry, EndReason::Resources, host);
+        }
+    }
+
+    /// Fills an entry with a new flow, armed and queued but without counts. The key is in the index already, or
+    /// is linked by the caller.
+    #[expect(clippy::too_many_arguments, reason = "the facts of a packet, already split")]
+    fn begin<H: FlowHost>(
+        &mut self,
+        entry: u32,
+        key: FlowKey,
+        side: Side,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        tcp: Option<TcpPart<'_>>,
+        host: &mut H,
+    ) {
+        let (source, destination) = (key.end(side), key.end(1 - side));
+        let (flip, reason) = judge(key.protocol(), source, destination, tcp.map(|tcp| tcp.header));
+        let originator = if flip { 1 - side } else { side };
+        let mut places = [SidePlace::default(); 2];
+        places[side] = host.side_place(origin, source.0, origin.link.source_mac);
+        places[1 - side] = host.side_place(origin, destination.0, None);
+        let flow = Flow {
+            key,
+            start: tally.first,
+            end: tally.last,
+            seen: self.clock,
+            part_since: self.clock,
+            wait_until: Timestamp(i64::MAX),
+            sides: [Counters::default(); 2],
+            tcp: NO_ENTRY,
+            waiting: Waiting::No,
+            originator: u8::from(originator == 1),
+            referenced: false,
+            answered: false,
+            established: false,
+            estimated: false,
+        };
+        let serial = match self.cold.get(entry as usize) {
+            Some(old) if old.created == tally.first && self.flows[entry as usize].key == key => {
+                old.serial.wrapping_add(1)
+            }
+            _ => 0,
+        };
+        let cold = Cold {
+            created: tally.first,
+            serial,
+            moves: 0,
+            reason,
+            flow_start: tally.first,
+            part: 0,
+            interface: origin.interface,
+            space: origin.place.space,
+            vlans: origin.link.vlans.clone(),
+            places,
+            first_mac: [None; 2],
+            moved_packets: [0; 2],
+            id: None,
+            past: None,
+            wrapping: wrapping(origin),
+        };
+        let at = entry as usize;
+        if at < self.flows.len() {
+            self.flows[at] = flow;
+            self.cold[at] = cold;
+        } else {
+            self.flows.push(flow);
+            self.cold.push(cold);
+        }
+        if tcp.is_some() {
+            let mut state = TcpState::default();
+            if flip {
+                state.note_flip();
+            }
+            self.flows[at].tcp = self.tcp.insert(state);
+        }
+        self.queues.append(entry, Rank::Unanswered);
+    }
+
+    /// Links a flow into the index.
+    fn link(&mut self, entry: u32) {
+        let Self { index, flows, hash, .. } = self;
+        let of = |&entry: &u32| hash.of(&flows[entry as usize].key);
+        index.insert_unique(of(&entry), entry, of);
+    }
+
+    fn count<H: FlowHost>(
+        &mut self,
+        entry: u32,
+        side: Side,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        tcp: Option<TcpPart<'_>>,
+        host: &mut H,
+    ) {
+        let at = entry as usize;
+        let flow = &self.flows[at];
+        let is_new = !flow.sides[0].heard && !flow.sides[1].heard;
+        let first_of_side = !flow.sides[side].heard;
+        if flow.sides[side].mac != tally.mac {
+            self.change_mac(at, side, origin, tally, host);
+        }
+        let flow = &mut self.flows[at];
+        if flow.is_empty() {
+            flow.start = tally.first;
+            flow.end = tally.last;
+        } else {
+            flow.start = flow.start.min(tally.first);
+            flow.end = flow.end.max(tally.last);
+        }
+        flow.seen = self.clock;
+        flow.referenced = true;
+        flow.estimated |= tally.estimated;
+        flow.sides[side].add(tally);
+        let outcome = tcp.map(|tcp| self.track(at, side, &tcp, tally.first)).unwrap_or_default();
+        if first_of_side {
+            self.first_of_side(entry, side, origin, is_new, host);
+        }
+        if is_new {
+            self.cold[at].flow_start = tally.first;
+            self.start_waiting(entry);
+            self.tell(at, FlowEvent::Started, Some(origin), host);
+        } else {
+            self.cold[at].flow_start = self.cold[at].flow_start.min(tally.first);
+        }
+        if first_of_side || outcome != Outcome::default() || self.flows[at].waiting == Waiting::Answer {
+            self.react(entry, &outcome, first_of_side && !is_new, origin, host);
+        }
+    }
+
+    /// Runs the TCP state machine.
+    fn track(&mut self, at: usize, side: Side, tcp: &TcpPart<'_>, time: Timestamp) -> Outcome {
+        let flow = &mut self.flows[at];
+        if flow.tcp == NO_ENTRY {
+            // The first packets were cut before the flags.
+            flow.tcp = self.tcp.insert(TcpState::default());
+        }
+        let Some(state) = self.tcp.get_mut(flow.tcp) else { return Outcome::default() };
+        let outcome = state.update(&Segment {
+            side,
+            originator: flow.originator(),
+            header: tcp.header,
+            payload: tcp.payload,
+            time,
+            fragment: tcp.fragment,
+        });
+        if outcome.flip {
+            // Counters, places and states are kept by side of the key, so this moves all of them.
+            flow.originator = 1 - flow.originator;
+            self.cold[at].reason = crate::record::DirectionReason::Repaired;
+        }
+        outcome
+    }
+
+    fn change_mac<H: FlowHost>(
+        &mut self,
+        at: usize,
+        side: Side,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        host: &mut H,
+    ) {
+        /// Moves told of one side in one part: routers that share the load would else make one of each packet.
+        const MOVES: u8 = 16;
+        if self.flows[at].sides[side].heard {
+            let cold = &mut self.cold[at];
+            if tally.mac.is_none() || cold.moves >= MOVES {
+                return;
+            }
+            cold.moves += 1;
+            self.tell(at, FlowEvent::Moved, Some(origin), host);
+            self.cold[at].moved_packets[side] = self.flows[at].sides[side].packets;
+        } else {
+            self.cold[at].first_mac[side] = tally.mac;
+        }
+        self.flows[at].sides[side].mac = tally.mac;
+    }
+
+    /// Looks up what a side is to the plan by its own first packet.
+    fn first_of_side<H: FlowHost>(
+        &mut self,
+        entry: u32,
+        side: Side,
+        origin: &Origin<'_>,
+        is_new: bool,
+        host: &mut H,
+    ) {
+        if is_new {
+            return;
+        }
+        let at = entry as usize;
+        let ip = self.flows[at].key.end(side).0;
+        self.cold[at].places[side] = host.side_place(origin, ip, origin.link.source_mac);
+        self.flows[at].answered = true;
+    }
+
+    /// Sets the timer of a new flow.
+    fn start_waiting(&mut self, entry: u32) {
+        let flow = &mut self.flows[entry as usize];
+        let originator = flow.originator();
+        if self.tcp.get(flow.tcp).is_some_and(|state| state.is_unanswered(originator)) {
+            flow.waiting = Waiting::Answer;
+            flow.wait_until = self.clock.plus(self.timeouts.attempt);
+        }
+        self.arm(entry);
+    }
+
+    /// Tells what a packet brought about beside counts, and sets queue and timer accordingly.
+    fn react<H: FlowHost>(
+        &mut self,
+        entry: u32,
+        outcome: &Outcome,
+        answers: bool,
+        origin: &Origin<'_>,
+        host: &mut H,
+    ) {
+        let at = entry as usize;
+        let flow = &mut self.flows[at];
+        let originator = flow.originator();
+        let tcp = self.tcp.get(flow.tcp);
+        let unanswered = tcp.map_or(!flow.answered, |state| state.is_unanswered(originator));
+        if !unanswered {
+            if flow.waiting == Waiting::Answer {
+                flow.waiting = Waiting::No;
+                flow.wait_until = Timestamp(i64::MAX);
+            }
+            self.queues.promote(entry);
+        }
+        if outcome.ended {
+            let flow = &mut self.flows[at];
+            flow.waiting = Waiting::Late;
+            flow.wait_until = self.clock.plus(self.timeouts.closing);
+            self.arm(entry);
+        }
+        let is_tcp = self.flows[at].tcp != NO_ENTRY;
+        if answers {
+            self.tell(at, FlowEvent::Answered, Some(origin), host);
+        }
+        if outcome.refused {
+            self.tell(at, FlowEvent::Refused, Some(origin), host);
+        }
+        if (outcome.established || answers && !is_tcp) && !self.flows[at].established {
+            self.flows[at].established = true;
+            self.tell(at, FlowEvent::Established, Some(origin), host);
+        }
+    }
+
+    /// When the timer of a flow has to act next, and whether that is only the active timeout.
+    fn next_deadline(&self, entry: u32) -> Option<(Timestamp, bool)> {
+        let flow = self.flows.get(entry as usize)?;
+        let idle = flow.seen.plus(self.timeouts.idle(flow.key.protocol()));
+        let end = idle.min(flow.wait_until);
+        let active = flow.part_since.plus(self.timeouts.active);
+        Some(if active < end { (active, true) } else { (end, false) })
+    }
+
+    fn arm(&mut self, entry: u32) {
+        if let Some((deadline, _)) = self.next_deadline(entry) {
+            self.wheel.arm(entry, deadline);
+        }
+    }
+
+    /// Does what the clock says is due of a flow; false if that ended it.
+    fn settle<H: FlowHost>(&mut self, entry: u32, host: &mut H) -> bool {
+        match self.due(entry, host) {
+            Some(reason) => {
+                self.end(entry, reason, host);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Reports the parts that are due, and gives the reason if the flow is to end.
+    fn due<H: FlowHost>(&mut self, entry: u32, host: &mut H) -> Option<EndReason> {
+        loop {
+            let (deadline, active) = self.next_deadline(entry)?;
+            if deadline > self.clock {
+                return None;
+            }
+            let at = entry as usize;
+            if !active {
+                let late = self.flows[at].waiting == Waiting::Late;
+                return Some(if late { EndReason::Ended } else { EndReason::Idle });
+            }
+            if self.flows[at].is_empty() {
+                // Nothing to report; the parts go on from the last one that had no packet either.
+                let parts = self.clock.since(self.flows[at].part_since) / self.timeouts.active;
+                self.flows[at].part_since =
+                    self.flows[at].part_since.plus(parts.saturating_mul(self.timeouts.active));
+            } else {
+                self.report(at, EndReason::Active, host);
+                self.flows[at].part_since = deadline;
+            }
+        }
+    }
+
+    /// Reports the last part of a flow and frees its entry.
+    fn end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
+        let hash = self.hash.of(&self.flows[entry as usize].key);
+        if let Ok(found) = self.index.find_entry(hash, |&at| at == entry) {
+            found.remove();
+        }
+        self.tell_end(entry, reason, host);
+        self.free.push(entry);
+    }
+
+    /// Reports the last part of a flow whose entry goes on to hold another.
+    fn tell_end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
+        let at = entry as usize;
+        if self.flows[at].waiting == Waiting::Answer && reason == EndReason::Idle {
+            self.tell(at, FlowEvent::Unanswered, None, host);
+        }
+        self.report(at, reason, host);
+        self.wheel.disarm(entry);
+        self.queues.remove(entry);
+        let tcp = std::mem::replace(&mut self.flows[at].tcp, NO_ENTRY);
+        self.tcp.remove(tcp);
+    }
+
+    /// Counts fragments whose first one did not come to flows without ports.
+    fn count_orphans<H: FlowHost>(&mut self, host: &mut H) {
+        while let Some(pending) = self.fragments.take_orphan() {
+            let origin = pending.origin();
+            let (source, destination) = ((pending.source, 0), (pending.destination, 0));
+            let (key, side) =
+                FlowKey::new(origin.place.scope, pending.protocol, source, destination, false);
+            self.account(key, side, &origin, &pending.tally, None, host);
+        }
+    }
+}
+
+/// Ports of a packet that carries its transport header, or none.
+fn ports_of(packet: &FlowPacket<'_>) -> Ports {
+    let ip = packet.ip;
+    let (source, destination, one_way) = match ip.transport {
+        Transport::Tcp(TcpSegment { source, destination, .. }) | Transport::Ports { source, destination } => {
+            (source, destination, false)
+        }
+        Transport::Icmp { kind, code, .. } => icmp::ports(ip.protocol, ip.source.is_ipv6(), kind, code),
+        Transport::None => (0, 0, false),
+    };
+    Ports { protocol: ip.protocol, source, destination, one_way }
+}
+
+fn wrapping(origin: &Origin<'_>) -> Option<Box<Wrapping>> {
+    let plain = origin.link.mpls_labels.is_empty() && origin.tunnel.is_none() && origin.parents.is_empty();
+    (!plain).then(|| {
+        Box::new(Wrapping {
+            mpls_labels: origin.link.mpls_labels.clone(),
+            tunnel: origin.tunnel,
+            parents: origin.parents.iter().copied().take(4).collect(),
+        })
+    })
+}
