@@ -1,14 +1,20 @@
 //! The sensor: packets and time in, records out. It wires decode, flows, observations and rules together.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
+
+use arrayvec::ArrayVec;
 
 use crate::{
-    decode::{CapturedPacket, InterfaceIndex},
+    decode::{self, CapturedPacket, Content, Decoded, InterfaceIndex, IpPacket, Link},
     detect::DetectConfig,
-    flow::FlowConfig,
-    net::Name,
-    plan::{AddressPlan, InterfacePlan, PlanError},
-    record::{Layer, Ledger, Reason, RecordSink},
+    flow::{
+        FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable, Origin, PacketPlace,
+        SidePlace,
+    },
+    ipam::{Place, Places},
+    net::{MacAddress, Name},
+    plan::{AddressPlan, InterfacePlan, PlanError, Role},
+    record::{FindingChange, FlowId, FlowRecord, Ledger, Observation, RecordSink, Tunnel},
     time::Timestamp,
 };
 
@@ -33,7 +39,12 @@ pub struct SensorConfig {
 /// The engine of one sensor.
 #[derive(Debug)]
 pub struct Sensor {
+    site: Name,
+    plan: Arc<AddressPlan>,
     interfaces: Vec<InterfacePlan>,
+    places: Places,
+    flows: FlowTable,
+    max_tunnel_depth: u8,
     ledger: Ledger,
 }
 
@@ -41,7 +52,16 @@ impl Sensor {
     /// A sensor with no interfaces and no flows.
     pub fn new(config: SensorConfig) -> Result<Self, PlanError> {
         config.plan.check()?;
-        Ok(Self { interfaces: Vec::new(), ledger: Ledger::default() })
+        let flows = FlowTable::new(&config.flow, config.site.clone(), &config.sensor, config.hash_seed);
+        Ok(Self {
+            places: Places::new(&config.plan, &config.site, &[]),
+            site: config.site,
+            plan: config.plan,
+            interfaces: Vec::new(),
+            flows,
+            max_tunnel_depth: config.flow.max_tunnel_depth,
+            ledger: Ledger::default(),
+        })
     }
 
     /// Makes an interface known; packets name it by the index. The same name gives the same index again.
@@ -49,6 +69,7 @@ impl Sensor {
         let position = self.interfaces.iter().position(|known| known.name == interface.name);
         let index = position.unwrap_or_else(|| {
             self.interfaces.push(interface);
+            self.places = Places::new(&self.plan, &self.site, &self.interfaces);
             self.interfaces.len() - 1
         });
         InterfaceIndex(u16::try_from(index).unwrap_or(u16::MAX))
@@ -56,31 +77,45 @@ impl Sensor {
 
     /// Takes one packet. Packet time moves on to the latest time seen and never back.
     pub fn handle_packet(&mut self, packet: &CapturedPacket<'_>, sink: &mut dyn RecordSink) {
-        let _ = sink;
-        self.ledger.packets += 1;
-        self.ledger.wire_bytes += u64::from(packet.wire_length);
-        self.ledger.count_unparsed(Layer::Link, Reason::UnknownLinkType);
+        self.ledger.packets = self.ledger.packets.saturating_add(1);
+        self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(packet.wire_length.into());
+        self.advance(packet.time, sink);
+        match decode::decode(packet) {
+            Err(unparsed) => self.ledger.count_unparsed(unparsed.layer, unparsed.reason),
+            Ok(decoded) => {
+                self.ledger.parsed = self.ledger.parsed.saturating_add(1);
+                if matches!(decoded.content, Content::Arp(_)) {
+                    self.ledger.arp = self.ledger.arp.saturating_add(1);
+                }
+                self.handle_decoded(packet, decoded, sink);
+            }
+        }
     }
 
     /// Moves packet time on without a packet, so that timeouts run on a quiet link.
     pub fn advance(&mut self, now: Timestamp, sink: &mut dyn RecordSink) {
-        let _ = (now, sink);
+        let (flows, mut wiring) = self.split(sink);
+        flows.advance(now, &mut wiring);
     }
 
     /// Ends every flow and tells what is pending: the capture has ended. The sensor can go on afterwards.
     pub fn finish(&mut self, sink: &mut dyn RecordSink) {
-        let _ = sink;
+        let (flows, mut wiring) = self.split(sink);
+        flows.finish(&mut wiring);
     }
 
     /// Replaces plan and thresholds without losing a flow; what cannot change at run time stays.
     pub fn reload(&mut self, plan: Arc<AddressPlan>, detect: DetectConfig) -> Result<(), PlanError> {
         let _ = detect;
-        plan.check()
+        plan.check()?;
+        self.places = Places::new(&plan, &self.site, &self.interfaces);
+        self.plan = plan;
+        Ok(())
     }
 
     /// Flows that are live.
     pub fn live_flows(&self) -> usize {
-        0
+        self.flows.len()
     }
 
     /// The account so far.
@@ -91,5 +126,178 @@ impl Sensor {
     /// The account, for a source to enter what it dropped.
     pub const fn ledger_mut(&mut self) -> &mut Ledger {
         &mut self.ledger
+    }
+
+    /// The flow table, and everything around it.
+    fn split<'a>(&'a mut self, sink: &'a mut dyn RecordSink) -> (&'a mut FlowTable, Wiring<'a>) {
+        let out = CountingSink { sink, ledger: &mut self.ledger };
+        (&mut self.flows, Wiring { places: &self.places, interfaces: &self.interfaces, out })
+    }
+
+    /// Takes a decoded packet, and what is inside it as far as tunnels are opened.
+    fn handle_decoded(
+        &mut self,
+        packet: &CapturedPacket<'_>,
+        decoded: Decoded<'_>,
+        sink: &mut dyn RecordSink,
+    ) {
+        let leaving = self.places.leaving(packet.interface, &decoded.link);
+        let place = self.places.locate(packet.interface, &decoded.link, None);
+        let mut layer = Enclosed {
+            time: packet.time,
+            interface: packet.interface,
+            wire_bytes: packet.wire_length,
+            leaving,
+            place,
+            tunnel: None,
+            parents: ArrayVec::new(),
+        };
+        let mut current = decoded;
+        let outermost = current.link.clone();
+        loop {
+            let Content::Ip(ip) = &current.content else { return };
+            let handle = self.handle_ip(&layer, &current.link, ip, sink);
+            if layer.parents.len() >= usize::from(self.max_tunnel_depth) {
+                return;
+            }
+            let inner = match decode::inner(ip) {
+                Ok(Some(inner)) => inner,
+                Ok(None) => return,
+                Err(_) => {
+                    self.ledger.tunnels_unopened = self.ledger.tunnels_unopened.saturating_add(1);
+                    return;
+                }
+            };
+            let Ok(opened) = decode::decode_inner(&inner) else {
+                self.ledger.tunnels_unopened = self.ledger.tunnels_unopened.saturating_add(1);
+                return;
+            };
+            let Some(handle) = handle else { return };
+            let (flows, wiring) = self.split(sink);
+            let carrier = flows.flow_id(handle, &wiring);
+            if layer.parents.try_push(carrier).is_err() {
+                return;
+            }
+            layer.tunnel = Some(inner.tunnel);
+            layer.wire_bytes = inner.wire_length;
+            layer.place = self.places.locate(packet.interface, &outermost, inner.tunnel.id);
+            current = opened;
+        }
+    }
+
+    /// Counts an IP packet to its flow.
+    fn handle_ip(
+        &mut self,
+        layer: &Enclosed,
+        link: &Link,
+        ip: &IpPacket<'_>,
+        sink: &mut dyn RecordSink,
+    ) -> Option<FlowHandle> {
+        let origin = Origin {
+            interface: layer.interface,
+            link,
+            place: packet_place(layer.place),
+            tunnel: layer.tunnel,
+            parents: &layer.parents,
+            leaving: layer.leaving,
+        };
+        let packet = FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin };
+        let (flows, mut wiring) = self.split(sink);
+        flows.observe(&packet, &mut wiring)
+    }
+}
+
+/// A packet at one depth of tunnels.
+struct Enclosed {
+    time: Timestamp,
+    interface: InterfaceIndex,
+    wire_bytes: u32,
+    leaving: Option<bool>,
+    place: Place,
+    tunnel: Option<Tunnel>,
+    parents: ArrayVec<FlowId, 4>,
+}
+
+fn packet_place(place: Place) -> PacketPlace {
+    let Place { segment, secretariat, space, scope } = place;
+    PacketPlace { scope, space, segment, secretariat }
+}
+
+/// Counts what is written.
+struct CountingSink<'a> {
+    sink: &'a mut dyn RecordSink,
+    ledger: &'a mut Ledger,
+}
+
+impl RecordSink for CountingSink<'_> {
+    fn flow(&mut self, record: &FlowRecord) {
+        self.ledger.flow_records = self.ledger.flow_records.saturating_add(1);
+        self.sink.flow(record);
+    }
+
+    fn observation(&mut self, observation: &Observation) {
+        self.ledger.observations = self.ledger.observations.saturating_add(1);
+        self.sink.observation(observation);
+    }
+
+    fn finding(&mut self, change: &FindingChange) {
+        self.ledger.finding_changes = self.ledger.finding_changes.saturating_add(1);
+        self.sink.finding(change);
+    }
+}
+
+/// What the flow table asks, and where what it tells goes.
+struct Wiring<'a> {
+    places: &'a Places,
+    interfaces: &'a [InterfacePlan],
+    out: CountingSink<'a>,
+}
+
+impl FlowHost for Wiring<'_> {
+    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
+        let PacketPlace { scope, space, segment, secretariat } = origin.place;
+        let place = Place { segment, secretariat, space, scope };
+        let resident = self.places.resident(ip, place, origin.interface, mac);
+        SidePlace {
+            locality: resident.locality,
+            segment: resident.segment,
+            secretariat: resident.secretariat,
+        }
+    }
+
+    fn role(&self, interface: InterfaceIndex) -> Role {
+        self.places.role(interface)
+    }
+
+    fn interface_name(&self, interface: InterfaceIndex) -> Name {
+        match self.interfaces.get(usize::from(interface.0)) {
+            Some(plan) => plan.name.clone(),
+            None => "unknown".into(),
+        }
+    }
+
+    fn scope_name(&self, scope: u16, space: u16) -> Name {
+        match scope {
+            0 => "unknown".into(),
+            1 => "outside".into(),
+            2 => "inside".into(),
+            _ => format!("space {}", self.places.space_name(space)).into(),
+        }
+    }
+
+    fn segment_name(&self, segment: u16) -> Option<Name> {
+        self.places.segment_name(segment).cloned()
+    }
+
+    fn secretariat_name(&self, secretariat: u16) -> Option<Name> {
+        self.places.secretariat_name(secretariat).cloned()
+    }
+
+    fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
+        let _ = (event, flow);
+    }
+
+    fn record(&mut self, record: &FlowRecord) {
+        self.out.flow(record);
     }
 }

@@ -11,10 +11,10 @@ use crate::{
 
 /// Ports that servers use and clients do not, by protocol (IANA service names), in order.
 const TCP_SERVERS: &[u16] = &[
-    21, 22, 23, 25, 53, 80, 81, 88, 102, 110, 111, 135, 139, 143, 179, 389, 443, 445, 465, 502, 514, 515, 543,
-    548, 554, 563, 585, 587, 614, 631, 636, 853, 989, 990, 992, 993, 995, 1080, 1433, 1521, 1723, 1883, 2049,
-    2404, 2811, 3128, 3268, 3269, 3306, 3389, 5060, 5061, 5222, 5223, 5269, 5432, 5900, 5985, 5986, 6379, 6514,
-    6666, 6667, 6668, 6669, 8000, 8080, 8443, 8883, 8888, 9100, 9200, 20000, 27017, 47808,
+    21, 22, 23, 25, 53, 80, 81, 88, 102, 110, 111, 135, 139, 143, 179, 389, 443, 445, 465, 502, 514, 515,
+    543, 548, 554, 563, 585, 587, 614, 631, 636, 853, 989, 990, 992, 993, 995, 1080, 1433, 1521, 1723, 1883,
+    2049, 2404, 2811, 3128, 3268, 3269, 3306, 3389, 5060, 5061, 5222, 5223, 5269, 5432, 5900, 5985, 5986,
+    6379, 6514, 6666, 6667, 6668, 6669, 8000, 8080, 8443, 8883, 8888, 9100, 9200, 20000, 27017, 47808,
 ];
 const UDP_SERVERS: &[u16] = &[
     53, 67, 69, 88, 111, 123, 137, 161, 162, 389, 443, 464, 500, 514, 547, 784, 853, 1194, 1645, 1646, 1812,
@@ -32,7 +32,12 @@ pub fn is_server_port(protocol: u8, port: u16) -> bool {
 }
 
 /// First judgement, by the first packet: whether its sender is the responder, and why.
-pub fn judge(protocol: u8, source: End, destination: End, tcp: Option<&TcpSegment>) -> (bool, DirectionReason) {
+pub fn judge(
+    protocol: u8,
+    source: End,
+    destination: End,
+    tcp: Option<&TcpSegment>,
+) -> (bool, DirectionReason) {
     let server = |end: End| is_server_port(protocol, end.1);
     let syn = tcp.is_some_and(|tcp| tcp.has(TcpSegment::SYN));
     let ack = tcp.is_some_and(|tcp| tcp.has(TcpSegment::ACK));
@@ -109,7 +114,11 @@ mod tests {
             };
             let tcp = (protocol == 6).then_some(&header);
             let (a, b) = ("192.0.2.1".parse().expect("a"), "192.0.2.2".parse().expect("b"));
-            assert_eq!(judge(protocol, (a, from), (b, to), tcp), expected, "{protocol} {from} {to} {flags:x}");
+            assert_eq!(
+                judge(protocol, (a, from), (b, to), tcp),
+                expected,
+                "{protocol} {from} {to} {flags:x}"
+            );
         }
         let dhcp = ("192.0.2.1".parse().expect("a"), 67);
         let all = ("255.255.255.255".parse().expect("b"), 68);

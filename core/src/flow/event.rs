@@ -17,17 +17,19 @@ use crate::{
 pub enum FlowEvent {
     /// First packet. The originator can still turn out to be the other side.
     Started,
-    /// First packet of the responder.
+    /// First packet of the side that did not send the first one: both sides have been heard.
     Answered,
-    /// TCP: the handshake is complete. Others: the responder answered (told beside `Answered`).
+    /// TCP: the handshake is complete, or both sides were heard in midstream. Others: the flow was answered (told
+    /// after `Answered`).
     Established,
     /// TCP: a RST in answer to SYN. ICMP destination unreachable is not taken as a refusal here.
     Refused,
     /// TCP: the attempt timer ran out with no answer to the SYN.
     Unanswered,
-    /// A MAC address of one side changed since the last event; `Party::packets_by_mac` is of the old one.
+    /// A packet of one side has another MAC address than those before; the context is that before this packet,
+    /// and `Party::packets_by_mac` is of the old address. At most 16 times in one part of a flow.
     Moved,
-    /// The record of this part is written.
+    /// The record of this part is written. The last part of a flow can be empty.
     Reported(EndReason),
 }
 

@@ -7,8 +7,8 @@ use arrayvec::ArrayVec;
 use hashbrown::HashTable;
 
 use super::{
-    live::{FlowPacket, Origin, PacketPlace, Tally},
     key::KeyedHash,
+    live::{FlowPacket, Origin, PacketPlace, Tally},
 };
 use crate::{
     decode::{Fragment, InterfaceIndex, Link},
@@ -59,6 +59,7 @@ struct KeptOrigin {
     place: PacketPlace,
     tunnel: Option<Tunnel>,
     parents: ArrayVec<FlowId, 4>,
+    leaving: Option<bool>,
 }
 
 /// Fragments whose first one has not been seen.
@@ -73,21 +74,21 @@ pub(super) struct Pending {
 
 impl Pending {
     fn new(packet: &FlowPacket<'_>) -> Self {
-        let Origin { interface, link, place, tunnel, parents } = packet.origin;
+        let Origin { interface, link, place, tunnel, parents, leaving } = packet.origin;
         let parents = parents.iter().copied().take(4).collect();
         Self {
             source: packet.ip.source,
             destination: packet.ip.destination,
             protocol: packet.ip.protocol,
             tally: Tally::of(packet),
-            origin: KeptOrigin { interface, link: link.clone(), place, tunnel, parents },
+            origin: KeptOrigin { interface, link: link.clone(), place, tunnel, parents, leaving },
         }
     }
 
     /// Where the first of them came from.
     pub(super) fn origin(&self) -> Origin<'_> {
-        let KeptOrigin { interface, link, place, tunnel, parents } = &self.origin;
-        Origin { interface: *interface, link, place: *place, tunnel: *tunnel, parents }
+        let KeptOrigin { interface, ref link, place, tunnel, ref parents, leaving } = self.origin;
+        Origin { interface, link, place, tunnel, parents, leaving }
     }
 }
 
@@ -141,7 +142,12 @@ impl FragmentTable {
     }
 
     /// Takes a later fragment: its ports where the first one is known; else it is kept.
-    pub(super) fn later(&mut self, key: DatagramKey, packet: &FlowPacket<'_>, clock: Timestamp) -> Option<Ports> {
+    pub(super) fn later(
+        &mut self,
+        key: DatagramKey,
+        packet: &FlowPacket<'_>,
+        clock: Timestamp,
+    ) -> Option<Ports> {
         let mut is_new = false;
         let at = self.find_or_insert(key, clock, || {
             is_new = true;

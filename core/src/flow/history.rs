@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn a_syn_then_a_reset_is_told_from_other_histories() {
-        for (letters, expected) in [("SR", true), ("^SR", true), ("STcR", true), ("SAR", false), ("RS", false)] {
+        for (letters, expected) in
+            [("SR", true), ("^SR", true), ("STcR", true), ("SAR", false), ("RS", false)]
+        {
             assert_eq!(history(letters).is_syn_then_reset(), expected, "{letters}");
         }
     }

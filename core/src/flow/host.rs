@@ -20,8 +20,6 @@ pub trait FlowHost {
     fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace;
     /// Side of the edge that an interface is on.
     fn role(&self, interface: InterfaceIndex) -> Role;
-    /// On an outside interface, whether the packet leaves.
-    fn leaving(&self, origin: &Origin<'_>) -> Option<bool>;
     /// Name of an interface.
     fn interface_name(&self, interface: InterfaceIndex) -> Name;
     /// What a scope is called in the identity of flows: the same on every machine. The space is that of a flow

@@ -56,6 +56,8 @@ pub struct Origin<'a> {
     pub tunnel: Option<Tunnel>,
     /// Flows that carry it, outermost first.
     pub parents: &'a [FlowId],
+    /// On an outside interface, whether it leaves.
+    pub leaving: Option<bool>,
 }
 
 /// A packet as the flow table takes it.

@@ -7,9 +7,9 @@ use super::{
     community_id,
     direction::direction,
     event::{FlowContext, FlowEvent, Party},
-    live::{Flow, Origin, Past},
     host::FlowHost,
     key::Side,
+    live::{Flow, Origin, Past},
     table::FlowTable,
     tcp::TcpState,
 };
@@ -68,8 +68,7 @@ impl FlowTable {
             return id;
         }
         let key = &self.flows[at].key;
-        let scope =
-            self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), cold.space));
+        let scope = self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), cold.space));
         let mut input = ArrayVec::<u8, 56>::new();
         input.extend(scope);
         for side in 0..2 {
@@ -114,7 +113,7 @@ impl FlowTable {
             role: host.role(cold.interface),
             vlans: cold.vlans.clone(),
             tunnelled: cold.wrapping.as_ref().is_some_and(|wrapping| wrapping.tunnel.is_some()),
-            leaving: packet.and_then(|origin| host.leaving(origin)),
+            leaving: packet.and_then(|origin| origin.leaving),
         };
         host.event(event, &context);
     }
@@ -122,8 +121,7 @@ impl FlowTable {
     /// Writes the record of the current part, tells it, and begins the next part.
     pub(super) fn report<H: FlowHost>(&mut self, at: usize, reason: EndReason, host: &mut H) {
         let site = &self.reporter.site;
-        let mut record =
-            self.reporter.record.take().unwrap_or_else(|| Box::new(empty_record(site.clone())));
+        let mut record = self.reporter.record.take().unwrap_or_else(|| Box::new(empty_record(site.clone())));
         self.fill_record(&mut record, at, reason, host);
         host.record(&record);
         self.reporter.record = Some(record);
@@ -172,13 +170,7 @@ impl FlowTable {
         }
     }
 
-    fn fill_record<H: FlowHost>(
-        &mut self,
-        record: &mut FlowRecord,
-        at: usize,
-        reason: EndReason,
-        host: &H,
-    ) {
+    fn fill_record<H: FlowHost>(&mut self, record: &mut FlowRecord, at: usize, reason: EndReason, host: &H) {
         let flow_id = self.identify(at, host);
         let (flow, cold) = (&self.flows[at], &self.cold[at]);
         let originator = flow.originator();

@@ -169,7 +169,12 @@ impl Sequence {
 
     /// Gives up the holes before an acknowledged number, telling each; `report` says whether it counts as a gap
     /// of this end.
-    pub(super) fn acknowledged_up_to(&mut self, mut number: i64, partial: bool, mut report: impl FnMut(Missing) -> bool) {
+    pub(super) fn acknowledged_up_to(
+        &mut self,
+        mut number: i64,
+        partial: bool,
+        mut report: impl FnMut(Missing) -> bool,
+    ) {
         if self.fin > 0 && number >= self.fin {
             number = self.fin.saturating_sub(1);
         }

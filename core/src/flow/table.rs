@@ -6,11 +6,11 @@ use super::{
     FlowConfig,
     direction::judge,
     event::FlowEvent,
-    live::{Cold, Counters, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
     fragment::{DatagramKey, FragmentTable, Ports},
     host::FlowHost,
     icmp,
     key::{FlowKey, KeyedHash, Side},
+    live::{Cold, Counters, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
     queue::{Queues, Rank},
     report::Reporter,
     slab::Slab,
@@ -632,8 +632,7 @@ impl FlowTable {
         while let Some(pending) = self.fragments.take_orphan() {
             let origin = pending.origin();
             let (source, destination) = ((pending.source, 0), (pending.destination, 0));
-            let (key, side) =
-                FlowKey::new(origin.place.scope, pending.protocol, source, destination, false);
+            let (key, side) = FlowKey::new(origin.place.scope, pending.protocol, source, destination, false);
             self.account(key, side, &origin, &pending.tally, None, host);
         }
     }

@@ -338,7 +338,8 @@ impl TcpState {
             }
             (false, true, _) if handshake.syn_ack.is_none() => {
                 // Both in midstream: the handshake was before the capture.
-                let live = |state| matches!(state, EndState::Partial | EndState::Established | EndState::Closed);
+                let live =
+                    |state| matches!(state, EndState::Partial | EndState::Established | EndState::Closed);
                 if live(before[1 - segment.side]) && live(self.ends[segment.side].state) {
                     handshake.complete = true;
                     outcome.established = true;
@@ -416,7 +417,7 @@ impl TcpState {
     }
 
     /// The letters.
-    pub const fn history(&self) -> &History {
+    pub(super) const fn history(&self) -> &History {
         &self.history
     }
 
