@@ -90,12 +90,19 @@ impl TimerWheel {
                 break;
             }
             self.tick = self.tick.max(start);
-            let entry = self.heads[level * SLOTS + slot];
-            self.disarm(entry);
+            let mut entry = self.heads[level * SLOTS + slot];
             if level == 0 {
+                self.disarm(entry);
                 return Some(entry);
             }
-            self.insert(entry);
+            // The whole slot comes down at once: lower levels are looked at first, so nothing earlier may stay.
+            self.heads[level * SLOTS + slot] = NONE;
+            self.occupied[level] &= !(1 << slot);
+            while entry != NONE {
+                let next = self.nodes[entry as usize].next;
+                self.insert(entry);
+                entry = next;
+            }
         }
         self.tick = self.tick.max(tick);
         None
