@@ -1,0 +1,12 @@
+//! The real programs from packets to the SIEM, on loopback: a collector, its sensors, and what receives from them.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test stops where it finds what it did not expect")]
+
+mod bad_input;
+mod crash;
+mod day;
+mod harness;
+mod live;
+mod page;
+mod store;
+mod syslog;
