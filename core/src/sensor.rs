@@ -5,13 +5,13 @@ use std::{net::IpAddr, sync::Arc};
 use arrayvec::ArrayVec;
 
 use crate::{
-    decode::{self, CapturedPacket, Content, Decoded, InterfaceIndex, IpPacket, Link},
-    detect::DetectConfig,
+    decode::{self, ArpPacket, CapturedPacket, Content, Decoded, InterfaceIndex, IpPacket, Link},
+    detect::{DetectConfig, Detector},
     flow::{
         FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable, Origin, PacketPlace,
         SidePlace,
     },
-    ipam::{Place, Places},
+    ipam::{ObservationSink, Observer, Place, Places, Seen},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, PlanError, Role},
     record::{FindingChange, FlowId, FlowRecord, Ledger, Observation, RecordSink, Tunnel},
@@ -45,6 +45,9 @@ pub struct Sensor {
     places: Places,
     flows: FlowTable,
     max_tunnel_depth: u8,
+    observer: Observer,
+    detector: Detector,
+    hash_seed: [u64; 4],
     ledger: Ledger,
 }
 
@@ -52,14 +55,17 @@ impl Sensor {
     /// A sensor with no interfaces and no flows.
     pub fn new(config: SensorConfig) -> Result<Self, PlanError> {
         config.plan.check()?;
-        let flows = FlowTable::new(&config.flow, config.site.clone(), &config.sensor, config.hash_seed);
+        let SensorConfig { site, sensor, plan, flow, detect, hash_seed } = config;
         Ok(Self {
-            places: Places::new(&config.plan, &config.site, &[]),
-            site: config.site,
-            plan: config.plan,
+            places: Places::new(&plan, &site, &[]),
+            flows: FlowTable::new(&flow, site.clone(), &sensor, hash_seed),
+            max_tunnel_depth: flow.max_tunnel_depth,
+            observer: Observer::new(site.clone(), &detect.observe, hash_seed),
+            detector: Detector::new(site.clone(), plan.clone(), &detect, hash_seed),
             interfaces: Vec::new(),
-            flows,
-            max_tunnel_depth: config.flow.max_tunnel_depth,
+            site,
+            plan,
+            hash_seed,
             ledger: Ledger::default(),
         })
     }
@@ -95,20 +101,42 @@ impl Sensor {
     /// Moves packet time on without a packet, so that timeouts run on a quiet link.
     pub fn advance(&mut self, now: Timestamp, sink: &mut dyn RecordSink) {
         let (flows, mut wiring) = self.split(sink);
-        flows.advance(now, &mut wiring);
+        if flows.advance(now, &mut wiring) {
+            wiring.advance(now);
+        }
     }
 
     /// Ends every flow and tells what is pending: the capture has ended. The sensor can go on afterwards.
     pub fn finish(&mut self, sink: &mut dyn RecordSink) {
         let (flows, mut wiring) = self.split(sink);
         flows.finish(&mut wiring);
+        let now = flows.clock();
+        wiring.advance(now);
+        wiring.finish();
     }
 
-    /// Replaces plan and thresholds without losing a flow; what cannot change at run time stays.
-    pub fn reload(&mut self, plan: Arc<AddressPlan>, detect: DetectConfig) -> Result<(), PlanError> {
-        let _ = detect;
+    /// Replaces plan and thresholds without losing a flow; what cannot change at run time stays. What observer
+    /// and rules have gathered is told first, under the plan it was gathered under.
+    pub fn reload(
+        &mut self,
+        plan: Arc<AddressPlan>,
+        detect: DetectConfig,
+        sink: &mut dyn RecordSink,
+    ) -> Result<(), PlanError> {
         plan.check()?;
-        self.places = Places::new(&plan, &self.site, &self.interfaces);
+        let places = Places::new(&plan, &self.site, &self.interfaces);
+        let seed = self.hash_seed;
+        let (flows, mut wiring) = self.split(sink);
+        let earlier = wiring.places;
+        flows.renumber(
+            &wiring,
+            |scope| places.scope_from(earlier, scope),
+            |space| places.space_from(earlier, space),
+            |segment| places.segment_from(earlier, segment),
+            |secretariat| places.secretariat_from(earlier, secretariat),
+        );
+        wiring.restart(&plan, &detect, seed);
+        self.places = places;
         self.plan = plan;
         Ok(())
     }
@@ -131,7 +159,8 @@ impl Sensor {
     /// The flow table, and everything around it.
     fn split<'a>(&'a mut self, sink: &'a mut dyn RecordSink) -> (&'a mut FlowTable, Wiring<'a>) {
         let out = CountingSink { sink, ledger: &mut self.ledger };
-        (&mut self.flows, Wiring { places: &self.places, interfaces: &self.interfaces, out })
+        let Self { flows, places, interfaces, observer, detector, .. } = self;
+        (flows, Wiring { places, interfaces, observer, detector, out })
     }
 
     /// Takes a decoded packet, and what is inside it as far as tunnels are opened.
@@ -155,7 +184,14 @@ impl Sensor {
         let mut current = decoded;
         let outermost = current.link.clone();
         loop {
-            let Content::Ip(ip) = &current.content else { return };
+            let ip = match &current.content {
+                Content::Ip(ip) => ip,
+                Content::Arp(arp) => {
+                    let seen = layer.seen(&current.link);
+                    self.split(sink).1.arp(&seen, arp);
+                    return;
+                }
+            };
             let handle = self.handle_ip(&layer, &current.link, ip, sink);
             if layer.parents.len() >= usize::from(self.max_tunnel_depth) {
                 return;
@@ -203,7 +239,9 @@ impl Sensor {
         };
         let packet = FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin };
         let (flows, mut wiring) = self.split(sink);
-        flows.observe(&packet, &mut wiring)
+        let handle = flows.observe(&packet, &mut wiring);
+        wiring.packet(&layer.seen(link), ip);
+        handle
     }
 }
 
@@ -216,6 +254,12 @@ struct Enclosed {
     place: Place,
     tunnel: Option<Tunnel>,
     parents: ArrayVec<FlowId, 4>,
+}
+
+impl Enclosed {
+    fn seen<'a>(&self, link: &'a Link) -> Seen<'a> {
+        Seen { now: self.time, interface: self.interface, link, place: self.place }
+    }
 }
 
 fn packet_place(place: Place) -> PacketPlace {
@@ -250,7 +294,43 @@ impl RecordSink for CountingSink<'_> {
 struct Wiring<'a> {
     places: &'a Places,
     interfaces: &'a [InterfacePlan],
+    observer: &'a mut Observer,
+    detector: &'a mut Detector,
     out: CountingSink<'a>,
+}
+
+impl Wiring<'_> {
+    /// Lets the observer tell something: what it tells goes out, and to the rules.
+    fn observe(&mut self, tell: impl FnOnce(&mut Observer, &Places, &mut ObservationSink<'_>)) {
+        let Self { places, observer, detector, out, .. } = self;
+        tell(observer, places, &mut |observation| {
+            out.observation(observation);
+            detector.on_observation(observation, &mut |change| out.finding(change));
+        });
+    }
+
+    fn arp(&mut self, seen: &Seen<'_>, arp: &ArpPacket) {
+        self.observe(|observer, places, sink| observer.on_arp(seen, arp, places, sink));
+    }
+
+    fn packet(&mut self, seen: &Seen<'_>, ip: &IpPacket<'_>) {
+        self.observe(|observer, places, sink| observer.on_packet(seen, ip, places, sink));
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.observe(|observer, places, sink| observer.advance(now, places, sink));
+        self.detector.advance(now, &mut |change| self.out.finding(change));
+    }
+
+    fn finish(&mut self) {
+        self.observe(|observer, places, sink| observer.finish(places, sink));
+        self.detector.finish(&mut |change| self.out.finding(change));
+    }
+
+    fn restart(&mut self, plan: &Arc<AddressPlan>, detect: &DetectConfig, seed: [u64; 4]) {
+        self.observe(|observer, places, sink| observer.restart(&detect.observe, seed, places, sink));
+        self.detector.restart(plan.clone(), detect, &mut |change| self.out.finding(change));
+    }
 }
 
 impl FlowHost for Wiring<'_> {
@@ -294,7 +374,8 @@ impl FlowHost for Wiring<'_> {
     }
 
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
-        let _ = (event, flow);
+        self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
+        self.detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
     }
 
     fn record(&mut self, record: &FlowRecord) {

@@ -24,6 +24,9 @@ use crate::{
     time::{NANOS_PER_SECOND, Timestamp},
 };
 
+/// Scope of flows whose address space is no longer in the plan.
+const GONE: u16 = u16::MAX;
+
 /// Flows that are looked at to find one that has been quiet, when the table is full.
 const CANDIDATES: usize = 64;
 
@@ -133,15 +136,16 @@ impl FlowTable {
         self.gave_way
     }
 
-    /// Moves packet time on; ends and reports what is due.
-    pub fn advance<H: FlowHost>(&mut self, now: Timestamp, host: &mut H) {
+    /// Moves packet time on; ends and reports what is due. True where time went on by a tick of the timers, so
+    /// that others can run theirs at the same pace.
+    pub fn advance<H: FlowHost>(&mut self, now: Timestamp, host: &mut H) -> bool {
         if now <= self.clock {
-            return;
+            return false;
         }
         self.clock = now;
         let tick = tick_of(now);
         if tick == self.wheel.tick() {
-            return;
+            return false;
         }
         while let Some(entry) = self.wheel.next_due(tick) {
             if self.settle(entry, host) {
@@ -150,6 +154,12 @@ impl FlowTable {
         }
         self.fragments.expire(now);
         self.count_orphans(host);
+        true
+    }
+
+    /// Clock of the table: the latest packet time.
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
     }
 
     /// Counts one packet to its flow. None for a later fragment whose first one is still to come.
@@ -208,20 +218,23 @@ impl FlowTable {
 
     /// Takes new numbers for scopes, spaces, segments and secretariats, after the plan has changed. Flows whose
     /// scope is gone stay until they end, and take no more packets.
-    pub fn renumber(
+    pub fn renumber<H: FlowHost>(
         &mut self,
-        scope: impl Fn(u16) -> u16,
-        space: impl Fn(u16) -> u16,
+        host: &H,
+        scope: impl Fn(u16) -> Option<u16>,
+        space: impl Fn(u16) -> Option<u16>,
         segment: impl Fn(u16) -> Option<u16>,
         secretariat: impl Fn(u16) -> Option<u16>,
     ) {
         let live: Vec<u32> = self.index.drain().collect();
         for entry in live {
             let at = entry as usize;
+            self.identify(at, host);
             let key = self.flows[at].key;
-            self.flows[at].key = key.with_scope(scope(key.scope()));
+            self.flows[at].key = key.with_scope(scope(key.scope()).unwrap_or(GONE));
+            // The identity is by the names so far.
             let cold = &mut self.cold[at];
-            cold.space = space(cold.space);
+            cold.space = space(cold.space).unwrap_or(0);
             for place in &mut cold.places {
                 place.segment = place.segment.and_then(&segment);
                 place.secretariat = place.secretariat.and_then(&secretariat);
@@ -478,7 +491,7 @@ impl FlowTable {
             }
             cold.moves += 1;
             self.tell(at, FlowEvent::Moved, Some(origin), host);
-            self.cold[at].moved_packets[side] = self.flows[at].sides[side].packets;
+            self.cold[at].moved_packets = [0, 1].map(|side| self.flows[at].sides[side].packets);
         } else {
             self.cold[at].first_mac[side] = tally.mac;
         }

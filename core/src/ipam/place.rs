@@ -262,10 +262,35 @@ impl Places {
         self.secretariats.get(usize::from(secretariat))
     }
 
+    /// Number here of a scope of an earlier plan; none where its address space is gone.
+    pub fn scope_from(&self, earlier: &Self, scope: u16) -> Option<u16> {
+        let Some(space) = scope.checked_sub(SCOPE_FIRST_SPACE) else { return Some(scope) };
+        Some(SCOPE_FIRST_SPACE.saturating_add(self.space_from(earlier, space)?))
+    }
+
+    /// Number here of an address space of an earlier plan.
+    pub fn space_from(&self, earlier: &Self, space: u16) -> Option<u16> {
+        number_of(&self.spaces, earlier.spaces.get(usize::from(space))?)
+    }
+
+    /// Number here of a segment of an earlier plan.
+    pub fn segment_from(&self, earlier: &Self, segment: u16) -> Option<u16> {
+        number_of(&self.segments, earlier.segments.get(usize::from(segment))?)
+    }
+
+    /// Number here of a secretariat of an earlier plan.
+    pub fn secretariat_from(&self, earlier: &Self, secretariat: u16) -> Option<u16> {
+        number_of(&self.secretariats, earlier.secretariats.get(usize::from(secretariat))?)
+    }
+
     /// Whether the plan places anything: it has segments or claims.
     pub const fn has_plan(&self) -> bool {
         self.has_plan
     }
+}
+
+fn number_of(names: &[Name], name: &Name) -> Option<u16> {
+    names.iter().position(|known| known == name).and_then(|at| u16::try_from(at).ok())
 }
 
 impl InterfacePlaces {
