@@ -48,6 +48,8 @@ pub struct Sensor {
     observer: Observer,
     detector: Detector,
     hash_seed: [u64; 4],
+    /// Plan and thresholds that were loaded and are not in effect yet.
+    next: Option<Box<(Arc<AddressPlan>, DetectConfig)>>,
     ledger: Ledger,
 }
 
@@ -66,6 +68,7 @@ impl Sensor {
             site,
             plan,
             hash_seed,
+            next: None,
             ledger: Ledger::default(),
         })
     }
@@ -100,6 +103,10 @@ impl Sensor {
 
     /// Moves packet time on without a packet, so that timeouts run on a quiet link.
     pub fn advance(&mut self, now: Timestamp, sink: &mut dyn RecordSink) {
+        if let Some(next) = self.next.take() {
+            let (plan, detect) = *next;
+            self.change_plan(plan, &detect, sink);
+        }
         let (flows, mut wiring) = self.split(sink);
         if flows.advance(now, &mut wiring) {
             wiring.advance(now);
@@ -115,15 +122,18 @@ impl Sensor {
         wiring.finish();
     }
 
-    /// Replaces plan and thresholds without losing a flow; what cannot change at run time stays. What observer
-    /// and rules have gathered is told first, under the plan it was gathered under.
-    pub fn reload(
-        &mut self,
-        plan: Arc<AddressPlan>,
-        detect: DetectConfig,
-        sink: &mut dyn RecordSink,
-    ) -> Result<(), PlanError> {
+    /// Replaces plan and thresholds without losing a flow; what cannot change at run time stays. It takes effect
+    /// with the next packet or the next step of time: what observer and rules have gathered under the old plan
+    /// is told then.
+    pub fn reload(&mut self, plan: Arc<AddressPlan>, detect: DetectConfig) -> Result<(), PlanError> {
         plan.check()?;
+        self.next = Some(Box::new((plan, detect)));
+        Ok(())
+    }
+
+    /// Changes to the plan that was loaded.
+    #[cold]
+    fn change_plan(&mut self, plan: Arc<AddressPlan>, detect: &DetectConfig, sink: &mut dyn RecordSink) {
         let places = Places::new(&plan, &self.site, &self.interfaces);
         let seed = self.hash_seed;
         let (flows, mut wiring) = self.split(sink);
@@ -135,10 +145,9 @@ impl Sensor {
             |segment| places.segment_from(earlier, segment),
             |secretariat| places.secretariat_from(earlier, secretariat),
         );
-        wiring.restart(&plan, &detect, seed);
+        wiring.restart(&plan, detect, seed);
         self.places = places;
         self.plan = plan;
-        Ok(())
     }
 
     /// Flows that are live.
