@@ -15,4 +15,6 @@ pub mod init;
 pub mod run;
 pub mod sensors;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tls;

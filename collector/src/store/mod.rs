@@ -20,6 +20,8 @@ mod heads;
 mod records;
 mod segment;
 mod sensors;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
