@@ -15,6 +15,7 @@ use onenet_proto::{
     seal::{self, ChainHead, Sealer, SigningKey},
     v1::{self, BatchBody, BatchKind, SealedBatch},
 };
+use prost::Message as _;
 use tempfile::TempDir;
 
 use crate::{
@@ -117,6 +118,12 @@ impl Sensor {
         self.sealer = Sealer::new(key, self.name.to_string(), head);
     }
 
+    /// A sealer with this sensor's key that states another name.
+    pub(crate) fn named(&self, name: &str) -> Sealer {
+        let key = SigningKey::from_pkcs8(&self.key).expect("the key reads back");
+        Sealer::new(key, name.to_owned(), ChainHead { epoch: 1, ..ChainHead::default() })
+    }
+
     pub(crate) fn seal(&mut self, body: &BatchBody) -> SealedBatch {
         self.time += 1_000;
         self.sealer.seal(body, BatchKind::Records, self.time, self.time)
@@ -135,6 +142,29 @@ impl Sensor {
             flows: vec![v1::Flow { flow_id: Bytes::from_static(b"short"), ..v1::Flow::default() }],
             ..BatchBody::default()
         })
+    }
+
+    /// A sealed batch whose header states records that its body does not hold. No sealer makes one, so it is
+    /// sealed by hand.
+    pub(crate) fn miscounted(&self) -> SealedBatch {
+        let head = self.sealer.head();
+        let header = v1::BatchHeader {
+            sensor: self.name.to_string(),
+            epoch: head.epoch,
+            sequence: head.sequence + 1,
+            previous_hash: head.hash.to_vec().into(),
+            algorithm: seal::ALGORITHM_ED25519_SHA256,
+            records: 9,
+            ..v1::BatchHeader::default()
+        };
+        let header = header.encode_to_vec();
+        let key = ring::signature::Ed25519KeyPair::from_pkcs8(&self.key).expect("the key reads back");
+        let signature = key.sign(&seal::hash(&header, b""));
+        SealedBatch {
+            header: header.into(),
+            body: Bytes::new(),
+            signature: signature.as_ref().to_vec().into(),
+        }
     }
 
     /// The batch as ingest hands it to the writer.

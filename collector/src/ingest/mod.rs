@@ -12,6 +12,8 @@
 //! | `UNAVAILABLE` | stopping, or the disk is full | connect again later |
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 

@@ -496,3 +496,65 @@ fn begin(store: &Store, number: u32, heads: &Heads) -> Result<(Arc<SegmentFile>,
     let segment = known.unwrap_or_else(|| store.add_segment(SegmentFile::new(number, path)));
     Ok((segment, connection))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Sensor, store_config};
+
+    /// What a kill at this moment would leave on the disk: a copy of every file.
+    fn image(config: &StoreConfig) -> (tempfile::TempDir, StoreConfig) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let copy = store_config(&directory);
+        std::fs::create_dir_all(copy.directory.join("segments")).expect("made");
+        for part in ["", "segments"] {
+            for entry in std::fs::read_dir(config.directory.join(part)).expect("listed").flatten() {
+                // The shared memory of the log lives in the memory of the process that is killed.
+                let name = entry.file_name();
+                if entry.path().is_file() && !name.to_string_lossy().ends_with("-shm") {
+                    std::fs::copy(entry.path(), copy.directory.join(part).join(name)).expect("copied");
+                }
+            }
+        }
+        (directory, copy)
+    }
+
+    fn held(config: &StoreConfig) -> (u64, usize, usize) {
+        let (store, writer) = Store::open(config).expect("the image opens");
+        let head = writer.handle().head("boston-1").sequence;
+        let batches = store.batches_after(Cursor::default(), 10).expect("readable").len();
+        let flows = store.flows(&super::super::FlowQuery::default()).expect("readable").flows.len();
+        writer.stop();
+        (head, batches, flows)
+    }
+
+    #[test]
+    fn a_kill_between_write_and_commit_leaves_nothing_and_after_the_commit_leaves_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = store_config(&directory);
+        std::fs::create_dir_all(&config.directory).expect("made");
+        let lock = lock(&config.directory.join("lock")).expect("it is free");
+        let store = Store::attach(&config).expect("a new store");
+        let mut sensor = Sensor::new("boston-1");
+        sensor.enter(&store);
+        let mut committer = Committer::start(store, lock).expect("it starts");
+        let incoming = [sensor.batch(2), sensor.batch(3)].map(|batch| sensor.incoming(&batch));
+
+        let mut draft = Draft::default();
+        let transaction = Transaction::new_unchecked(&committer.connection, TransactionBehavior::Immediate)
+            .expect("a transaction");
+        for batch in &incoming {
+            let verdict = committer.take(&transaction, batch, &mut draft).expect("it is written");
+            assert!(matches!(verdict, Verdict::Stored(_)));
+        }
+        transaction.cache_flush().expect("written to the log, not committed");
+        let (_directory, before) = image(&config);
+        assert_eq!(held(&before), (0, 0, 0));
+        drop(transaction);
+
+        let verdicts = committer.commit(&incoming).expect("it is committed");
+        assert_eq!(verdicts.len(), 2);
+        let (_directory, after) = image(&config);
+        assert_eq!(held(&after), (2, 2, 5));
+    }
+}
