@@ -33,6 +33,8 @@ pub struct LeakConfig {
     pub enabled: bool,
     /// Sources in one /16 (IPv6: /48) that get a finding each; beyond, one finding stands for the prefix.
     pub sources_per_prefix: u32,
+    /// Findings that are open before every further source is told as its prefix.
+    pub max_sources: u32,
     /// As above.
     pub quiet_seconds: u32,
     /// Incidents at a time.
@@ -41,7 +43,7 @@ pub struct LeakConfig {
 
 impl Default for LeakConfig {
     fn default() -> Self {
-        Self { enabled: true, sources_per_prefix: 16, quiet_seconds: 3600, limit: 10_000 }
+        Self { enabled: true, sources_per_prefix: 16, max_sources: 1000, quiet_seconds: 3600, limit: 10_000 }
     }
 }
 
@@ -51,8 +53,11 @@ impl Default for LeakConfig {
 pub struct SpoofConfig {
     /// Whether the rule runs.
     pub enabled: bool,
-    /// Sources in one /16 (IPv6: /48) that get a finding each; beyond, one finding stands for the prefix.
+    /// Sources in one block (the registry's entry, or /16 of ordinary space) that get a finding each; beyond, one
+    /// finding stands for the block. Whoever makes up sources makes up many.
     pub sources_per_prefix: u32,
+    /// Findings that are open before every further source is told as its block.
+    pub max_sources: u32,
     /// As above.
     pub quiet_seconds: u32,
     /// Incidents at a time.
@@ -61,7 +66,7 @@ pub struct SpoofConfig {
 
 impl Default for SpoofConfig {
     fn default() -> Self {
-        Self { enabled: true, sources_per_prefix: 16, quiet_seconds: 3600, limit: 10_000 }
+        Self { enabled: true, sources_per_prefix: 8, max_sources: 64, quiet_seconds: 3600, limit: 10_000 }
     }
 }
 

@@ -1,9 +1,13 @@
 //! leak.private: a source that is not globally reachable leaves to the internet, so a translation is missing.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::{
     border::{Crossing, Way},
     config::LeakConfig,
-    sources::{Charge, Sources},
+    sources::{Charge, Limits, Sources},
 };
 use crate::{
     findings::{Desk, FindingSink},
@@ -20,9 +24,14 @@ pub(super) struct Leak {
 
 impl Leak {
     pub(super) fn new(config: &LeakConfig, seed: [u64; 4]) -> Self {
-        let LeakConfig { enabled, sources_per_prefix, quiet_seconds, limit } = *config;
-        let sources = Sources::new(RuleId::LeakPrivate, sources_per_prefix, quiet_seconds, limit, seed);
-        Self { enabled, sources }
+        let limits = Limits {
+            per_prefix: config.sources_per_prefix,
+            sources: config.max_sources,
+            incidents: config.limit,
+            quiet_seconds: config.quiet_seconds,
+            prefix_of,
+        };
+        Self { enabled: config.enabled, sources: Sources::new(RuleId::LeakPrivate, limits, seed) }
     }
 
     /// A packet on an outside link.
@@ -48,4 +57,10 @@ impl Leak {
         let charge = Charge { severity, confidence, what: "leaves to the internet untranslated" };
         self.sources.charge(crossing, charge, places, desk, sink);
     }
+}
+
+/// The network that a missing translation is likely for.
+fn prefix_of(source: IpAddr) -> IpNet {
+    let length = if source.is_ipv4() { 16 } else { 48 };
+    IpNet::new(source, length).map_or_else(|_| IpNet::from(source), |net| net.trunc())
 }

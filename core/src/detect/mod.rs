@@ -1,20 +1,31 @@
 //! Rules: flows and observations in, findings out. One file per rule family; `docs/rules.md` states for each rule
 //! what raises it, its thresholds, its evidence and its false positives.
 
+mod beacon;
 mod border;
 mod config;
 mod distinct;
+mod flood;
 mod leak;
+mod scan;
+mod score;
 mod sources;
 mod spoof;
+mod view;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
+use beacon::Beacon;
 use border::Border;
 pub use config::{
     BeaconConfig, DetectConfig, FloodConfig, InvalidSetting, LeakConfig, ScanConfig, SpoofConfig,
 };
+use flood::Flood;
 use leak::Leak;
+use scan::Scan;
 use spoof::Spoof;
 
 use crate::{
@@ -37,6 +48,9 @@ pub struct Detector {
     overlap: OverlapTracker,
     leak: Leak,
     spoof: Spoof,
+    scan: Scan,
+    flood: Flood,
+    beacon: Beacon,
 }
 
 impl Detector {
@@ -50,6 +64,9 @@ impl Detector {
             overlap: OverlapTracker::new(&config.overlap, seed),
             leak: Leak::new(&config.leak, seed),
             spoof: Spoof::new(&config.spoof, seed),
+            scan: Scan::new(&config.scan, seed),
+            flood: Flood::new(&config.flood, seed),
+            beacon: Beacon::new(&config.beacon, seed),
         }
     }
 
@@ -61,7 +78,10 @@ impl Detector {
         places: &Places,
         sink: &mut FindingSink<'_>,
     ) {
-        self.now = self.now.max(flow.now);
+        self.advance(flow.now, sink);
+        self.scan.on_flow(event, flow, places, &self.desk, sink);
+        self.flood.on_flow(event, flow, places);
+        self.beacon.on_flow(event, flow, places, &self.desk, sink);
         if flow.role == Role::Outside && !flow.tunnelled {
             self.on_outside(event, flow, places, sink);
         }
@@ -80,6 +100,9 @@ impl Detector {
         self.overlap.advance(now, desk, sink);
         self.leak.sources.advance(now, desk, sink);
         self.spoof.sources.advance(now, desk, sink);
+        self.scan.advance(now, desk, sink);
+        self.flood.advance(now, desk, sink);
+        self.beacon.advance(now, desk, sink);
     }
 
     /// The capture has ended: judges what can be judged now, and tells the last state of whatever has news.
@@ -88,6 +111,9 @@ impl Detector {
         self.overlap.finish(now, desk, sink);
         self.leak.sources.finish(now, desk, sink);
         self.spoof.sources.finish(now, desk, sink);
+        self.scan.findings.finish(now, desk, sink);
+        self.flood.finish(now, desk, sink);
+        self.beacon.finish(now, desk, sink);
     }
 
     /// Goes on under another plan and other thresholds. What has news is told first; rules begin anew, because
@@ -101,7 +127,9 @@ impl Detector {
 
     /// Findings that are open, over all rules.
     pub fn open_findings(&self) -> usize {
-        self.overlap.counts().1 + self.leak.sources.open() + self.spoof.sources.open()
+        let outside = self.leak.sources.open() + self.spoof.sources.open();
+        let hosts = self.scan.findings.len() + self.flood.findings.len() + self.beacon.findings.len();
+        self.overlap.counts().1 + outside + hosts
     }
 
     fn on_outside(

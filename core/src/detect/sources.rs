@@ -1,5 +1,5 @@
 //! Incidents by source address, as leak.private and spoof.inbound raise them. Sources can be made up, so beyond a
-//! number of them in one prefix the prefix becomes the incident.
+//! number of them in one prefix, or altogether, the prefix becomes the incident.
 
 use std::net::IpAddr;
 
@@ -36,11 +36,25 @@ enum Whose {
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
     rule: RuleId,
-    per_prefix: u32,
+    limits: Limits,
     quiet: i64,
     prefixes: Bounded<IpNet, (Timestamp, u32)>,
     followed: Bounded<FlowId, (IpAddr, Whose)>,
     findings: Findings<Source>,
+}
+
+/// How incidents are bounded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Sources in one prefix that are incidents of their own.
+    pub(super) per_prefix: u32,
+    /// Open incidents beyond which no further source is one of its own.
+    pub(super) sources: u32,
+    /// Incidents at a time.
+    pub(super) incidents: u32,
+    pub(super) quiet_seconds: u32,
+    /// The prefix that a source is counted in.
+    pub(super) prefix_of: fn(IpAddr) -> IpNet,
 }
 
 /// What a rule adds to a crossing.
@@ -53,15 +67,14 @@ pub(super) struct Charge {
 }
 
 impl Sources {
-    pub(super) fn new(rule: RuleId, per_prefix: u32, quiet_seconds: u32, limit: u32, seed: [u64; 4]) -> Self {
-        let limit = limit as usize;
+    pub(super) fn new(rule: RuleId, limits: Limits, seed: [u64; 4]) -> Self {
         Self {
             rule,
-            per_prefix,
-            quiet: i64::from(quiet_seconds).saturating_mul(NANOS_PER_SECOND),
+            limits,
+            quiet: i64::from(limits.quiet_seconds).saturating_mul(NANOS_PER_SECOND),
             prefixes: Bounded::new(MAX_PREFIXES, seed),
             followed: Bounded::new(MAX_FOLLOWED, seed),
-            findings: Findings::new(limit, quiet_seconds, seed),
+            findings: Findings::new(limits.incidents as usize, limits.quiet_seconds, seed),
         }
     }
 
@@ -136,10 +149,10 @@ impl Sources {
         if self.findings.get(&Whose::Address(source)).is_some() {
             return Whose::Address(source);
         }
-        let length = if source.is_ipv4() { 16 } else { 48 };
-        let Ok(prefix) = IpNet::new(source, length).map(|net| net.trunc()) else {
-            return Whose::Address(source);
-        };
+        let prefix = (self.limits.prefix_of)(source);
+        if self.findings.len() >= self.limits.sources as usize {
+            return Whose::Prefix(prefix);
+        }
         let Some((since, count)) = self.prefixes.get(&prefix) else {
             self.prefixes.insert(prefix, (now, 1));
             return Whose::Address(source);
@@ -147,7 +160,7 @@ impl Sources {
         if self.quiet > 0 && now.since(*since) > self.quiet {
             (*since, *count) = (now, 0);
         }
-        if *count >= self.per_prefix {
+        if *count >= self.limits.per_prefix {
             return Whose::Prefix(prefix);
         }
         *count += 1;

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use super::{
     border::{Border, Crossing, Way},
     config::SpoofConfig,
-    sources::{Charge, Sources},
+    sources::{Charge, Limits, Sources},
 };
 use crate::{
     findings::{Desk, FindingSink},
-    ipam::{Places, classify},
+    ipam::{Places, block_of, classify},
     record::{RuleId, Severity},
 };
 
@@ -27,9 +27,15 @@ pub(super) struct Spoof {
 
 impl Spoof {
     pub(super) fn new(config: &SpoofConfig, seed: [u64; 4]) -> Self {
-        let SpoofConfig { enabled, sources_per_prefix, quiet_seconds, limit } = *config;
-        let sources = Sources::new(RuleId::SpoofInbound, sources_per_prefix, quiet_seconds, limit, seed);
-        Self { enabled, undecided: VecDeque::new(), sources }
+        let limits = Limits {
+            per_prefix: config.sources_per_prefix,
+            sources: config.max_sources,
+            incidents: config.limit,
+            quiet_seconds: config.quiet_seconds,
+            prefix_of: block_of,
+        };
+        let sources = Sources::new(RuleId::SpoofInbound, limits, seed);
+        Self { enabled: config.enabled, undecided: VecDeque::new(), sources }
     }
 
     /// A packet on an outside link.

@@ -9,4 +9,4 @@ mod registry;
 pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
 pub use overlap::{OverlapConfig, OverlapTracker};
 pub use place::{DEFAULT_SPACE, Place, Places, Resident};
-pub use registry::{AddressClass, Special, classify};
+pub use registry::{AddressClass, Special, block_of, classify};

@@ -8,6 +8,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 /// What kind of address it is, as far as rules tell addresses apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressClass {
@@ -98,6 +100,28 @@ pub fn classify(ip: IpAddr) -> &'static Special {
     }
 }
 
+/// The block of addresses that a made-up source is likely drawn from together with this one: the registry's entry
+/// for private and reserved space, /16 (IPv6: /32) of ordinary space.
+pub fn block_of(ip: IpAddr) -> IpNet {
+    let length = match ip {
+        IpAddr::V4(ip) => match ip.octets() {
+            [240..=255, ..] => 4,
+            [0 | 10 | 127, ..] => 8,
+            [100, b, ..] if b & 0xc0 == 64 => 10,
+            [172, b, ..] if b & 0xf0 == 16 => 12,
+            [198, 18 | 19, ..] => 15,
+            _ => 16,
+        },
+        IpAddr::V6(ip) => match ip.segments()[0] {
+            0x2000..=0x3fff => 32,
+            0xfc00..=0xfdff => 7,
+            0xfe80..=0xfebf => 10,
+            _ => 4,
+        },
+    };
+    IpNet::new(ip, length).map_or_else(|_| IpNet::from(ip), |net| net.trunc())
+}
+
 fn classify_v4(ip: Ipv4Addr) -> &'static Special {
     let [a, b, c, d] = ip.octets();
     match a {
@@ -172,8 +196,6 @@ fn embedded_is_reachable(high: u16, low: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ipnet::IpNet;
-
     use super::*;
 
     fn class_of(ip: &str) -> (AddressClass, bool) {
@@ -283,6 +305,21 @@ mod tests {
         assert_eq!(class_of("2001:0:4136:e378:8000:63bf:f7f7:f7f7"), (AddressClass::Global, true));
         assert_eq!(class_of("2002:808:808::1"), (AddressClass::Global, true));
         assert_eq!(class_of("2002:a00:1::1"), (AddressClass::Reserved, false));
+    }
+
+    #[test]
+    fn a_block_is_the_entry_of_private_space_and_a_piece_of_ordinary_space() {
+        for (ip, block) in [
+            ("10.1.2.3", "10.0.0.0/8"),
+            ("172.31.0.1", "172.16.0.0/12"),
+            ("255.1.1.1", "240.0.0.0/4"),
+            ("192.168.9.9", "192.168.0.0/16"),
+            ("146.243.7.7", "146.243.0.0/16"),
+            ("fd12::1", "fc00::/7"),
+            ("2600:1:2::3", "2600:1::/32"),
+        ] {
+            assert_eq!(block_of(ip.parse().unwrap()).to_string(), block);
+        }
     }
 
     #[test]

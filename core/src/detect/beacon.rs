@@ -1,0 +1,366 @@
+//! beacon: a host of ours calls out at regular intervals with even sizes, by RITA's score (see `score`).
+//!
+//! Connections count when they have ended and were answered, so a host that keeps failing to connect is no beacon.
+//! The latest connections of a pair are remembered; the window of the score reaches back to the first packet of
+//! the sensor, a day at most. A destination that half of our hosts call is lowered: that is what updates and time
+//! servers look like.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use arrayvec::ArrayVec;
+
+use super::{
+    config::BeaconConfig,
+    distinct::{Distinct, hash_of},
+    score::Scores,
+    view::{Space, scoped_party, secretariat_of},
+};
+use crate::{
+    bounded::Bounded,
+    decode::InterfaceIndex,
+    findings::{Desk, Draft, FindingSink, Findings, Incident},
+    flow::{FlowContext, FlowEvent},
+    ipam::{Places, classify},
+    net::Name,
+    plan::{ExemptionQuery, Role},
+    record::{Confidence, ConnState, EndReason, Evidence, FlowId, Locality, RuleId, Severity, Subject},
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+const VERSION: u32 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// What a common destination loses, as RITA's prevalence does.
+const COMMON_PENALTY: f64 = 0.15;
+
+/// Who calls whom: source's space, source, destination, port, protocol.
+type Pair = (Space, IpAddr, IpAddr, u16, u8);
+
+/// The rule, the pairs it remembers, and its incidents.
+#[derive(Clone, Debug)]
+pub(super) struct Beacon {
+    config: BeaconConfig,
+    pairs: Bounded<(InterfaceIndex, Pair), Calls>,
+    /// Our hosts that called anybody.
+    callers: Distinct,
+    /// Our hosts by destination.
+    destinations: Bounded<IpAddr, Distinct>,
+    first: Option<Timestamp>,
+    pub(super) findings: Findings<Beaconing>,
+}
+
+/// One connection: its start as a whole second, and the bytes of IP the source sent.
+type Call = (u32, u64);
+
+/// The connections of a pair.
+#[derive(Clone, Debug)]
+struct Calls {
+    latest: VecDeque<Call>,
+    total: u64,
+    scored_at: Timestamp,
+    /// Whether a connection came since.
+    is_due: bool,
+    start: Timestamp,
+    last: Timestamp,
+    flow_ids: ArrayVec<FlowId, 8>,
+    names: Names,
+}
+
+#[derive(Clone, Debug)]
+struct Names {
+    interface: Name,
+    space: Option<Name>,
+    source: String,
+    secretariat: Option<Name>,
+}
+
+fn seconds_of(time: Timestamp) -> u32 {
+    u32::try_from(time.as_nanos().div_euclid(NANOS_PER_SECOND).max(0)).unwrap_or(u32::MAX)
+}
+
+impl Beacon {
+    pub(super) fn new(config: &BeaconConfig, seed: [u64; 4]) -> Self {
+        let limit = config.limit as usize;
+        Self {
+            config: config.clone(),
+            pairs: Bounded::new(limit, seed),
+            callers: Distinct::default(),
+            destinations: Bounded::new(limit, seed),
+            first: None,
+            findings: Findings::new(limit, config.quiet_seconds, seed),
+        }
+    }
+
+    pub(super) fn on_flow(
+        &mut self,
+        event: FlowEvent,
+        flow: &FlowContext,
+        places: &Places,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        self.first = Some(self.first.map_or(flow.start, |first| first.min(flow.start)));
+        let ended = matches!(event, FlowEvent::Reported(reason) if reason != EndReason::Active);
+        if !self.config.enabled || !ended || !self.is_call(flow) {
+            return;
+        }
+        let (source, target) = (&flow.originator, &flow.responder);
+        self.callers.add(hash_of(source.ip, 0));
+        if self.destinations.get(&target.ip).is_none() {
+            self.destinations.insert(target.ip, Distinct::default());
+        }
+        if let Some(hosts) = self.destinations.get(&target.ip) {
+            hosts.add(hash_of(source.ip, 0));
+        }
+        let pair = (Space::of(source, places), source.ip, target.ip, target.port, flow.protocol);
+        let key = (flow.interface, pair);
+        if self.pairs.get(&key).is_none() {
+            self.pairs.insert(key, Calls::new(flow, places));
+        }
+        let Some(calls) = self.pairs.get(&key) else { return };
+        calls.add(flow, self.config.samples as usize, self.config.window_seconds);
+        let wait = i64::from(self.config.score_seconds).saturating_mul(NANOS_PER_SECOND);
+        if flow.now.since(calls.scored_at) >= wait {
+            self.score(&key, flow.now, desk, sink);
+        }
+    }
+
+    /// Whether a flow is a connection that was answered, from ours to one that is not ours. Where the role of the
+    /// interface is not stated, a source that nobody placed will do.
+    fn is_call(&self, flow: &FlowContext) -> bool {
+        let from_us = match flow.originator.locality {
+            Locality::Inside => true,
+            Locality::Unknown => flow.role == Role::Unknown && classify(flow.originator.ip).is_private(),
+            Locality::Outside => false,
+        };
+        let answered = match flow.protocol {
+            TCP => matches!(
+                flow.conn_state,
+                ConnState::S1
+                    | ConnState::SF
+                    | ConnState::S2
+                    | ConnState::S3
+                    | ConnState::Rsto
+                    | ConnState::Rstr
+            ),
+            UDP => {
+                flow.responder.packets > 0 && !self.config.ignored_udp_ports.contains(&flow.responder.port)
+            }
+            _ => false,
+        };
+        from_us && answered && flow.originator.packets > 0 && flow.responder.locality == Locality::Outside
+    }
+
+    /// Scores one pair, and tells it if it beacons.
+    fn score(
+        &mut self,
+        key: &(InterfaceIndex, Pair),
+        now: Timestamp,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        let Some(calls) = self.pairs.peek_mut(key) else { return };
+        let (interface, pair) = *key;
+        let (_, source, destination, port, _) = pair;
+        let many = calls.latest.len() >= self.config.min_connections as usize;
+        let constant = calls.per_window(self.config.window_seconds) >= f64::from(self.config.max_connections);
+        if !calls.is_due || !many || constant || calls.span() < self.config.min_span_seconds {
+            return;
+        }
+        (calls.scored_at, calls.is_due) = (now, false);
+        let day_ago = seconds_of(now).saturating_sub(self.config.window_seconds);
+        let from = seconds_of(self.first.unwrap_or(now)).max(day_ago);
+        let times = calls.latest.iter().map(|&(time, _)| time).collect();
+        let sizes: Vec<u64> = calls.latest.iter().map(|&(_, bytes)| bytes).collect();
+        let Some(scores) = Scores::of(times, &sizes, (from, seconds_of(now).saturating_add(1))) else {
+            return;
+        };
+        let hosts = self.callers.count();
+        let callers = self.destinations.peek(&destination).map_or(1, Distinct::count);
+        let share = callers as f64 / hosts.max(1) as f64;
+        let is_common = hosts >= u64::from(self.config.min_hosts) && share >= self.config.common_share;
+        let total = if is_common { (scores.total() - COMMON_PENALTY).max(0.0) } else { scores.total() };
+        let query = ExemptionQuery {
+            rule: RuleId::Beacon,
+            source: Some(source),
+            destination: Some(destination),
+            port: Some(port),
+        };
+        let beacons = total >= self.config.min_score && scores.timing >= self.config.min_timing_score;
+        if beacons && !desk.is_exempt(&query) {
+            let news = Beaconing::new(interface, calls, scores, total, callers);
+            let grow = |held: &mut Beaconing| {
+                if held.told_by == interface {
+                    *held = news.clone();
+                }
+            };
+            self.findings.note(now, pair, desk, || news.clone(), grow, sink);
+        }
+    }
+
+    pub(super) fn advance(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
+        let window = i64::from(self.config.window_seconds).saturating_mul(NANOS_PER_SECOND);
+        while self.pairs.pop_oldest_if(|calls| now.since(calls.last) > window).is_some() {}
+        self.findings.advance(now, desk, sink);
+    }
+
+    /// The capture has ended: scores every pair that had connections since it was last scored.
+    pub(super) fn finish(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
+        let due: Vec<_> = self.pairs.keys().copied().collect();
+        for key in due {
+            self.score(&key, now, desk, sink);
+        }
+        self.findings.finish(now, desk, sink);
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        let longest =
+            self.pairs.keys().filter_map(|key| self.pairs.peek(key)).map(|calls| calls.latest.len());
+        (self.pairs.len(), longest.max().unwrap_or(0))
+    }
+}
+
+impl Calls {
+    fn new(flow: &FlowContext, places: &Places) -> Self {
+        let source = &flow.originator;
+        Self {
+            latest: VecDeque::new(),
+            total: 0,
+            scored_at: flow.start,
+            is_due: false,
+            start: flow.start,
+            last: flow.last,
+            flow_ids: ArrayVec::new(),
+            names: Names {
+                interface: places.interface_name(flow.interface),
+                space: Space::of(source, places).name(places),
+                source: scoped_party(source, places),
+                secretariat: secretariat_of(source, places),
+            },
+        }
+    }
+
+    fn add(&mut self, flow: &FlowContext, samples: usize, window_seconds: u32) {
+        let time = seconds_of(flow.start);
+        while self.latest.len() >= samples.max(1)
+            || self.latest.front().is_some_and(|&(oldest, _)| time.saturating_sub(oldest) > window_seconds)
+        {
+            self.latest.pop_front();
+        }
+        self.latest.push_back((time, flow.originator.ip_bytes));
+        self.total = self.total.saturating_add(1);
+        self.is_due = true;
+        self.start = self.start.min(flow.start);
+        self.last = self.last.max(flow.last);
+        if self.flow_ids.is_full() {
+            self.flow_ids.remove(0);
+        }
+        self.flow_ids.push(flow.flow_id);
+    }
+
+    /// Seconds from the earliest remembered connection to the latest.
+    fn span(&self) -> u32 {
+        let times = || self.latest.iter().map(|&(time, _)| time);
+        times().max().unwrap_or(0).saturating_sub(times().min().unwrap_or(0))
+    }
+
+    /// Connections in a window at the rate of those remembered.
+    fn per_window(&self, window_seconds: u32) -> f64 {
+        self.latest.len() as f64 / f64::from(self.span().max(1)) * f64::from(window_seconds)
+    }
+}
+
+/// A pair that beacons.
+#[derive(Clone, Debug)]
+pub(super) struct Beaconing {
+    told_by: InterfaceIndex,
+    names: Names,
+    scores: Scores,
+    total: f64,
+    connections: u64,
+    bytes: u64,
+    callers: u64,
+    first: Timestamp,
+    last: Timestamp,
+    flow_ids: ArrayVec<FlowId, 8>,
+}
+
+impl Beaconing {
+    fn new(told_by: InterfaceIndex, calls: &Calls, scores: Scores, total: f64, callers: u64) -> Self {
+        Self {
+            told_by,
+            names: calls.names.clone(),
+            scores,
+            total,
+            connections: calls.total,
+            bytes: calls.latest.back().map_or(0, |&(_, bytes)| bytes),
+            callers,
+            first: calls.start,
+            last: calls.last,
+            flow_ids: calls.flow_ids.clone(),
+        }
+    }
+}
+
+impl Incident for Beaconing {
+    type Key = Pair;
+
+    fn size(&self) -> u64 {
+        self.connections
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a score is between 0 and 1")]
+    fn grade(&self) -> (Severity, Confidence) {
+        // In steps of five, so that a score that trembles is no news.
+        let confidence = (self.total * 20.0).floor() as u8 * 5;
+        (Severity::Medium, confidence.min(95))
+    }
+
+    fn draft(&self, (_, source, destination, port, protocol): &Pair, _: &Desk) -> Draft {
+        let (severity, confidence) = self.grade();
+        let protocol_name = if *protocol == TCP { "tcp" } else { "udp" };
+        let mut evidence = Evidence { flow_ids: self.flow_ids.clone(), ..Evidence::default() };
+        for (name, count) in [
+            ("connections", self.connections),
+            ("hosts_calling", self.callers),
+            ("last_bytes_sent", self.bytes),
+        ] {
+            evidence.counts.insert(name.into(), count);
+        }
+        for (name, score) in [
+            ("score", self.total),
+            ("timing", self.scores.timing),
+            ("sizes", self.scores.sizes),
+            ("histogram", self.scores.histogram),
+            ("duration", self.scores.duration),
+            ("interval_seconds", self.scores.interval),
+        ] {
+            evidence.scores.insert(name.into(), score);
+        }
+        Draft {
+            key: format!("{}|{}|{destination}|{protocol_name}/{port}", RuleId::Beacon, self.names.source),
+            rule: RuleId::Beacon,
+            rule_version: VERSION,
+            first_seen: self.first,
+            last_seen: self.last,
+            severity,
+            confidence,
+            summary: format!(
+                "{source} called {destination} {protocol_name}/{port} {} times, every {} s: score {:.3}",
+                self.connections, self.scores.interval, self.total
+            ),
+            subject: Subject {
+                source: Some(*source),
+                target: Some(*destination),
+                port: Some(*port),
+                protocol: Some(*protocol),
+                ..Subject::default()
+            },
+            interface: Some(self.names.interface.clone()),
+            address_spaces: self.names.space.iter().cloned().collect(),
+            secretariats: self.names.secretariat.iter().cloned().collect(),
+            evidence,
+        }
+    }
+}
