@@ -7,6 +7,7 @@ pub mod config;
 pub mod enroll;
 pub mod error;
 pub mod interfaces;
+mod keys;
 mod output;
 mod progress;
 pub mod read;
@@ -14,6 +15,9 @@ pub mod run;
 #[cfg(test)]
 mod samples;
 pub mod source;
+mod ship;
+mod spool;
 pub mod status;
 mod summary;
 mod tally;
+mod tls;

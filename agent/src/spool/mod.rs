@@ -1,0 +1,103 @@
+//! The spool: the agent's durable queue of sealed batches. A batch counts, and may be sent, only once it is on
+//! stable storage; it is deleted only after the collector has acknowledged it.
+//!
+//! # On disk
+//! One directory, for its owner only (directory 0700, files 0600). All numbers are little-endian.
+//!
+//! | file | what |
+//! |---|---|
+//! | `lock` | held under `flock` while an agent uses the directory |
+//! | `state` | two slots of 192 bytes, at 0 and 4096 |
+//! | `<16 hexadecimal digits>.segment` | batches, oldest first; numbers grow and are never used again |
+//!
+//! A **segment** opens with 24 bytes: `ONSEGM01`, its number (u64), CRC-32C of those 16 bytes (u32), zero (u32).
+//! Records follow without gaps:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | `ONRB` |
+//! | 4 | 1 | version, 1 |
+//! | 5 | 1 | kind of batch, as on the wire |
+//! | 6 | 2 | algorithm of the signature, as on the wire |
+//! | 8 | 4 | length of the payload, at most [`record::MAX_PAYLOAD`] |
+//! | 12 | 4 | flows + observations + findings in the batch |
+//! | 16 | 8 | epoch |
+//! | 24 | 8 | sequence |
+//! | 32 | 32 | hash of the batch before |
+//! | 64 | 32 | hash of this batch |
+//! | 96 | 8 | sealed at, nanoseconds since the Unix epoch |
+//! | 104 | 40 | mark: run, records of the run, flows, observations, findings of the chain (u64 each) |
+//! | 144 | 4 | CRC-32C of the payload |
+//! | 148 | 4 | CRC-32C of the 148 bytes before |
+//! | 152 | … | payload: the encoded `SealedBatch` |
+//!
+//! A **state slot**: `ONSTATE1`, generation, floor, epoch (u64 each), head and acked (epoch u64, sequence u64,
+//! hash 32 bytes each), the head's mark (40 bytes), zeros, CRC-32C of the 188 bytes before. The sound slot with
+//! the greater generation holds; a write goes to the other one.
+//!
+//! # Invariants
+//! - What a reader is given has been through fsync. Records wait in memory until then, and one fsync serves all
+//!   that came within [`FLUSH_INTERVAL`].
+//! - A failed write or fsync is not tried again on the same file: what the kernel holds of it is not known. The
+//!   segment is cut back to what was durable and left, and the records are written to a new one.
+//! - Positions never fall from record to record, except for records that such a rewrite repeats; a reader passes
+//!   over what it has had.
+//! - The state names a new floor durably before a segment is deleted, so that no number is used again and no
+//!   half-deleted backlog is taken for a whole one.
+//! - Records of an epoch later than the state's were never published; they are deleted at start.
+//!
+//! # Recovery
+//! Opening reads the first header of every segment and all of the last one, so a backlog of any size starts at
+//! once. What follows the last sound record of the last segment is a torn write: it was never sent, and is cut
+//! off. Elsewhere damage is passed over to the next sound header and counted; the shipper sees the missing
+//! sequence and seals anew what follows (see [`crate::run`]). With no sound state slot the chain begins a new,
+//! greater epoch, because what was deleted can no longer be known.
+
+pub(crate) mod disk;
+mod open;
+mod reader;
+mod record;
+mod segment;
+mod shared;
+mod state;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use onenet_proto::seal::ChainHead;
+
+pub(crate) use open::{OpenError, Opened, Settings, open};
+pub(crate) use reader::{Entry, Reader};
+pub(crate) use record::{MAX_PAYLOAD, Mark};
+pub(crate) use shared::{Damage, Shared};
+pub(crate) use writer::{Batch, Writer};
+
+/// The longest that a batch waits for its fsync.
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Place of a batch in a sensor's history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position {
+    /// Epoch of the chain.
+    pub(crate) epoch: u64,
+    /// Sequence within the epoch, from 1; 0 before the first.
+    pub(crate) sequence: u64,
+}
+
+impl From<&ChainHead> for Position {
+    fn from(head: &ChainHead) -> Self {
+        Self { epoch: head.epoch, sequence: head.sequence }
+    }
+}
+
+/// Where the chain stands and how far the records had got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Last batch.
+    pub(crate) chain: ChainHead,
+    /// Its mark.
+    pub(crate) mark: Mark,
+}

@@ -1,0 +1,131 @@
+//! What the writer of a spool and its readers know in common.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use onenet_proto::seal::ChainHead;
+use tokio::sync::watch;
+
+use super::{Head, Position, reader::Reader};
+
+/// One segment that may be read.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) id: u64,
+    /// Bytes that are durable; nothing beyond is ever read.
+    pub(super) length: u64,
+    /// First sound record, none where there is none.
+    pub(super) first: Option<Position>,
+    /// Last record; none until it is known.
+    pub(super) last: Option<Position>,
+}
+
+/// What was found unreadable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// Records whose payload does not fit its checksum.
+    pub(crate) records: u64,
+    /// Bytes between records that are no record.
+    pub(crate) skipped_bytes: u64,
+    /// Bytes of a torn write cut off at start.
+    pub(crate) torn_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) durable: Head,
+    pub(super) acked: ChainHead,
+    pub(super) damage: Damage,
+    /// Place up to which damage has been counted.
+    pub(super) counted: (u64, u64),
+}
+
+/// The account of a spool: segments, what is durable, what is acknowledged.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) directory: PathBuf,
+    inner: Mutex<Inner>,
+    acknowledged: Condvar,
+    durable: watch::Sender<Position>,
+}
+
+impl Shared {
+    pub(super) fn new(directory: PathBuf, inner: Inner) -> Self {
+        let durable = watch::Sender::new(Position::from(&inner.durable.chain));
+        Self { directory, inner: Mutex::new(inner), acknowledged: Condvar::new(), durable }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the readers what is durable.
+    pub(super) fn publish(&self, head: Head) {
+        self.lock().durable = head;
+        self.durable.send_replace(Position::from(&head.chain));
+    }
+
+    /// Watches the last durable batch.
+    pub(crate) fn watch_durable(&self) -> watch::Receiver<Position> {
+        self.durable.subscribe()
+    }
+
+    /// The last durable batch.
+    pub(crate) fn durable(&self) -> Head {
+        self.lock().durable
+    }
+
+    /// The last acknowledged batch.
+    pub(crate) fn acked(&self) -> ChainHead {
+        self.lock().acked
+    }
+
+    /// Whether every durable batch is acknowledged.
+    pub(crate) fn all_acked(&self) -> bool {
+        let inner = self.lock();
+        inner.durable.chain.sequence == 0 || inner.acked == inner.durable.chain
+    }
+
+    /// Enters what the collector has committed; an older acknowledgement changes nothing.
+    pub(crate) fn acknowledge(&self, head: ChainHead) {
+        let mut inner = self.lock();
+        if Position::from(&head) > Position::from(&inner.acked) {
+            inner.acked = head;
+            drop(inner);
+            self.acknowledged.notify_all();
+        }
+    }
+
+    /// Waits for an acknowledgement, at most this long.
+    pub(crate) fn wait_for_acknowledgement(&self, at_most: Duration) {
+        let inner = self.lock();
+        let seen = inner.acked;
+        let waited = self.acknowledged.wait_timeout_while(inner, at_most, |inner| inner.acked == seen);
+        drop(waited);
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.lock().segments.iter().map(|segment| segment.length).sum()
+    }
+
+    /// What was found unreadable so far.
+    pub(crate) fn damage(&self) -> Damage {
+        self.lock().damage
+    }
+
+    /// When the oldest batch that waits was sealed, nanoseconds since the Unix epoch.
+    pub(crate) fn oldest_waiting(self: &std::sync::Arc<Self>) -> Option<i64> {
+        if self.all_acked() {
+            return None;
+        }
+        let mut reader = Reader::new(self.clone());
+        reader.seek(Position::from(&self.acked()));
+        reader.peek().ok().flatten().map(|header| header.sealed_at)
+    }
+}
