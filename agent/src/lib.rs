@@ -14,8 +14,8 @@ pub mod read;
 pub mod run;
 #[cfg(test)]
 mod samples;
-pub mod source;
 mod ship;
+pub mod source;
 mod spool;
 pub mod status;
 mod summary;

@@ -33,7 +33,7 @@ pub use source::{Pace, PcapFileSource, PcapSource, Source};
 pub enum Purpose {
     /// Reading captures: every section may be left out.
     Read,
-    /// Everything else: `[sensor]` and `[collector]` must be there.
+    /// Everything else: `[sensor]` must be there.
     Run,
 }
 
@@ -44,7 +44,7 @@ pub struct Config {
     pub path: PathBuf,
     /// Who this agent is.
     pub sensor: SensorSection,
-    /// Where the records go; always there for [`Purpose::Run`].
+    /// Where the records go; where it is left out, to the collector that the sensor enrolled at.
     pub collector: Option<CollectorSection>,
     /// Where packets come from.
     pub sources: Vec<Source>,
@@ -64,6 +64,8 @@ pub struct Config {
     pub batch: BatchSection,
     /// Seconds between heartbeats, 1 to 30. Default 10.
     pub heartbeat_seconds: u32,
+    /// Seconds that a stop waits for the collector's acks at most, 0 to 600. Default 10.
+    pub drain_seconds: u32,
     /// Log.
     pub log: LogSection,
 }
@@ -90,12 +92,18 @@ struct File {
     batch: BatchSection,
     #[serde(default = "default_heartbeat", deserialize_with = "sections::within::<_, 1, 30>")]
     heartbeat_seconds: u32,
+    #[serde(default = "default_drain", deserialize_with = "sections::within::<_, 0, 600>")]
+    drain_seconds: u32,
     #[serde(default)]
     log: LogSection,
 }
 
 const fn default_heartbeat() -> u32 {
     sections::DEFAULT_HEARTBEAT_SECONDS
+}
+
+const fn default_drain() -> u32 {
+    sections::DEFAULT_DRAIN_SECONDS
 }
 
 impl Default for Config {
@@ -114,6 +122,7 @@ impl Default for Config {
             spool: SpoolSection::default(),
             batch: BatchSection::default(),
             heartbeat_seconds: default_heartbeat(),
+            drain_seconds: default_drain(),
             log: LogSection::default(),
         }
     }
@@ -130,9 +139,6 @@ impl Config {
         let file: File = document.parse()?;
         if purpose == Purpose::Run && file.sensor.is_none() {
             return Err(document.error(&["sensor"], "is missing, expected [sensor] with name and site"));
-        }
-        if purpose == Purpose::Run && file.collector.is_none() {
-            return Err(document.error(&["collector"], "is missing, expected [collector] with endpoint"));
         }
         check_flow(document, &file.flow)?;
         if file.spool.max_mib < file.spool.segment_mib.saturating_mul(4) {
@@ -167,6 +173,7 @@ impl Config {
             spool: file.spool,
             batch: file.batch,
             heartbeat_seconds: file.heartbeat_seconds,
+            drain_seconds: file.drain_seconds,
             log: file.log,
         })
     }

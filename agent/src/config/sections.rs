@@ -198,6 +198,9 @@ pub struct LogSection {
 /// Seconds between heartbeats where nothing is stated.
 pub(super) const DEFAULT_HEARTBEAT_SECONDS: u32 = 10;
 
+/// Seconds that a stop waits for acks where nothing is stated.
+pub(super) const DEFAULT_DRAIN_SECONDS: u32 = 10;
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) fn within<'de, D: Deserializer<'de>, const MIN: u32, const MAX: u32>(
     deserializer: D,

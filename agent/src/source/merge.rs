@@ -54,6 +54,8 @@ struct Member {
     /// Index of each of its interfaces in the sensor.
     indexes: Vec<Option<InterfaceIndex>>,
     stem: String,
+    /// Where its packets count as captured, whatever the capture says.
+    interface: Option<Name>,
 }
 
 /// Several captures as one.
@@ -66,23 +68,27 @@ pub struct CaptureSet {
     ready: BinaryHeap<Reverse<(Timestamp, usize)>>,
     /// The member whose packet was handed out last.
     current: Option<usize>,
-    interface: Option<Name>,
 }
 
 impl CaptureSet {
     /// Looks at the first packet of each file. Where `interface` is stated, every packet counts as captured
     /// there; else by the name in the capture, or else by the file's name without its endings.
     pub fn open(paths: &[PathBuf], interface: Option<Name>) -> Self {
+        let files: Vec<_> = paths.iter().map(|path| (path.clone(), interface.clone())).collect();
+        Self::open_each(&files)
+    }
+
+    /// As [`CaptureSet::open`], with an interface of its own for each file.
+    pub fn open_each(paths: &[(PathBuf, Option<Name>)]) -> Self {
         let mut set = Self {
             members: Vec::with_capacity(paths.len()),
             reports: Vec::with_capacity(paths.len()),
             waiting: VecDeque::new(),
             ready: BinaryHeap::new(),
             current: None,
-            interface,
         };
         let mut waiting = Vec::new();
-        for (index, path) in paths.iter().enumerate() {
+        for (index, (path, interface)) in paths.iter().enumerate() {
             set.reports.push(CaptureReport {
                 name: if path == Path::new("-") {
                     "standard input".into()
@@ -104,6 +110,7 @@ impl CaptureSet {
                 capture: None,
                 indexes: Vec::new(),
                 stem: stem(path),
+                interface: interface.clone(),
             });
             if let Some(first) = set.begin(index) {
                 waiting.push((first, index));
@@ -151,7 +158,7 @@ impl CaptureSet {
         let interface = known.unwrap_or_else(|| {
             let stated =
                 member.capture.as_ref().and_then(|c| c.interfaces().get(packet.interface)?.name.clone());
-            let name = match (&self.interface, stated) {
+            let name = match (&member.interface, stated) {
                 (Some(name), _) => name.to_string(),
                 (None, Some(name)) if name.starts_with('#') => format!("{}{name}", member.stem),
                 (None, Some(name)) => name,

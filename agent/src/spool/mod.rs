@@ -37,7 +37,7 @@
 //!
 //! # Invariants
 //! - What a reader is given has been through fsync. Records wait in memory until then, and one fsync serves all
-//!   that came within [`FLUSH_INTERVAL`].
+//!   that came within the flush interval (100 ms unless configured).
 //! - A failed write or fsync is not tried again on the same file: what the kernel holds of it is not known. The
 //!   segment is cut back to what was durable and left, and the records are written to a new one.
 //! - Positions never fall from record to record, except for records that such a rewrite repeats; a reader passes
@@ -65,18 +65,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use onenet_proto::seal::ChainHead;
 
-pub(crate) use open::{OpenError, Opened, Settings, open};
+pub(crate) use open::{Opened, Settings, on_disk, open};
 pub(crate) use reader::{Entry, Reader};
-pub(crate) use record::{MAX_PAYLOAD, Mark};
+pub(crate) use record::Mark;
 pub(crate) use shared::{Damage, Shared};
 pub(crate) use writer::{Batch, Writer};
-
-/// The longest that a batch waits for its fsync.
-pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Place of a batch in a sensor's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,7 +16,7 @@ use super::{
     disk::{Disk, Filesystem},
     record::Header,
     segment::{SEGMENT_HEADER_BYTES, SegmentReader, Step, segment_id, segment_path},
-    shared::{Damage, Inner, Segment, Shared},
+    shared::{Inner, Segment, Shared},
     state::{State, StateFile},
     writer::Writer,
 };
@@ -74,9 +74,7 @@ pub(crate) fn open(
     new_epoch: u64,
     filesystem: Arc<dyn Filesystem>,
 ) -> Result<Opened, OpenError> {
-    let fail = |action| {
-        move |source| OpenError::Io { directory: directory.to_owned(), action, source }
-    };
+    let fail = |action| move |source| OpenError::Io { directory: directory.to_owned(), action, source };
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -230,19 +228,12 @@ fn recover_head(
     new_epoch: u64,
 ) -> (Head, Option<&'static str>) {
     let from_segments = last.map(|last| Head {
-        chain: ChainHead {
-            epoch: last.position.epoch,
-            sequence: last.position.sequence,
-            hash: last.hash,
-        },
+        chain: ChainHead { epoch: last.position.epoch, sequence: last.position.sequence, hash: last.hash },
         mark: last.mark,
     });
     let Some(state) = known else {
-        let reason = if had_state_file || last.is_some() {
-            "the spool's state was lost"
-        } else {
-            "the spool is new"
-        };
+        let reason =
+            if had_state_file || last.is_some() { "the spool's state was lost" } else { "the spool is new" };
         let epoch = new_epoch.max(last.map_or(1, |last| last.position.epoch.saturating_add(1)));
         let mark = last.map_or_else(Default::default, |last| last.mark);
         return (Head { chain: ChainHead { epoch, ..ChainHead::default() }, mark }, Some(reason));

@@ -150,7 +150,7 @@ mod tests {
     use super::{super::record::tests::header, *};
 
     fn segment(payloads: &[&[u8]]) -> (tempfile::TempDir, Vec<u8>) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = super::super::tests::scratch();
         let mut bytes = segment_header(1).to_vec();
         for (index, payload) in payloads.iter().enumerate() {
             bytes.extend(header(index as u64 + 1, payload).encode());

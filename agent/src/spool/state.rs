@@ -130,13 +130,7 @@ mod tests {
             epoch: 11,
             head: Head {
                 chain: ChainHead { epoch: 11, sequence: 90, hash: [5; 32] },
-                mark: super::super::Mark {
-                    run: 1,
-                    run_records: 2,
-                    flows: 3,
-                    observations: 4,
-                    findings: 5,
-                },
+                mark: super::super::Mark { run: 1, run_records: 2, flows: 3, observations: 4, findings: 5 },
             },
             acked: ChainHead { epoch: 11, sequence: 80, hash: [6; 32] },
             ..State::default()
@@ -145,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_state_reads_back_and_a_torn_write_leaves_the_one_before() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = super::super::tests::scratch();
         let path = dir.path().join("state");
         assert_eq!(StateFile::read(&path).unwrap(), None);
         let mut file = StateFile::start(&Disk, &path, sample()).unwrap();

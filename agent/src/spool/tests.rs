@@ -9,6 +9,12 @@ use super::{disk::tests::FaultyDisk, disk::*, *};
 
 const EPOCH: u64 = 1000;
 
+/// A directory in memory where there is one, because every step here waits for the disk.
+pub(super) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 fn open_at(directory: &Path, filesystem: Arc<dyn Filesystem>) -> Opened {
     open(directory, Settings { segment_bytes: 2048 }, EPOCH, filesystem).expect("the spool opens")
 }
@@ -94,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl Model {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let opened = open_on_disk(directory.path());
         let epoch = opened.head.chain.epoch;
         let opened = Some(opened);
@@ -184,7 +190,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_costs_at_most_one_record(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let mut opened = open_on_disk(directory.path());
         let epoch = opened.head.chain.epoch;
         for sequence in 1..=20 {
@@ -211,7 +217,7 @@ proptest! {
 #[test]
 fn a_disk_that_fails_at_any_call_never_makes_a_batch_count_that_is_not_there() {
     for (fail_at, for_calls) in (1..=120).flat_map(|n| [(n, 1), (n, 4), (n, u64::MAX)]) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let mut opened = open_on_disk(directory.path());
         let epoch = opened.head.chain.epoch;
         drop(opened);
@@ -247,7 +253,7 @@ fn a_disk_that_fails_at_any_call_never_makes_a_batch_count_that_is_not_there() {
 
 #[test]
 fn nothing_is_readable_before_its_fsync() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let mut opened = open_on_disk(directory.path());
     let epoch = opened.head.chain.epoch;
     append(&mut opened.writer, epoch, 1);
@@ -263,7 +269,7 @@ fn nothing_is_readable_before_its_fsync() {
 
 #[test]
 fn acknowledged_segments_are_deleted_and_the_chain_goes_on_over_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let mut opened = open_on_disk(directory.path());
     let epoch = opened.head.chain.epoch;
     assert_eq!(epoch, EPOCH);
@@ -290,7 +296,7 @@ fn acknowledged_segments_are_deleted_and_the_chain_goes_on_over_a_restart() {
 
 #[test]
 fn a_lost_state_begins_a_greater_epoch_and_keeps_what_waits() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let mut opened = open_on_disk(directory.path());
     for sequence in 1..=3 {
         append(&mut opened.writer, EPOCH, sequence);
@@ -307,7 +313,7 @@ fn a_lost_state_begins_a_greater_epoch_and_keeps_what_waits() {
 
 #[test]
 fn an_epoch_that_was_not_published_leaves_no_trace() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let mut opened = open_on_disk(directory.path());
     append(&mut opened.writer, EPOCH, 1);
     let floor = opened.writer.begin_epoch().unwrap();
@@ -333,7 +339,7 @@ fn an_epoch_that_was_not_published_leaves_no_trace() {
 #[test]
 fn a_spool_has_one_agent_and_its_files_one_owner() {
     use std::os::unix::fs::PermissionsExt as _;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let path = directory.path().join("spool");
     let mut opened = open_on_disk(&path);
     append(&mut opened.writer, EPOCH, 1);
@@ -349,7 +355,7 @@ fn a_spool_has_one_agent_and_its_files_one_owner() {
 
 #[test]
 fn a_place_that_cannot_be_written_is_refused_with_the_reason() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     let settings = Settings { segment_bytes: 2048 };

@@ -26,7 +26,7 @@ const STATE_INTERVAL: Duration = Duration::from_millis(200);
 /// A sealed batch to be stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch<'a> {
-    /// The encoded `SealedBatch`, at most [`super::MAX_PAYLOAD`] bytes.
+    /// The encoded `SealedBatch`, at most [`MAX_PAYLOAD`](super::record::MAX_PAYLOAD) bytes.
     pub(crate) payload: &'a [u8],
     /// Kind on the wire.
     pub(crate) kind: u8,
@@ -86,7 +86,17 @@ impl Writer {
     ) -> Self {
         let pending = Pending::default();
         let state_written = None;
-        Self { filesystem, settings, shared, state, active: None, pending, next_id, state_written, _lock: lock }
+        Self {
+            filesystem,
+            settings,
+            shared,
+            state,
+            active: None,
+            pending,
+            next_id,
+            state_written,
+            _lock: lock,
+        }
     }
 
     /// The account that readers share.
@@ -139,7 +149,8 @@ impl Writer {
             Ok(()) => {
                 let head = self.pending.last;
                 self.enter(first, Position::from(&head.chain));
-                self.pending = Pending { bytes: std::mem::take(&mut self.pending.bytes), ..Pending::default() };
+                self.pending =
+                    Pending { bytes: std::mem::take(&mut self.pending.bytes), ..Pending::default() };
                 self.pending.bytes.clear();
                 self.shared.publish(head);
                 Ok(())

@@ -1,0 +1,273 @@
+//! The sensor thread: packets from the sources into the engine, records into batches. Nothing here waits for the
+//! network, and nothing but this loop and the batches' limits reads a clock.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use onenet_core::{
+    detect::DetectConfig,
+    plan::AddressPlan,
+    record::DropStage,
+    sensor::Sensor,
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+use super::{
+    batch::Batcher,
+    seal::{SealControl, wall_time},
+    view::{SharedView, SourceView},
+};
+use crate::{
+    config::Config,
+    source::{CaptureDrops, CaptureSet, live::LiveSource},
+};
+
+/// Packets between two looks at clock and flags.
+const BURST: u32 = 256;
+/// Between two looks of those who ask.
+const VIEW_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest sleep, so that a stop is heeded soon.
+const NAP: Duration = Duration::from_millis(20);
+/// How long nothing is looked for on interfaces that gave nothing.
+const IDLE_NAP: Duration = Duration::from_millis(5);
+/// Packets that still come after their time: libpcap hands them over in blocks.
+const LATENESS: i64 = NANOS_PER_SECOND;
+/// Within a longer gap of a capture time does not tick by the second.
+const LONGEST_TICKING_GAP: i64 = 3600 * NANOS_PER_SECOND;
+/// How often interfaces that broke are opened again.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Plan and thresholds to go on with.
+pub(crate) type Reload = (Arc<AddressPlan>, DetectConfig);
+
+/// What the sensor thread is told.
+#[derive(Debug, Default)]
+pub(crate) struct PumpControl {
+    /// Stop reading.
+    pub(crate) stop: AtomicBool,
+    reload: Mutex<Option<Reload>>,
+}
+
+impl PumpControl {
+    /// Hands over what is to be gone on with.
+    pub(crate) fn reload(&self, reload: Reload) {
+        *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}
+
+/// The sensor thread's own state.
+pub(crate) struct Pump {
+    pub(crate) config: Config,
+    pub(crate) sensor: Sensor,
+    pub(crate) batcher: Batcher,
+    pub(crate) control: Arc<PumpControl>,
+    pub(crate) sealing: Arc<SealControl>,
+    pub(crate) view: Arc<SharedView>,
+    pub(crate) told: Option<Instant>,
+}
+
+/// The pace at which a capture was made, in this process's time.
+struct Pacer {
+    start: Option<(Instant, Timestamp)>,
+    ticked: Option<Timestamp>,
+}
+
+impl Pump {
+    /// Reads captures to their end, or until told to stop. On a stop the flows that are live are left: the next
+    /// run reads the same captures again and passes over what is sealed.
+    pub(crate) fn run_files(&mut self, mut captures: CaptureSet, paced: bool) {
+        let mut pacer = Pacer { start: None, ticked: None };
+        let mut count = 0_u32;
+        loop {
+            if self.control.is_stopped() || self.batcher.is_closed() {
+                self.batcher.cut();
+                self.tell(|| file_views(&captures), true);
+                return;
+            }
+            let Self { config, sensor, .. } = self;
+            let mut resolve = |name: &str| sensor.add_interface(config.interface(name));
+            let Some(packet) = captures.next(&mut resolve) else { break };
+            if paced {
+                self.keep_pace(&mut pacer, packet.time);
+                if self.control.is_stopped() {
+                    continue;
+                }
+            }
+            self.sensor.handle_packet(&packet, &mut self.batcher);
+            count = count.wrapping_add(1);
+            if paced || count.is_multiple_of(BURST) {
+                self.batcher.cut_if_due();
+                self.tell(|| file_views(&captures), false);
+            }
+        }
+        let sum = |sum: CaptureDrops, report: &crate::source::CaptureReport| sum.plus(report.drops);
+        let drops = captures.reports().iter().fold(CaptureDrops::default(), sum);
+        self.sensor.ledger_mut().set_dropped(DropStage::Interface, drops.interface);
+        self.sensor.ledger_mut().set_dropped(DropStage::Kernel, drops.kernel);
+        self.finish();
+        for error in captures.reports().iter().filter_map(|report| report.error.as_ref()) {
+            tracing::error!("{error}");
+        }
+        self.view.lock().ended = true;
+        self.tell(|| file_views(&captures), true);
+        tracing::info!(packets = self.sensor.ledger().packets, "every capture has been read");
+    }
+
+    /// Waits for the stop after the sources have ended; heartbeats go on meanwhile.
+    pub(crate) fn linger(&self) {
+        while !self.control.is_stopped() && !self.batcher.is_closed() {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    /// Ends every flow and completes the last batch.
+    fn finish(&mut self) {
+        self.sensor.finish(&mut self.batcher);
+        self.batcher.set_ledger(self.sensor.ledger());
+        self.batcher.cut();
+    }
+
+    /// Waits until it is time for a packet of the capture. Time ticks by the second of packet time, at the same
+    /// moments in every run, so that every run makes the same records.
+    fn keep_pace(&mut self, pacer: &mut Pacer, time: Timestamp) {
+        let ticked = *pacer.ticked.get_or_insert(time);
+        let mut tick = ticked;
+        while time.since(tick) >= NANOS_PER_SECOND && time.since(ticked) < LONGEST_TICKING_GAP {
+            tick = tick.plus(NANOS_PER_SECOND);
+            self.wait_until(pacer, tick);
+            if self.control.is_stopped() {
+                return;
+            }
+            self.sensor.advance(tick, &mut self.batcher);
+        }
+        if time.since(ticked) >= LONGEST_TICKING_GAP {
+            tick = time;
+        }
+        pacer.ticked = Some(tick);
+        self.wait_until(pacer, time);
+    }
+
+    fn wait_until(&mut self, pacer: &mut Pacer, time: Timestamp) {
+        if self.batcher.is_catching_up() {
+            pacer.start = None;
+            return;
+        }
+        let (start, first) = *pacer.start.get_or_insert_with(|| (Instant::now(), time));
+        let due = Duration::from_nanos(u64::try_from(time.since(first)).unwrap_or_default());
+        while !self.control.is_stopped() {
+            let left = due.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(NAP));
+            self.batcher.cut_if_due();
+            self.tell_account(false);
+        }
+    }
+
+    /// Reads interfaces until told to stop, then ends every flow.
+    pub(crate) fn run_live(&mut self, mut sources: Vec<LiveSource>) {
+        let mut looked = Instant::now();
+        while !self.batcher.is_closed() {
+            let stopping = self.control.is_stopped();
+            let mut any = false;
+            for source in &mut sources {
+                any |= self.read_live(source);
+            }
+            self.batcher.cut_if_due();
+            if looked.elapsed() >= VIEW_INTERVAL {
+                looked = Instant::now();
+                self.look_after_live(&mut sources);
+            }
+            if stopping {
+                break;
+            }
+            if !any {
+                self.sensor.advance(Timestamp(wall_time().saturating_sub(LATENESS)), &mut self.batcher);
+                std::thread::sleep(IDLE_NAP);
+            }
+        }
+        self.look_after_live(&mut sources);
+        self.finish();
+        self.view.lock().ended = true;
+        self.tell(|| live_views(&sources), true);
+    }
+
+    /// Takes a burst of packets of one interface; whether there were any.
+    fn read_live(&mut self, source: &mut LiveSource) -> bool {
+        let Self { config, sensor, batcher, .. } = self;
+        let interface = sensor.add_interface(config.interface(source.name()));
+        for count in 0..BURST {
+            let Some(packet) = source.next(interface) else { return count > 0 };
+            sensor.handle_packet(&packet, batcher);
+        }
+        true
+    }
+
+    fn look_after_live(&mut self, sources: &mut [LiveSource]) {
+        let mut drops = CaptureDrops::default();
+        for source in &mut *sources {
+            source.look_after(REOPEN_INTERVAL);
+            drops = drops.plus(source.drops());
+        }
+        self.sensor.ledger_mut().set_dropped(DropStage::Interface, drops.interface);
+        self.sensor.ledger_mut().set_dropped(DropStage::Kernel, drops.kernel);
+        let reload = self.control.reload.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((plan, detect)) = reload {
+            match self.sensor.reload(plan, detect) {
+                Ok(()) => tracing::info!("plan and thresholds reloaded"),
+                Err(error) => tracing::error!("the plan cannot be reloaded, the one before holds: {error}"),
+            }
+        }
+        self.tell(|| live_views(sources), true);
+    }
+
+    /// Tells the account and the sources, if it is time or must be.
+    fn tell(&mut self, sources: impl FnOnce() -> Vec<SourceView>, at_once: bool) {
+        if self.tell_account(at_once) {
+            self.view.lock().sources = sources();
+        }
+    }
+
+    fn tell_account(&mut self, at_once: bool) -> bool {
+        let due = self.told.is_none_or(|told| told.elapsed() >= VIEW_INTERVAL);
+        if !due && !at_once {
+            return false;
+        }
+        self.told = Some(Instant::now());
+        let ledger = self.sensor.ledger();
+        self.batcher.set_ledger(ledger);
+        self.sealing.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone_from(ledger);
+        let mut view = self.view.lock();
+        view.ledger.clone_from(ledger);
+        view.live_flows = self.sensor.live_flows() as u64;
+        view.catching_up = self.batcher.is_catching_up();
+        true
+    }
+}
+
+/// How far each capture has been read.
+pub(crate) fn file_views(captures: &CaptureSet) -> Vec<SourceView> {
+    let view = |report: &crate::source::CaptureReport| SourceView {
+        name: report.name.clone(),
+        packets: report.packets,
+        bytes_read: Some(report.bytes_read),
+        size: report.size,
+        last_packet: report.last.map(|time| time.to_string()),
+        error: report.error.as_ref().map(ToString::to_string),
+    };
+    captures.reports().iter().map(view).collect()
+}
+
+fn live_views(sources: &[LiveSource]) -> Vec<SourceView> {
+    sources.iter().map(LiveSource::view).collect()
+}

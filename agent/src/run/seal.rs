@@ -1,0 +1,436 @@
+//! The sealing thread: drafts and heartbeats become sealed batches in the spool, one fsync for many. Only this
+//! thread writes to the spool, so a slow disk holds back the sources and the network holds back nobody.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use onenet_core::record::Ledger;
+use onenet_proto::{
+    seal::{ALGORITHM_ED25519_SHA256, ChainHead, SealError, Sealer, SigningKey},
+    v1::{self, BatchBody, BatchKind, SealedBatch},
+};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use super::{
+    batch::Draft,
+    loss::{Losses, NOT_HELD, SPOOL_FULL},
+};
+use crate::{
+    ship::Anew,
+    spool::{Batch, Entry, Head, Mark, Position, Reader, Writer},
+};
+
+/// Bytes that go to disk at once, at most, before the interval is over.
+const FLUSH_BYTES: u64 = 2 << 20;
+/// How long to leave a disk alone that has failed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the thread looks up where nothing comes in.
+const TICK: Duration = Duration::from_millis(50);
+/// How often losses are sealed while they go on.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to do with records that the spool has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// The source waits: it can read again later.
+    Wait,
+    /// The source cannot wait: detail is shed, in order, and the loss is sealed.
+    Shed,
+}
+
+/// How to seal.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Name of the sensor.
+    pub(crate) sensor: String,
+    /// Its signing key, PKCS #8.
+    pub(crate) signing_key: Vec<u8>,
+    /// Bytes of the spool.
+    pub(crate) limit_bytes: u64,
+    /// Beyond them.
+    pub(crate) when_full: WhenFull,
+    /// Between heartbeats.
+    pub(crate) heartbeat: Duration,
+    /// Longest wait for an fsync.
+    pub(crate) flush_interval: Duration,
+    /// Fingerprint of the run; 0 for live sources.
+    pub(crate) run: u64,
+}
+
+/// What the sealing thread tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SealState {
+    /// The last batch sealed, durable or not.
+    pub(crate) head: Head,
+    /// Why the spool takes nothing, where it does not.
+    pub(crate) failing: Option<String>,
+    /// Whether a source is made to wait.
+    pub(crate) waiting: bool,
+    /// What was shed or is missing, since the start.
+    pub(crate) losses: Losses,
+}
+
+/// A request to seal anew, and where the answer goes.
+type AnewRequest = (Anew, SyncSender<Result<(), String>>);
+
+/// What the other threads share with the sealing thread.
+pub(crate) struct SealControl {
+    /// The sensor's account, as last told.
+    pub(crate) ledger: Mutex<Ledger>,
+    /// No batch that still waits for room is wanted any more.
+    pub(crate) stopping: AtomicBool,
+    /// The thread is to end.
+    pub(crate) closing: AtomicBool,
+    /// Grows as long as the thread is alive.
+    pub(crate) beat: AtomicU64,
+    /// True once there are no more drafts and everything is durable.
+    pub(crate) finished: watch::Sender<bool>,
+    state: Mutex<SealState>,
+    anew: Mutex<Option<AnewRequest>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SealControl {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            ledger: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            beat: AtomicU64::new(0),
+            finished: watch::Sender::new(false),
+            state: Mutex::default(),
+            anew: Mutex::default(),
+        })
+    }
+
+    /// What the thread last told.
+    pub(crate) fn state(&self) -> SealState {
+        lock(&self.state).clone()
+    }
+
+    /// Has what the collector cannot take sealed anew; done on return.
+    pub(crate) fn seal_anew(&self, anew: Anew) -> Result<(), String> {
+        let (answer, answered) = sync_channel(1);
+        *lock(&self.anew) = Some((anew, answer));
+        answered.recv().unwrap_or_else(|_| Err("sealing has stopped".to_owned()))
+    }
+}
+
+/// The wall clock, nanoseconds since the Unix epoch.
+pub(crate) fn wall_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// An epoch that begins now: milliseconds since the Unix epoch.
+pub(crate) fn epoch_now() -> u64 {
+    u64::try_from(wall_time() / 1_000_000).unwrap_or_default()
+}
+
+/// The sealing thread's own state.
+pub(crate) struct SealLoop {
+    settings: Settings,
+    control: Arc<SealControl>,
+    writer: Writer,
+    sealer: Sealer,
+    mark: Mark,
+    losses: Losses,
+    losses_sealed: Instant,
+    started: Instant,
+    heartbeat_sealed: Instant,
+    failed_at: Option<Instant>,
+    /// A draft was given up, so that none behind it may be sealed either.
+    given_up: bool,
+}
+
+impl SealLoop {
+    /// Goes on behind `head`.
+    pub(crate) fn new(
+        settings: Settings,
+        control: Arc<SealControl>,
+        writer: Writer,
+        head: Head,
+    ) -> Result<Self, SealError> {
+        let key = SigningKey::from_pkcs8(&settings.signing_key)?;
+        let sealer = Sealer::new(key, settings.sensor.clone(), head.chain);
+        let mut mark = head.mark;
+        if mark.run != settings.run || settings.run == 0 {
+            mark = Mark { run: settings.run, run_records: 0, ..mark };
+        }
+        let now = Instant::now();
+        Ok(Self {
+            settings,
+            control,
+            writer,
+            sealer,
+            mark,
+            losses: Losses::default(),
+            losses_sealed: now,
+            started: now,
+            heartbeat_sealed: now,
+            failed_at: None,
+            given_up: false,
+        })
+    }
+
+    /// Seals until there are no more drafts, and keeps the spool until told to close.
+    pub(crate) fn run(mut self, drafts: &Receiver<Draft>) {
+        self.seal_heartbeat();
+        let mut open = true;
+        loop {
+            if open {
+                match drafts.recv_timeout(self.tick()) {
+                    Ok(draft) => self.take(draft),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        open = false;
+                        self.seal_heartbeat();
+                        self.flush();
+                    }
+                }
+            } else {
+                std::thread::sleep(TICK);
+            }
+            self.look_after();
+            if !open && self.writer.pending_bytes() == 0 {
+                self.control.finished.send_replace(true);
+            }
+            if !open && self.control.closing.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        if let Err(error) = self.writer.close() {
+            tracing::error!(%error, "the spool cannot be closed in order; nothing that was durable is lost");
+        }
+        self.tell(false);
+    }
+
+    fn tick(&self) -> Duration {
+        let flush = self.writer.pending_age().map(|age| self.settings.flush_interval.saturating_sub(age));
+        flush.unwrap_or(TICK * 2).min(TICK * 2)
+    }
+
+    /// What is due at any time: fsync, heartbeat, losses, deletion, requests.
+    fn look_after(&mut self) {
+        self.control.beat.fetch_add(1, Ordering::Relaxed);
+        if self.heartbeat_sealed.elapsed() >= self.settings.heartbeat {
+            self.seal_heartbeat();
+        }
+        if !self.losses.is_empty() && self.losses_sealed.elapsed() >= LOSS_INTERVAL {
+            self.seal_heartbeat();
+        }
+        let old = self.writer.pending_age().is_some_and(|age| age >= self.settings.flush_interval);
+        if old {
+            self.flush();
+        }
+        if let Err(error) = self.writer.tidy() {
+            tracing::warn!(%error, state = %self.writer.state_path().display(), "acks cannot be recorded yet");
+        }
+        let request = lock(&self.control.anew).take();
+        if let Some((anew, answer)) = request {
+            // Whoever asked may be gone.
+            let _ = answer.send(self.seal_anew(&anew));
+        }
+        self.tell(false);
+    }
+
+    fn tell(&self, waiting: bool) {
+        let mut state = lock(&self.control.state);
+        state.head = Head { chain: self.sealer.head(), mark: self.mark };
+        state.waiting = waiting;
+    }
+
+    /// Takes a draft, once there is room for it or what there is no room for is shed.
+    fn take(&mut self, mut draft: Draft) {
+        let bytes = u64::try_from(draft.bytes).unwrap_or(u64::MAX);
+        match self.settings.when_full {
+            WhenFull::Wait => {
+                self.given_up = self.given_up || !self.wait_for_room(bytes);
+                if self.given_up {
+                    return;
+                }
+            }
+            WhenFull::Shed => self.shed(&mut draft.body),
+        }
+        let BatchBody { flows, observations, findings, .. } = &draft.body;
+        let (flows, observations, findings) = (flows.len(), observations.len(), findings.len());
+        self.mark.run_records = draft.run_records;
+        if flows + observations + findings == 0 {
+            return;
+        }
+        self.mark.flows += flows as u64;
+        self.mark.observations += observations as u64;
+        self.mark.findings += findings as u64;
+        self.seal(draft.body, BatchKind::Records, self.mark);
+    }
+
+    /// Waits until the spool takes so many bytes; false where that is not wanted any more. The draft is then
+    /// dropped: its records are made again from the same capture.
+    fn wait_for_room(&mut self, bytes: u64) -> bool {
+        let spool = self.writer.shared().clone();
+        loop {
+            let fits = self.writer.used_bytes().saturating_add(bytes) <= self.settings.limit_bytes;
+            if fits && self.failed_at.is_none() {
+                return true;
+            }
+            if self.control.stopping.load(Ordering::SeqCst) {
+                return false;
+            }
+            self.flush();
+            self.look_after();
+            self.tell(true);
+            spool.wait_for_acknowledgement(TICK);
+        }
+    }
+
+    /// Sheds what there is no room for: flows first, then observations, then findings.
+    fn shed(&mut self, body: &mut BatchBody) {
+        let limit = self.settings.limit_bytes;
+        let used = self.writer.used_bytes();
+        let failing = self.failed_at.is_some();
+        let room = |percent: u64, bytes: usize| {
+            !failing && used.saturating_add(bytes as u64) <= limit / 100 * percent
+        };
+        let (flows, observations, findings) =
+            (sum(&body.flows), sum(&body.observations), sum(&body.findings));
+        let mut lost = Losses::default();
+        if !room(80, flows) {
+            lost.add("flow", std::mem::take(&mut body.flows).len(), flows, SPOOL_FULL);
+        }
+        if !room(90, observations) {
+            lost.add("observation", std::mem::take(&mut body.observations).len(), observations, SPOOL_FULL);
+        }
+        if !room(100, findings) {
+            lost.add("finding", std::mem::take(&mut body.findings).len(), findings, SPOOL_FULL);
+        }
+        self.lose(&lost);
+    }
+
+    fn lose(&mut self, lost: &Losses) {
+        self.losses.merge(lost);
+        lock(&self.control.state).losses.merge(lost);
+    }
+
+    fn seal_heartbeat(&mut self) {
+        let ledger = v1::Ledger::from(&*lock(&self.control.ledger));
+        self.heartbeat_sealed = Instant::now();
+        self.seal(
+            BatchBody { ledger: Some(ledger), ..BatchBody::default() },
+            BatchKind::Heartbeat,
+            self.mark,
+        );
+    }
+
+    fn seal(&mut self, mut body: BatchBody, kind: BatchKind, mark: Mark) {
+        if !self.losses.is_empty() {
+            body.losses.extend(self.losses.take());
+            self.losses_sealed = Instant::now();
+        }
+        let previous_hash = self.sealer.head().hash;
+        let sealed_at = wall_time();
+        let monotonic = i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        let sealed = self.sealer.seal(&body, kind, sealed_at, monotonic);
+        let records = body.flows.len() + body.observations.len() + body.findings.len();
+        self.writer.append(&Batch {
+            payload: &sealed.encode_to_vec(),
+            kind: u8::try_from(i32::from(kind)).unwrap_or_default(),
+            algorithm: u16::try_from(ALGORITHM_ED25519_SHA256).unwrap_or_default(),
+            records: u32::try_from(records).unwrap_or(u32::MAX),
+            previous_hash,
+            chain: self.sealer.head(),
+            sealed_at,
+            mark,
+        });
+        if self.writer.pending_bytes() >= FLUSH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Makes what is sealed durable, unless the disk failed a moment ago.
+    fn flush(&mut self) {
+        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
+            return;
+        }
+        match self.writer.flush() {
+            Ok(()) => {
+                if self.failed_at.take().is_some() {
+                    tracing::info!("the spool takes batches again");
+                    lock(&self.control.state).failing = None;
+                }
+            }
+            Err(error) => {
+                if self.failed_at.is_none() {
+                    tracing::error!(%error, "the spool cannot be written; trying again");
+                }
+                self.failed_at = Some(Instant::now());
+                lock(&self.control.state).failing = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Seals everything behind a position once more, in a new epoch, which holds once all of it is durable.
+    fn seal_anew(&mut self, anew: &Anew) -> Result<(), String> {
+        let unreadable = |error: std::io::Error| format!("the spool cannot be used: {error}");
+        let floor = self.writer.begin_epoch().map_err(unreadable)?;
+        let old = Position::from(&self.sealer.head());
+        let epoch = epoch_now().max(anew.beyond_epoch.saturating_add(1)).max(old.epoch.saturating_add(1));
+        let key = SigningKey::from_pkcs8(&self.settings.signing_key).map_err(|error| error.to_string())?;
+        self.sealer =
+            Sealer::new(key, self.settings.sensor.clone(), ChainHead { epoch, ..ChainHead::default() });
+        let mut reader = Reader::new(self.writer.shared().clone());
+        reader.seek(anew.after);
+        let mut last = anew.after;
+        while let Some(Entry { header, payload }) = reader.next().map_err(unreadable)? {
+            if header.position > old {
+                break;
+            }
+            self.miss(last, header.position);
+            last = header.position;
+            let body =
+                SealedBatch::decode(&payload[..]).and_then(|sealed| BatchBody::decode(&sealed.body[..]));
+            let Ok(body) = body else {
+                self.miss_batches(1);
+                continue;
+            };
+            let kind = if header.records > 0 { BatchKind::Records } else { BatchKind::Heartbeat };
+            self.seal(body, kind, header.mark);
+        }
+        self.miss(last, Position { sequence: old.sequence.saturating_add(1), ..old });
+        self.seal_heartbeat();
+        while let Err(error) = self.writer.publish_epoch(floor, epoch) {
+            if self.control.closing.load(Ordering::SeqCst) {
+                return Err(unreadable(error));
+            }
+            tracing::error!(%error, "a new epoch cannot be made durable; trying again");
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+        tracing::warn!(epoch, "a new epoch has begun");
+        Ok(())
+    }
+
+    /// Counts the batches between two positions as lost.
+    fn miss(&mut self, last: Position, next: Position) {
+        let from = if last.epoch == next.epoch { last.sequence } else { 0 };
+        self.miss_batches(next.sequence.saturating_sub(from).saturating_sub(1));
+    }
+
+    fn miss_batches(&mut self, count: u64) {
+        let mut lost = Losses::default();
+        lost.add("batch", usize::try_from(count).unwrap_or(usize::MAX), 0, NOT_HELD);
+        self.lose(&lost);
+    }
+}
+
+fn sum<M: prost::Message>(messages: &[M]) -> usize {
+    messages.iter().map(prost::Message::encoded_len).sum()
+}
