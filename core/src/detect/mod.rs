@@ -141,8 +141,11 @@ impl Detector {
     ) {
         let (originator, responder) = (&flow.originator, &flow.responder);
         let (source, destination) = match event {
-            FlowEvent::Started => (originator, responder),
-            FlowEvent::Answered => (responder, originator),
+            FlowEvent::Started | FlowEvent::Answered => match flow.by_originator {
+                Some(true) => (originator, responder),
+                Some(false) => (responder, originator),
+                None => return,
+            },
             FlowEvent::Moved | FlowEvent::Reported(_) => {
                 let is_last = matches!(event, FlowEvent::Reported(reason) if reason != EndReason::Active);
                 let side = |ip| [originator, responder].into_iter().find(|party: &&Party| party.ip == ip);

@@ -94,4 +94,7 @@ pub struct FlowContext {
     /// Way of the packet that raised the event, on an outside interface: from us to the internet (`Some(true)`),
     /// from the internet to us (`Some(false)`), by router MAC or link direction; none where neither is known.
     pub leaving: Option<bool>,
+    /// Whether the originator sent the packet that raised the event (the side that sent the first packet seen can be
+    /// the responder); none where no packet raised it.
+    pub by_originator: Option<bool>,
 }

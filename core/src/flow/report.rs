@@ -93,7 +93,7 @@ impl FlowTable {
         &mut self,
         at: usize,
         event: FlowEvent,
-        packet: Option<&Origin<'_>>,
+        packet: Option<(Side, &Origin<'_>)>,
         host: &mut H,
     ) {
         let flow_id = self.identify(at, host);
@@ -113,7 +113,8 @@ impl FlowTable {
             role: host.role(cold.interface),
             vlans: cold.vlans.clone(),
             tunnelled: cold.wrapping.as_ref().is_some_and(|wrapping| wrapping.tunnel.is_some()),
-            leaving: packet.and_then(|origin| origin.leaving),
+            leaving: packet.and_then(|(_, origin)| origin.leaving),
+            by_originator: packet.map(|(side, _)| side == originator),
         };
         host.event(event, &context);
     }

@@ -441,12 +441,12 @@ impl FlowTable {
         if is_new {
             self.cold[at].flow_start = tally.first;
             self.start_waiting(entry);
-            self.tell(at, FlowEvent::Started, Some(origin), host);
+            self.tell(at, FlowEvent::Started, Some((side, origin)), host);
         } else {
             self.cold[at].flow_start = self.cold[at].flow_start.min(tally.first);
         }
         if first_of_side || outcome != Outcome::default() || self.flows[at].waiting == Waiting::Answer {
-            self.react(entry, &outcome, first_of_side && !is_new, origin, host);
+            self.react(entry, &outcome, first_of_side && !is_new, (side, origin), host);
         }
     }
 
@@ -490,7 +490,7 @@ impl FlowTable {
                 return;
             }
             cold.moves += 1;
-            self.tell(at, FlowEvent::Moved, Some(origin), host);
+            self.tell(at, FlowEvent::Moved, Some((side, origin)), host);
             self.cold[at].moved_packets = [0, 1].map(|side| self.flows[at].sides[side].packets);
         } else {
             self.cold[at].first_mac[side] = tally.mac;
@@ -533,7 +533,7 @@ impl FlowTable {
         entry: u32,
         outcome: &Outcome,
         answers: bool,
-        origin: &Origin<'_>,
+        packet: (Side, &Origin<'_>),
         host: &mut H,
     ) {
         let at = entry as usize;
@@ -556,14 +556,14 @@ impl FlowTable {
         }
         let is_tcp = self.flows[at].tcp != NO_ENTRY;
         if answers {
-            self.tell(at, FlowEvent::Answered, Some(origin), host);
+            self.tell(at, FlowEvent::Answered, Some(packet), host);
         }
         if outcome.refused {
-            self.tell(at, FlowEvent::Refused, Some(origin), host);
+            self.tell(at, FlowEvent::Refused, Some(packet), host);
         }
         if (outcome.established || answers && !is_tcp) && !self.flows[at].established {
             self.flows[at].established = true;
-            self.tell(at, FlowEvent::Established, Some(origin), host);
+            self.tell(at, FlowEvent::Established, Some(packet), host);
         }
     }
 

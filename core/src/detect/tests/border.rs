@@ -79,6 +79,21 @@ fn an_answer_from_a_private_address_leaks_too() {
 }
 
 #[test]
+fn who_sent_the_first_packet_is_judged_even_where_the_other_side_is_the_originator() {
+    let mut bench = Bench::new();
+    // The answer of our server was seen before the question of its client.
+    let mut flow = bench.context(&Call::tcp(OUTSIDE, "9.9.9.9", "146.243.1.1", 53));
+    std::mem::swap(&mut flow.originator.packets, &mut flow.responder.packets);
+    (flow.leaving, flow.by_originator) = (Some(true), Some(false));
+    bench.tell(FlowEvent::Started, &flow);
+    send(&mut flow.originator, 1);
+    (flow.leaving, flow.by_originator) = (Some(false), Some(true));
+    let Bench { detector, places, changes, .. } = &mut bench;
+    detector.on_flow(FlowEvent::Answered, &flow, places, &mut |change| changes.push(change.clone()));
+    assert_eq!(bench.changes, []);
+}
+
+#[test]
 fn a_leak_is_updated_when_doubled_counts_packets_and_closes_when_quiet() {
     let mut bench = Bench::new();
     for second in 0..3 {

@@ -148,6 +148,7 @@ impl Bench {
             vlans: ArrayVec::new(),
             tunnelled: false,
             leaving: None,
+            by_originator: Some(true),
         };
         send(&mut flow.originator, 1);
         flow
@@ -155,7 +156,11 @@ impl Bench {
 
     pub(super) fn tell(&mut self, event: FlowEvent, flow: &FlowContext) {
         let Self { detector, places, changes, .. } = self;
-        detector.on_flow(event, flow, places, &mut |change| changes.push(change.clone()));
+        let mut flow = flow.clone();
+        if event == FlowEvent::Answered {
+            flow.by_originator = Some(flow.responder.packets != 1);
+        }
+        detector.on_flow(event, &flow, places, &mut |change| changes.push(change.clone()));
     }
 
     /// A connection that is established, sends, and ends after `seconds`.

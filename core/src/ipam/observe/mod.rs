@@ -117,13 +117,14 @@ impl Observer {
         }
         let (originator, responder) = (&flow.originator, &flow.responder);
         match event {
-            FlowEvent::Started => {
-                self.learn(flow, originator, responder);
-                self.begin(flow, originator, places, sink);
-            }
-            FlowEvent::Answered => {
-                self.learn(flow, responder, originator);
-                self.begin(flow, responder, places, sink);
+            FlowEvent::Started | FlowEvent::Answered => {
+                let (source, destination) = match flow.by_originator {
+                    Some(true) => (originator, responder),
+                    Some(false) => (responder, originator),
+                    None => return,
+                };
+                self.learn(flow, source, destination);
+                self.begin(flow, source, places, sink);
             }
             FlowEvent::Moved | FlowEvent::Reported(_) => {
                 self.learn(flow, originator, responder);
