@@ -12,7 +12,7 @@ use onenet_proto::config_error::ConfigError;
 
 use crate::{
     config::Config,
-    enroll, init, run as running, sensors,
+    enroll, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
     store::{Store, StoreError},
 };
 
@@ -34,6 +34,16 @@ enum Command {
     Token(enroll::TokenArgs),
     /// Show the sensors, or revoke one.
     Sensors(sensors::SensorsArgs),
+    /// Check an address plan.
+    Plan(plan::PlanArgs),
+    /// Show every inside address seen in use, by address space.
+    Inventory(inventory::InventoryArgs),
+    /// Show private addresses in use in two address spaces.
+    Overlaps(overlaps::OverlapsArgs),
+    /// Show what must be acted on.
+    Findings(findings::FindingsArgs),
+    /// Look for flow records.
+    Flows(flows::FlowsArgs),
 }
 
 /// Which collector a command is about.
@@ -141,6 +151,11 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Run(args) => running::run(&args),
         Command::Token(args) => enroll::run_token(&args),
         Command::Sensors(args) => sensors::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Inventory(args) => inventory::run(&args),
+        Command::Overlaps(args) => overlaps::run(&args),
+        Command::Findings(args) => findings::run(&args),
+        Command::Flows(args) => flows::run(&args),
     }
 }
 

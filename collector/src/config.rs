@@ -8,7 +8,7 @@ use std::{
 use onenet_proto::config_error::{self, ConfigError};
 use serde::Deserialize;
 
-use crate::store::StoreConfig;
+use crate::{siem::SiemConfig, store::StoreConfig};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Config {
     /// The web page and the API.
     #[serde(default)]
     pub web: WebConfig,
+    /// The SIEM feeds.
+    #[serde(default)]
+    pub siem: SiemConfig,
 }
 
 /// Section `[server]`: where sensors connect.
@@ -94,11 +97,13 @@ impl Default for PlanConfig {
 pub struct WebConfig {
     /// Address and port of the page and the API. They have no login: keep it on loopback.
     pub listen: SocketAddr,
+    /// Names, beside the loopback names and the address itself, by which browsers may ask for the page.
+    pub hosts: Vec<String>,
 }
 
 impl Default for WebConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7480)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7480)), hosts: Vec::new() }
     }
 }
 
@@ -122,7 +127,13 @@ impl Config {
         in_range("server.handshake_timeout_seconds", self.server.handshake_timeout_seconds, 1, 600)?;
         in_range("enrollment.certificate_days", self.enrollment.certificate_days.into(), 1, 3_650)?;
         in_range("store.segment_max_flows", self.store.segment_max_flows, 1, 1_000_000_000)?;
-        in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)
+        in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)?;
+        in_range("siem.file.max_bytes", self.siem.file.max_bytes, 65_536, 1 << 40)?;
+        in_range("siem.file.keep", self.siem.file.keep.into(), 0, 10_000)?;
+        if let Some(syslog) = &self.siem.syslog {
+            in_range("siem.syslog.max_message_bytes", syslog.max_message_bytes as u64, 2_048, 1 << 20)?;
+        }
+        Ok(())
     }
 
     fn resolve(&mut self, directory: &Path) {
@@ -133,6 +144,7 @@ impl Config {
             &mut self.server.key,
             &mut self.store.directory,
             &mut self.plan.file,
+            &mut self.siem.file.path,
         ] {
             *path = directory.join(&*path);
         }

@@ -5,16 +5,29 @@
 //! ack) → correlator, which follows the committed batches after a durable cursor → inventory and findings → SIEM
 //! feeds, API and web page.
 
+mod api;
 pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod correlate;
 pub mod enroll;
+mod findings;
+mod flows;
+pub mod follow;
 pub mod ingest;
 pub mod init;
+mod inventory;
+mod overlaps;
+mod plan;
+mod plan_check;
+mod render;
 pub mod run;
+mod search;
 pub mod sensors;
+pub mod siem;
 pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod web;

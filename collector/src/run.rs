@@ -3,15 +3,12 @@
 //!
 //! SIGTERM and SIGINT stop it; SIGHUP reads the address plan again.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use onenet_core::plan::AddressPlan;
-use onenet_proto::{
-    config_error::{self, ConfigError},
-    v1::{enrollment_server::EnrollmentServer, ingest_server::IngestServer},
-};
+use onenet_proto::v1::{enrollment_server::EnrollmentServer, ingest_server::IngestServer};
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
@@ -26,7 +23,9 @@ use crate::{
     cli::{CliError, Place},
     config::Config,
     enroll::EnrollmentService,
+    follow::Followers,
     ingest::{IngestService, MAX_MESSAGE_BYTES},
+    plan_check,
     store::{Store, Writer},
     tls,
 };
@@ -80,8 +79,9 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
     runtime.block_on(async {
         let mut collector = Collector::start(&config).await?;
         tracing::info!(
-            "sensors connect to {}; configuration {}; store {}",
+            "sensors connect to {}; page and API at http://{}/; configuration {}; store {}",
             collector.address,
+            collector.followers.web_address,
             file.display(),
             config.store.directory.display()
         );
@@ -138,7 +138,7 @@ fn reload(collector: &Collector, config: &Config) {
     if let Ok(now) = now {
         notify(&[now]);
     }
-    match read_plan(&config.plan.file) {
+    match plan_check::read(&config.plan.file) {
         Ok(plan) => {
             tracing::info!("SIGHUP: address plan {} read again", config.plan.file.display());
             collector.plan.send_replace(Arc::new(plan));
@@ -146,13 +146,6 @@ fn reload(collector: &Collector, config: &Config) {
         Err(error) => tracing::error!("SIGHUP: the address plan stays as it was: {error}"),
     }
     notify(&[NotifyState::Ready]);
-}
-
-/// Reads and checks an address plan.
-fn read_plan(file: &Path) -> Result<AddressPlan, ConfigError> {
-    let (plan, _): (AddressPlan, String) = config_error::read(file)?;
-    plan.check().map_err(|error| ConfigError::of_file(file, error.to_string()))?;
-    Ok(plan)
 }
 
 /// A part that runs as a task; it ends by itself only when it fails.
@@ -165,6 +158,8 @@ pub struct Collector {
     pub address: SocketAddr,
     /// The store.
     pub store: Store,
+    /// Correlator, SIEM feeds, page and API.
+    pub followers: Followers,
     writer: Writer,
     plan: watch::Sender<Arc<AddressPlan>>,
     /// Ends ingest: streams end once what they have read is committed.
@@ -177,9 +172,10 @@ impl Collector {
     pub async fn start(config: &Config) -> Result<Self, CliError> {
         let tls = tls::server_config(&config.server)?;
         let authority = Authority::load(&config.server.ca_certificate, &config.server.ca_key)?;
-        let plan = watch::Sender::new(Arc::new(read_plan(&config.plan.file)?));
+        let plan = watch::Sender::new(Arc::new(plan_check::read(&config.plan.file)?));
         let listener = listen(config.server.listen, "server.listen").await?;
         let address = listener.local_addr().map_err(CliError::failure)?;
+        let web = listen(config.web.listen, "web.listen").await?;
         let store_config = config.store.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_config)).await;
         let (store, writer) = opened.map_err(CliError::failure)??;
@@ -203,12 +199,16 @@ impl Collector {
             .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(MAX_ENROLL_BYTES))
             .serve_with_incoming_shutdown(connections, stopped(stop_ingest.subscribe()));
         let ingest = tokio::spawn(async move { server.await.context("the server for sensors failed") });
-        Ok(Self { address, store, writer, plan, stop_ingest, ingest })
+        let followers = Followers::start(config, &store, plan.subscribe(), web).map_err(CliError::failure)?;
+        Ok(Self { address, store, followers, writer, plan, stop_ingest, ingest })
     }
 
     /// Waits until a part fails.
     async fn failed(&mut self) -> anyhow::Error {
-        ended(&mut self.ingest).await
+        tokio::select! {
+            error = ended(&mut self.ingest) => error,
+            error = self.followers.failed() => error,
+        }
     }
 
     /// Stops every part, in the order of the data path.
@@ -219,6 +219,7 @@ impl Collector {
         if tokio::task::spawn_blocking(move || writer.stop()).await.is_err() {
             tracing::error!("the writer could not be stopped");
         }
+        self.followers.stop().await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{StoreError, connection};
+use super::{StoreError, connection, control_cursors, control_findings, control_inventory, control_losses};
 
 /// Version of the schema, in SQLite's `user_version`.
 const VERSION: i64 = 1;
@@ -79,68 +79,6 @@ CREATE TABLE segments (
 ) STRICT;
 ";
 
-/// Tables of the correlator and the SIEM feeds.
-const FINDINGS: &str = "
-CREATE TABLE findings (
-    finding_id TEXT PRIMARY KEY,
-    key TEXT NOT NULL,
-    rule TEXT NOT NULL,
-    severity INTEGER NOT NULL,
-    confidence INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved', 'suppressed')),
-    site TEXT NOT NULL,
-    first_seen INTEGER NOT NULL,
-    last_seen INTEGER NOT NULL,
-    raised_at INTEGER NOT NULL,             -- collector time of the first change
-    changed_at INTEGER NOT NULL,            -- collector time of the latest change
-    resolved_at INTEGER,
-    latest TEXT NOT NULL                    -- the latest FindingChange as JSON
-) STRICT, WITHOUT ROWID;
-CREATE INDEX findings_changed ON findings (changed_at);
--- One row per change; the SIEM feeds follow the id.
-CREATE TABLE finding_changes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    finding_id TEXT NOT NULL,
-    sensor TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL,               -- place within the batch
-    received_at INTEGER NOT NULL,
-    change TEXT NOT NULL                    -- FindingChange as JSON
-) STRICT;
-CREATE UNIQUE INDEX finding_changes_once ON finding_changes (sensor, epoch, sequence, ordinal);
-CREATE INDEX finding_changes_of ON finding_changes (finding_id, id);
--- One row per address in use in one address space, and station.
-CREATE TABLE inventory (
-    address_space TEXT NOT NULL,
-    address BLOB NOT NULL,                  -- 4 or 16 bytes
-    mac TEXT NOT NULL DEFAULT '',
-    secretariat TEXT,
-    segment TEXT,
-    site TEXT NOT NULL,
-    interface TEXT NOT NULL,
-    vlans TEXT NOT NULL DEFAULT '',
-    kinds INTEGER NOT NULL,                 -- bit set of observation kinds
-    strength INTEGER NOT NULL,
-    first_seen INTEGER NOT NULL,
-    last_seen INTEGER NOT NULL,
-    packets INTEGER NOT NULL,
-    hostname TEXT,
-    PRIMARY KEY (address_space, address, mac, site)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE siem_cursors (
-    feed TEXT PRIMARY KEY,
-    position INTEGER NOT NULL,              -- finding_changes.id that the receiver has
-    moved_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
--- Where the correlator stands among the committed batches.
-CREATE TABLE cursor (
-    name TEXT PRIMARY KEY,
-    segment INTEGER NOT NULL,
-    batch INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-";
-
 /// The control database: one connection that writes, some that read.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -190,7 +128,14 @@ fn create(writer: &mut Connection) -> Result<(), rusqlite::Error> {
     // Another process may have made it while this one waited.
     if connection::version(&transaction)? == 0 {
         transaction.execute_batch(SENSORS)?;
-        transaction.execute_batch(FINDINGS)?;
+        for schema in [
+            control_findings::SCHEMA,
+            control_inventory::SCHEMA,
+            control_losses::SCHEMA,
+            control_cursors::SCHEMA,
+        ] {
+            transaction.execute_batch(schema)?;
+        }
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     transaction.commit()

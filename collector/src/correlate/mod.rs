@@ -1,0 +1,110 @@
+//! The correlator: follows the committed batches after a durable cursor and turns them into inventory and
+//! findings.
+//!
+//! Each step is one transaction of the control database: what the batches change and the cursor behind them
+//! are committed together, so a kill at any point leaves the state of some whole number of batches, and the next
+//! step goes on from there. Nothing is kept in memory between steps, and the collector's clock is not read
+//! (changes carry the time at which their batch was committed), so the same batches give the same state and the
+//! same changes however they fall into steps.
+
+mod apply;
+mod finding;
+mod overlap;
+
+use std::{sync::Arc, time::Duration};
+
+use onenet_core::{plan::AddressPlan, time::Timestamp};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use apply::Applier;
+pub(crate) use finding::{Finding, Sources, State};
+
+use crate::store::{Records, Store, StoreError, StoredBatch, control_cursors};
+
+/// The source of findings that the collector raises itself.
+pub(crate) const COLLECTOR: &str = "collector";
+
+/// Batches in one step at most.
+const STEP: usize = 16;
+
+/// One change of a finding as the feeds, the API and the page read it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct RecordedChange {
+    /// Place among all changes of all findings; later changes have greater numbers.
+    pub(crate) sequence: i64,
+    /// Collector time of the batch that brought it.
+    pub(crate) recorded: Timestamp,
+    /// The finding as it was after the change.
+    pub(crate) finding: Finding,
+}
+
+/// Applies committed batches; tells `changed` after each step. When `stop` says so it ends with the last batch
+/// that is committed.
+pub(crate) async fn run(
+    store: Store,
+    plan: watch::Receiver<Arc<AddressPlan>>,
+    changed: watch::Sender<u64>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), StoreError> {
+    let mut committed = store.committed();
+    let mut stopping = false;
+    loop {
+        committed.mark_unchanged();
+        let plan = Arc::clone(&plan.borrow());
+        let mut pause = None;
+        match store.call(move |store| step(store, &plan, STEP)).await {
+            Ok(0) => {}
+            Ok(_) => {
+                changed.send_modify(|steps| *steps = steps.wrapping_add(1));
+                continue;
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "correlation waits for the store");
+                pause = Some(Duration::from_secs(1));
+            }
+            Err(error) => return Err(error),
+        }
+        if stopping {
+            return Ok(());
+        }
+        let waited = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                // The sender lives in the store, which this task holds.
+                None => drop(committed.changed().await),
+            }
+        };
+        tokio::select! {
+            () = waited => {}
+            _ = stop.wait_for(|stop| *stop) => stopping = true,
+        }
+    }
+}
+
+/// Applies at most `limit` batches; gives how many there were.
+pub(crate) fn step(store: &Store, plan: &Arc<AddressPlan>, limit: usize) -> Result<usize, StoreError> {
+    let cursor = store.read(control_cursors::correlated)?;
+    let batches = store.batches_after(cursor, limit)?;
+    let Some(last) = batches.last().map(|batch| batch.cursor) else { return Ok(0) };
+    let decoded: Vec<(&StoredBatch, Records)> = batches.iter().map(|batch| (batch, records(batch))).collect();
+    store.transaction(|transaction| {
+        let mut applier = Applier::new(transaction, plan);
+        for (batch, records) in &decoded {
+            applier.apply(batch, records)?;
+        }
+        control_cursors::put_correlated(transaction, last)
+    })?;
+    Ok(batches.len())
+}
+
+/// The records of a batch; none where its body makes no sense, which ingest has already told the operator.
+fn records(batch: &StoredBatch) -> Records {
+    if batch.poison.is_some() {
+        return Records::default();
+    }
+    Records::decode(batch.body.clone()).unwrap_or_else(|problem| {
+        tracing::error!(sensor = %batch.sensor, batch.epoch, batch.sequence, problem, "batch passed over");
+        Records::default()
+    })
+}
