@@ -24,6 +24,8 @@ mod plan_check;
 mod render;
 pub mod run;
 mod search;
+#[cfg(test)]
+mod seed;
 pub mod sensors;
 pub mod siem;
 pub mod store;

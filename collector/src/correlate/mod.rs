@@ -10,6 +10,8 @@
 mod apply;
 mod finding;
 mod overlap;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -85,7 +87,11 @@ pub(crate) async fn run(
 /// Applies at most `limit` batches; gives how many there were.
 pub(crate) fn step(store: &Store, plan: &Arc<AddressPlan>, limit: usize) -> Result<usize, StoreError> {
     let cursor = store.read(control_cursors::correlated)?;
-    let batches = store.batches_after(cursor, limit)?;
+    commit(store, plan, &store.batches_after(cursor, limit)?)
+}
+
+/// Applies batches, in one transaction with the cursor behind them; gives how many there were.
+fn commit(store: &Store, plan: &Arc<AddressPlan>, batches: &[StoredBatch]) -> Result<usize, StoreError> {
     let Some(last) = batches.last().map(|batch| batch.cursor) else { return Ok(0) };
     let decoded: Vec<(&StoredBatch, Records)> = batches.iter().map(|batch| (batch, records(batch))).collect();
     store.transaction(|transaction| {
