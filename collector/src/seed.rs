@@ -59,7 +59,14 @@ pub(crate) fn observation(
         site: site.into(),
         interface: "in0".into(),
         vlans: [120].into_iter().collect(),
-        mac: Some(MacAddress([2, 0x1b, 0x21, u8::try_from(space.len()).expect("short"), site.as_bytes()[0], low])),
+        mac: Some(MacAddress([
+            2,
+            0x1b,
+            0x21,
+            u8::try_from(space.len()).expect("short"),
+            site.as_bytes()[0],
+            low,
+        ])),
         first_seen: at(seconds),
         last_seen: at(seconds),
         packets: 1,
@@ -191,7 +198,8 @@ impl Morning {
 }
 
 fn ledger(packets: u64, unparsed: &[(Layer, Reason, u64)], dropped: u64, flows: u64) -> v1::Ledger {
-    let mut ledger = Ledger { packets, wire_bytes: packets * 713, flow_records: flows, ..Ledger::default() };
+    let mut ledger = Ledger::default();
+    (ledger.packets, ledger.wire_bytes, ledger.flow_records) = (packets, packets * 713, flows);
     for &(layer, reason, count) in unparsed {
         ledger.add_unparsed(layer, reason, count);
     }
@@ -216,7 +224,8 @@ fn boston_body() -> BatchBody {
     observations.push(lease);
     let mut leak = told(RuleId::LeakPrivate, "192.168.77.9", "boston", Change::Raised, 1_800);
     leak.severity = Severity::Medium;
-    leak.summary = "192.168.77.9 leaves to the internet: 412 packets in 38 flows to 7 destinations".to_owned();
+    leak.summary =
+        "192.168.77.9 leaves to the internet: 412 packets in 38 flows to 7 destinations".to_owned();
     leak.subject.source = Some("192.168.77.9".parse().expect("an address"));
     leak.secretariats = vec!["anf".into()];
     leak.evidence.counts = [("packets".to_owned(), 412), ("flows".to_owned(), 38)].into();

@@ -91,7 +91,11 @@ pub(crate) fn step(store: &Store, plan: &Arc<AddressPlan>, limit: usize) -> Resu
 }
 
 /// Applies batches, in one transaction with the cursor behind them; gives how many there were.
-fn commit(store: &Store, plan: &Arc<AddressPlan>, batches: &[StoredBatch]) -> Result<usize, StoreError> {
+pub(crate) fn commit(
+    store: &Store,
+    plan: &Arc<AddressPlan>,
+    batches: &[StoredBatch],
+) -> Result<usize, StoreError> {
     let Some(last) = batches.last().map(|batch| batch.cursor) else { return Ok(0) };
     let decoded: Vec<(&StoredBatch, Records)> = batches.iter().map(|batch| (batch, records(batch))).collect();
     store.transaction(|transaction| {

@@ -57,7 +57,10 @@ fn one_incident_at_two_sites_is_one_finding() {
     );
     let all = findings(&store);
     let [finding] = all.as_slice() else { panic!("{all:?}") };
-    assert_eq!((names(&finding.sites).as_str(), names(&finding.sources).as_str()), ("boston lowell", "boston-1 lowell-1"));
+    assert_eq!(
+        (names(&finding.sites).as_str(), names(&finding.sources).as_str()),
+        ("boston lowell", "boston-1 lowell-1")
+    );
     assert_eq!((finding.first_seen, finding.last_seen), (at(0), at(950)));
     assert_eq!((finding.evidence.counts["failures"], finding.evidence.counts["targets"]), (422, 214));
     assert_eq!(names(&finding.contacts), "ipam@eohhs.example");
@@ -94,8 +97,7 @@ fn a_finding_closes_when_every_source_says_so_and_opens_again() {
     assert_eq!(findings(&store)[0].state, State::Open, "lowell still sees it");
     tell(4, "lowell-1", Change::Closed, 40);
     tell(5, "lowell-1", Change::Raised, 50);
-    let expected =
-        ["raised 0 open", "updated 1 open", "updated 2 open", "closed 3 closed", "raised 4 open"];
+    let expected = ["raised 0 open", "updated 1 open", "updated 2 open", "closed 3 closed", "raised 4 open"];
     assert_eq!(life(&store), expected);
 }
 
@@ -208,7 +210,10 @@ fn the_inventory_keeps_one_entry_per_address_and_space_with_all_that_was_seen() 
     let entry = &entries[0];
     assert_eq!((&*entry.address_space, entry.packets), ("eohhs", 2));
     assert_eq!((entry.first_seen, entry.last_seen), (at(5), at(9)));
-    assert_eq!((entry.kinds(), entry.hostnames.as_slice()), (vec![Traffic, ObservationKind::Dhcp4Lease], &["printer-7".to_owned()][..]));
+    assert_eq!(
+        (entry.kinds(), entry.hostnames.as_slice()),
+        (vec![Traffic, ObservationKind::Dhcp4Lease], &["printer-7".to_owned()][..])
+    );
     assert_eq!((entry.sites().len(), entry.macs().len()), (2, 2));
     let lowell = InventoryFilter { site: Some("lowell".to_owned()), ..InventoryFilter::default() };
     assert_eq!(all(lowell).len(), 1);

@@ -47,10 +47,8 @@ impl Feed {
     /// The feeds of a configuration.
     pub(crate) fn all(config: &SiemConfig) -> Vec<Self> {
         let feed = |name, target, output| Self { name, target, output, flows: config.flows };
-        let file = config
-            .file
-            .as_ref()
-            .map(|file| feed("file", file.path.display().to_string(), Output::file(file)));
+        let file = Some(&config.file).filter(|file| file.enabled);
+        let file = file.map(|file| feed("file", file.path.display().to_string(), Output::file(file)));
         let syslog = config
             .syslog
             .as_ref()

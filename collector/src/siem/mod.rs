@@ -12,6 +12,8 @@ mod flow_event;
 mod output;
 mod rfc5424;
 mod syslog;
+#[cfg(test)]
+mod tests;
 
 pub use config::{FileConfig, MessageText, SiemConfig, SyslogConfig};
 pub(crate) use ecs::transport;

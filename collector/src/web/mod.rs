@@ -4,6 +4,8 @@
 
 mod guard;
 mod pages;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::net::SocketAddr;
