@@ -11,7 +11,7 @@ use crate::{
         FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable, Origin, PacketPlace,
         SidePlace,
     },
-    ipam::{ObservationSink, Observer, Place, Places, Seen},
+    ipam::{Came, ObservationSink, Observer, Place, Places, Seen},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, PlanError, Role},
     record::{FindingChange, FlowId, FlowRecord, Ledger, Observation, RecordSink, Tunnel},
@@ -346,7 +346,11 @@ impl FlowHost for Wiring<'_> {
     fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
         let PacketPlace { scope, space, segment, secretariat } = origin.place;
         let place = Place { segment, secretariat, space, scope };
-        let resident = self.places.resident(ip, place, origin.interface, mac);
+        let came = match mac {
+            Some(mac) => self.observer.came(origin.interface, origin.link, mac, self.places),
+            None => Came::Unheard,
+        };
+        let resident = self.places.resident(ip, place, came);
         SidePlace {
             locality: resident.locality,
             segment: resident.segment,

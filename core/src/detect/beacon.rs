@@ -191,7 +191,8 @@ impl Beacon {
             let news = Beaconing::new(interface, calls, scores, total, callers);
             let grow = |held: &mut Beaconing| {
                 if held.told_by == interface {
-                    *held = news.clone();
+                    let best = held.best.max(news.best);
+                    *held = Beaconing { best, ..news.clone() };
                 }
             };
             self.findings.note(now, pair, desk, || news.clone(), grow, sink);
@@ -278,6 +279,8 @@ pub(super) struct Beaconing {
     names: Names,
     scores: Scores,
     total: f64,
+    /// The best score so far, which confidence goes by: a score that trembles is no news.
+    best: f64,
     connections: u64,
     bytes: u64,
     callers: u64,
@@ -293,6 +296,7 @@ impl Beaconing {
             names: calls.names.clone(),
             scores,
             total,
+            best: total,
             connections: calls.total,
             bytes: calls.latest.back().map_or(0, |&(_, bytes)| bytes),
             callers,
@@ -312,8 +316,7 @@ impl Incident for Beaconing {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a score is between 0 and 1")]
     fn grade(&self) -> (Severity, Confidence) {
-        // In steps of five, so that a score that trembles is no news.
-        let confidence = (self.total * 20.0).floor() as u8 * 5;
+        let confidence = (self.best * 20.0).floor() as u8 * 5;
         (Severity::Medium, confidence.min(95))
     }
 

@@ -352,7 +352,8 @@ impl Flooded {
         self.last =
             self.last.max(Timestamp::from_parts(self.counted, NANOS_PER_SECOND - 1).min(seconds.last));
         self.peak = self.peak.max(step.peak);
-        self.sources = self.sources.max(seconds.sources.count());
+        // Sources are counted ahead of judgement.
+        self.sources = self.sources.max(seconds.sources.count()).min(self.attempts);
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     ipam::{OverlapTracker, Places},
     net::Name,
     plan::{AddressPlan, Role},
-    record::{EndReason, Observation},
+    record::{EndReason, Locality, Observation},
     time::Timestamp,
 };
 
@@ -79,9 +79,20 @@ impl Detector {
         sink: &mut FindingSink<'_>,
     ) {
         self.advance(flow.now, sink);
-        self.scan.on_flow(event, flow, places, &self.desk, sink);
         self.flood.on_flow(event, flow, places);
-        self.beacon.on_flow(event, flow, places, &self.desk, sink);
+        let originator = &flow.originator;
+        // What ours start is judged on the inside, where they have their own address, and not once more behind
+        // the translation.
+        let translated = flow.role == Role::Outside && originator.locality == Locality::Inside;
+        if !(translated && places.sees_inside()) {
+            // Nobody can answer a source that leaves untranslated; its silence is told as a leak.
+            let leaks =
+                flow.responder.locality == Locality::Outside && self.leak.sources.is_charged(originator.ip);
+            if !(leaks && event == FlowEvent::Unanswered) {
+                self.scan.on_flow(event, flow, places, &self.desk, sink);
+            }
+            self.beacon.on_flow(event, flow, places, &self.desk, sink);
+        }
         if flow.role == Role::Outside && !flow.tunnelled {
             self.on_outside(event, flow, places, sink);
         }

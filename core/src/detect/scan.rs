@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     bounded::Bounded,
+    decode::InterfaceIndex,
     findings::{Desk, Draft, FindingSink, Findings, Incident},
     flow::{FlowContext, FlowEvent},
     ipam::Places,
@@ -171,7 +172,12 @@ impl Scan {
     ) {
         let key = (space, flow.originator.ip, course);
         if self.findings.get(&key).is_some() {
-            let grow = |scanner: &mut Scanner| scanner.grow(destination, fate, flow);
+            // The same packets may pass another interface of this sensor; one of them counts.
+            let grow = |scanner: &mut Scanner| {
+                if scanner.told_by == flow.interface {
+                    scanner.grow(destination, fate, flow);
+                }
+            };
             self.findings.note(flow.now, key, desk, || Scanner::new(flow, &[], places), grow, sink);
             return;
         }
@@ -266,6 +272,7 @@ impl Walker {
 /// A source that was found to scan.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner {
+    told_by: InterfaceIndex,
     ratio: f64,
     inside: bool,
     interface: Name,
@@ -291,6 +298,7 @@ impl Scanner {
         }
         let source = &flow.originator;
         Self {
+            told_by: flow.interface,
             ratio: 1.0,
             inside: source.locality == Locality::Inside,
             interface: places.interface_name(flow.interface),

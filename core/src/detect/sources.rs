@@ -120,6 +120,13 @@ impl Sources {
         self.findings.note(crossing.time, whose, desk, start, grow, sink);
     }
 
+    /// Whether a source, or its prefix, has been charged of late.
+    pub(super) fn is_charged(&self, source: IpAddr) -> bool {
+        let prefix = (self.limits.prefix_of)(source);
+        self.findings.get(&Whose::Address(source)).is_some()
+            || self.findings.get(&Whose::Prefix(prefix)).is_some()
+    }
+
     /// Packets of a flow that was charged: those its source sent since the last report.
     pub(super) fn report(
         &mut self,

@@ -8,5 +8,5 @@ mod registry;
 
 pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
 pub use overlap::{OverlapConfig, OverlapTracker};
-pub use place::{DEFAULT_SPACE, Place, Places, Resident};
+pub use place::{Came, DEFAULT_SPACE, Place, Places, Resident};
 pub use registry::{AddressClass, Special, block_of, classify};

@@ -38,6 +38,17 @@ const SCOPE_OUTSIDE: u16 = 1;
 const SCOPE_INSIDE: u16 = 2;
 const SCOPE_FIRST_SPACE: u16 = 3;
 
+/// Where the packets of one side of a flow come from, on their link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It has sent none yet, or the link has no MAC addresses to tell by.
+    Unheard,
+    /// Forwarded by the edge router.
+    FromEdge,
+    /// From another station of the link.
+    FromSegment,
+}
+
 /// What one side of a flow is to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resident {
@@ -200,26 +211,24 @@ impl Places {
     }
 
     /// What one side of a flow is to the plan, by its address and its own packets' place: `place` is where its
-    /// packets arrived (or those of the other side, before it sent any), `mac` their source MAC. Asked when a
-    /// flow starts or is answered, not for every packet.
-    pub fn resident(
-        &self,
-        ip: IpAddr,
-        place: Place,
-        interface: InterfaceIndex,
-        mac: Option<MacAddress>,
-    ) -> Resident {
+    /// packets arrived (or those of the other side, before it sent any). Asked when a flow starts or is answered,
+    /// not for every packet.
+    pub fn resident(&self, ip: IpAddr, place: Place, came: Came) -> Resident {
         let locality = self.locality(ip, place);
-        let from_edge = mac.is_some_and(|mac| self.is_router(interface, mac));
-        if place.segment.is_some() && locality == Locality::Inside && !from_edge && mac.is_some() {
+        if came == Came::FromSegment && place.segment.is_some() && locality == Locality::Inside {
             return Resident { locality, segment: place.segment, secretariat: place.secretariat };
         }
         let secretariat = match place.secretariat {
-            Some(own) if !from_edge && self.prefixes.claimed_by(ip, own) => Some(own),
+            Some(own) if came != Came::FromEdge && self.prefixes.claimed_by(ip, own) => Some(own),
             _ if locality == Locality::Inside => self.prefixes.owner(ip),
             _ => None,
         };
         Resident { locality, segment: None, secretariat }
+    }
+
+    /// Whether any interface of the sensor is on the inside.
+    pub fn sees_inside(&self) -> bool {
+        self.interfaces.iter().any(|interface| interface.role == Role::Inside)
     }
 
     /// Secretariat with the longest prefix that covers the address, where it alone claims that prefix.
@@ -487,16 +496,16 @@ mod tests {
         let places = places();
         let inside = InterfaceIndex(0);
         let place = places.locate(inside, &link(&[101], HOST, ROUTER), None);
-        let resident = |ip: &str, mac| places.resident(ip.parse().unwrap(), place, inside, mac);
+        let resident = |ip: &str, came| places.resident(ip.parse().unwrap(), place, came);
         let eohhs = Some(0);
-        assert_eq!(resident("10.1.0.1", Some(HOST)).segment, place.segment);
-        assert_eq!(resident("10.9.0.1", Some(HOST)).secretariat, eohhs);
-        let other = resident("10.2.0.1", Some(ROUTER));
+        assert_eq!(resident("10.1.0.1", Came::FromSegment).segment, place.segment);
+        assert_eq!(resident("10.9.0.1", Came::FromSegment).secretariat, eohhs);
+        let other = resident("10.2.0.1", Came::FromEdge);
         assert_eq!((other.segment, other.secretariat), (None, Some(1)));
-        let foreign = resident("8.8.8.8", Some(ROUTER));
+        let foreign = resident("8.8.8.8", Came::FromEdge);
         assert_eq!((foreign.locality, foreign.segment, foreign.secretariat), (Locality::Outside, None, None));
-        assert_eq!(resident("146.243.0.9", None).locality, Locality::Inside);
-        assert_eq!(resident("10.1.0.9", None).secretariat, eohhs);
+        assert_eq!(resident("146.243.0.9", Came::Unheard).locality, Locality::Inside);
+        assert_eq!(resident("10.1.0.9", Came::Unheard).secretariat, eohhs);
     }
 
     #[test]

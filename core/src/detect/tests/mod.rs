@@ -13,7 +13,7 @@ use super::{DetectConfig, Detector};
 use crate::{
     decode::InterfaceIndex,
     flow::{FlowContext, FlowEvent, Party},
-    ipam::{Place, Places},
+    ipam::{Came, Place, Places},
     net::MacAddress,
     plan::{AddressPlan, InterfacePlan, Role},
     record::{Change, ConnState, EndReason, FindingChange, FlowId},
@@ -115,7 +115,7 @@ impl Bench {
         };
         let place = Place { scope, ..Place::default() };
         let party = |(ip, port): (IpAddr, u16)| {
-            let resident = self.places.resident(ip, place, call.interface, None);
+            let resident = self.places.resident(ip, place, Came::Unheard);
             Party {
                 ip,
                 port,

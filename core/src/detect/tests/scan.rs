@@ -104,7 +104,7 @@ fn what_is_no_scan_is_not_raised() {
             bench.succeed(&call, 0.1)
         }
         // Many clients behind one translated address, now and then refused.
-        let call = Call::tcp(OUTSIDE, "146.243.72.5", &format!("93.1.1.{n}"), 443).at(second);
+        let call = to("146.243.72.5", &format!("93.1.1.{n}"), 443, second);
         if n % 7 == 0 {
             bench.refuse(&call)
         } else {
@@ -120,6 +120,44 @@ fn what_is_no_scan_is_not_raised() {
     }
     bench.finish();
     assert_eq!(bench.changes, []);
+}
+
+#[test]
+fn what_ours_do_is_judged_on_the_inside_and_not_again_behind_the_translation() {
+    let mut bench = Bench::new();
+    for host in 1..=40 {
+        let target = format!("93.1.1.{host}");
+        bench.ignore(&to("10.40.0.1", &target, 23, 1.0), 0);
+        bench.ignore(&Call::tcp(OUTSIDE, "146.243.72.5", &target, 23).at(1.0), 0);
+    }
+    assert_eq!(bench.raised(), ["scan.horizontal|eohhs/10.40.0.1|tcp/23"]);
+}
+
+#[test]
+fn a_source_that_leaks_is_not_a_scanner_for_want_of_answers() {
+    let mut bench = Bench::new();
+    for host in 1..=40 {
+        let target = format!("93.1.1.{host}");
+        let mut leak = bench.context(&Call::tcp(OUTSIDE, "10.40.0.1", &target, 443).at(f64::from(host)));
+        leak.leaving = Some(true);
+        bench.tell(FlowEvent::Started, &leak);
+        bench.ignore(&to("10.40.0.1", &target, 443, f64::from(host)), 0);
+    }
+    assert_eq!(bench.raised(), ["leak.private|boston|10.40.0.1"]);
+}
+
+#[test]
+fn a_scan_that_passes_two_interfaces_is_counted_once() {
+    let mut bench = Bench::new();
+    for host in 1..=40 {
+        for interface in [OUTSIDE, INSIDE] {
+            let target = format!("146.243.1.{host}");
+            bench.ignore(&Call::tcp(interface, "9.9.9.9", &target, 23).at(f64::from(host)), 0);
+        }
+    }
+    bench.finish();
+    assert_eq!(bench.raised(), ["scan.horizontal|9.9.9.9|tcp/23"]);
+    assert!(bench.last().evidence.counts["failures"] <= 40, "{:?}", bench.last().evidence.counts);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub use table::ObservationSink;
 use table::{Key, Output, Sighting, Table, Verdict};
 
 use super::{
-    place::{Place, Places},
+    place::{Came, Place, Places},
     registry::{AddressClass, classify},
 };
 use crate::{
@@ -72,6 +72,15 @@ impl Observer {
     /// they came from the edge.
     pub fn counts(&self) -> (usize, u64, u64) {
         (self.table.len(), self.table.forgotten(), self.table.discarded())
+    }
+
+    /// Where packets of this station come from, by configuration, or else by what the station has shown.
+    pub fn came(&self, interface: InterfaceIndex, link: &Link, mac: MacAddress, places: &Places) -> Came {
+        let station = (interface, link.vlans.first().copied(), mac);
+        match standing(&self.stations, places, &station) {
+            Standing::Edge => Came::FromEdge,
+            Standing::Segment | Standing::Unknown => Came::FromSegment,
+        }
     }
 
     /// An ARP packet.
