@@ -69,6 +69,17 @@ fn golden(name: &str, document: &Value) {
 }
 
 #[test]
+fn the_documentation_shows_the_golden_documents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documentation = fs::read_to_string(root.join("../docs/siem.md")).expect("docs/siem.md");
+    for name in ["overlap.json", "flow.json"] {
+        let document =
+            fs::read_to_string(root.join("src/siem/golden").join(name)).expect("the golden document");
+        assert!(documentation.contains(&document), "docs/siem.md does not show {name}");
+    }
+}
+
+#[test]
 fn finding_changes_and_flows_are_the_golden_documents() {
     let (_directory, store) = control();
     let changes = changes(&store);

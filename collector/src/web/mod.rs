@@ -30,6 +30,7 @@ const MARK: &str = include_str!("../../assets/mark.svg");
 pub(crate) fn router(store: Store, hosts: Hosts) -> Router {
     Router::new()
         .route("/", get(pages::overview))
+        .route("/sensors", get(pages::sensors))
         .route("/findings", get(pages::findings))
         .route("/findings/{id}", get(pages::finding))
         .route("/overlaps", get(pages::overlaps))

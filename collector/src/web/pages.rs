@@ -9,8 +9,8 @@ use axum::{
 use onenet_core::record::{FindingId, RuleId};
 
 use super::view::{
-    ChangeRow, Choice, FindingDetailView, FindingRow, FlowRow, InventoryRow, OverlapRow, PageHead, Pages,
-    SensorCard, number,
+    ChangeRow, Choice, EventRow, FindingDetailView, FindingRow, FlowRow, InventoryRow, OverlapRow, PageHead,
+    Pages, SensorCard, number,
 };
 use crate::{
     api::{FindingDetail, Page, Problem, Query, SensorView, Window},
@@ -27,6 +27,8 @@ use crate::{
 
 /// Rows of each list on the overview.
 const OVERVIEW_ROWS: u32 = 10;
+/// Events of sensors that are shown, the latest first.
+const EVENTS: usize = 100;
 /// Rows of a list on its own page.
 const ROWS: u32 = 50;
 
@@ -120,6 +122,33 @@ pub(super) async fn overview(State(store): State<Store>, uri: Uri) -> Response {
     let refresh = Query::of(&uri).and_then(|mut query| query.take::<u32>("refresh"));
     let refresh = refresh.ok().flatten().map(|seconds| seconds.clamp(2, 3_600));
     match store.call(move |store| Overview::read(store, refresh)).await {
+        Ok(page) => shown(StatusCode::OK, &page),
+        Err(error) => fault(&error.into()),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "sensors.html")]
+struct Sensors {
+    page: PageHead,
+    sensors: Vec<SensorCard>,
+    events: Vec<EventRow>,
+}
+
+/// Sensors with their account, and what happened to them.
+pub(super) async fn sensors(State(store): State<Store>) -> Response {
+    let read = |store: &Store| {
+        let status = sensors::status(store)?;
+        let losses = store.read(control_losses::totals)?;
+        let events = store.events(None, EVENTS)?;
+        let card = |sensor| SensorCard::new(&SensorView::new(sensor, &losses));
+        Ok(Sensors {
+            page: PageHead::new("/sensors", None),
+            sensors: status.into_iter().map(card).collect(),
+            events: events.iter().map(EventRow::new).collect(),
+        })
+    };
+    match store.call(read).await {
         Ok(page) => shown(StatusCode::OK, &page),
         Err(error) => fault(&error.into()),
     }

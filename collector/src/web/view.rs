@@ -12,7 +12,7 @@ use crate::{
     overlaps::Overlap,
     render::{self, moment},
     search::protocol_name,
-    store::{SensorState, StoredFlow, control_inventory::InventoryEntry},
+    store::{EventKind, SensorState, StoredEvent, StoredFlow, control_inventory::InventoryEntry},
 };
 
 /// What every page has.
@@ -31,9 +31,10 @@ impl PageHead {
     }
 
     #[expect(clippy::unused_self, reason = "templates call it on the page")]
-    pub(super) const fn links(&self) -> [(&'static str, &'static str); 5] {
+    pub(super) const fn links(&self) -> [(&'static str, &'static str); 6] {
         [
             ("/", "Overview"),
+            ("/sensors", "Sensors"),
             ("/findings", "Findings"),
             ("/overlaps", "Overlaps"),
             ("/inventory", "Inventory"),
@@ -125,9 +126,9 @@ pub(super) struct SensorCard {
     pub(super) dropped: String,
     pub(super) bar: Vec<BarPart>,
     pub(super) unparsed_by: Vec<(&'static str, &'static str, String)>,
+    pub(super) epoch: u64,
     pub(super) sealed: String,
     pub(super) stored: String,
-    pub(super) all_stored: bool,
     pub(super) flows_stored: String,
     pub(super) flows_told: String,
     pub(super) lost: String,
@@ -157,13 +158,35 @@ impl SensorCard {
                 .unparsed()
                 .map(|(layer, reason, packets)| (layer.as_str(), reason.as_str(), number(packets)))
                 .collect(),
+            epoch: status.epoch,
             sealed: number(status.sequence),
             stored: number(status.batches),
-            all_stored: status.batches >= status.sequence,
             flows_stored: number(status.flows),
             flows_told: number(ledger.flow_records),
             lost: number(status.lost),
             lost_why: (!sensor.losses.is_empty()).then(|| render::list(why)),
+        }
+    }
+}
+
+/// One event of a sensor.
+pub(super) struct EventRow {
+    pub(super) time: String,
+    pub(super) kind: String,
+    pub(super) alarm: bool,
+    pub(super) sensor: String,
+    pub(super) message: String,
+}
+
+impl EventRow {
+    pub(super) fn new(event: &StoredEvent) -> Self {
+        let alarms = [EventKind::BadSeal, EventKind::Fork, EventKind::Rollback, EventKind::Poison];
+        Self {
+            time: moment(event.time),
+            kind: event.kind.clone(),
+            alarm: alarms.iter().any(|kind| kind.as_str() == event.kind),
+            sensor: event.sensor.clone(),
+            message: event.message.clone(),
         }
     }
 }
