@@ -2,7 +2,7 @@
 
 use super::{
     cursor::{Cursor, at_shim},
-    packet::{Inner, InnerStart},
+    packet::{Inner, InnerStart, LinkType},
     shim::{ETHERNET_BRIDGING, IPV4, IPV6, PPP},
     tunnel::{Opened, found, under_ppp},
 };
@@ -59,6 +59,8 @@ fn version_0(flags: u16, protocol: u16, at: Cursor<'_>) -> Opened<'_> {
         0x88be => erspan_2(inner),
         0x22eb => erspan_3(inner),
         0x883e => wccp(key, inner),
+        // Frames that an Aruba access point sends to its controller.
+        0x8200 => gre(InnerStart::Link(LinkType::IEEE802_11)),
         _ => Err(at_shim(Reason::NotIp)),
     }
 }
@@ -182,6 +184,12 @@ mod tests {
     fn wccp_is_opened_with_and_without_its_redirect_header() {
         assert_eq!(opened(&[&[0, 0, 0x88, 0x3e]]), (TunnelKind::Gre, None));
         assert_eq!(opened(&[&[0, 0, 0x88, 0x3e, 0, 1, 2, 3]]), (TunnelKind::Gre, None));
+    }
+
+    #[test]
+    fn frames_of_wireless_access_points_are_opened() {
+        let frame = [&[0x08, 0, 0, 0][..], &[2; 18], &[0, 0], &[0xaa, 0xaa, 0x03, 0, 0, 0, 8, 0]].concat();
+        assert_eq!(opened(&[&[0, 0, 0x82, 0x00], &frame]), (TunnelKind::Gre, None));
     }
 
     #[test]

@@ -117,7 +117,8 @@ proptest! {
         data in proptest::collection::vec(any::<u8>(), 0..120),
     ) {
         let tunnel = Tunnel { kind: TunnelKind::Gre, id: None };
-        for starts_with in [InnerStart::Ethernet, InnerStart::EtherType(ether_type)] {
+        let wireless = InnerStart::Link(LinkType::IEEE802_11);
+        for starts_with in [InnerStart::Ethernet, InnerStart::EtherType(ether_type), wireless] {
             let _ = decode_inner(&Inner { tunnel, starts_with, data: &data, wire_length });
         }
     }

@@ -74,9 +74,10 @@ pub fn decode<'a>(packet: &CapturedPacket<'a>) -> Result<Decoded<'a>, Unparsed> 
 pub fn decode_inner<'a>(inner: &Inner<'a>) -> Result<Decoded<'a>, Unparsed> {
     let mut link = Link::default();
     let at = Cursor::new(inner.data, inner.wire_length);
-    let next = match inner.starts_with {
-        InnerStart::Ethernet => Next::Ethernet,
-        InnerStart::EtherType(ether_type) => Next::EtherType(ether_type),
+    let (next, at) = match inner.starts_with {
+        InnerStart::Ethernet => (Next::Ethernet, at),
+        InnerStart::EtherType(ether_type) => (Next::EtherType(ether_type), at),
+        InnerStart::Link(link_type) => link_header(link_type, at, &mut link)?,
     };
     let content = shim::content(next, at, &mut link)?;
     Ok(Decoded { link, content })

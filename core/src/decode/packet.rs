@@ -242,4 +242,6 @@ pub enum InnerStart {
     Ethernet,
     /// This ethertype's header (0x0800, 0x86dd, 0x8847, …).
     EtherType(u16),
+    /// The header of this link type.
+    Link(LinkType),
 }

@@ -160,7 +160,7 @@ fn snap(at: Cursor<'_>) -> Step<'_> {
 }
 
 /// A PPP protocol field, one byte where it is compressed (RFC 1661 section 2).
-fn ppp(at: Cursor<'_>) -> Step<'_> {
+pub(super) fn ppp(at: Cursor<'_>) -> Step<'_> {
     let (protocol, length) = match at.byte(0)? {
         odd if odd & 1 == 1 => (u16::from(odd), 1),
         _ => (at.be16(0)?, 2),

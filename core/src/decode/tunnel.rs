@@ -5,7 +5,7 @@ use super::{
     cursor::{Cursor, at_network, at_shim},
     gre,
     packet::{Inner, InnerStart, IpPacket, Transport, Unparsed},
-    shim::{IPV4, IPV6},
+    shim::{self, IPV4, IPV6, Next},
     udp_tunnel,
 };
 use crate::record::{Reason, Tunnel, TunnelKind};
@@ -51,18 +51,10 @@ pub(super) fn found<'a>(
 /// section 4.4), and its protocol field may be one byte.
 pub(super) fn under_ppp(at: Cursor<'_>) -> Option<(InnerStart, Cursor<'_>)> {
     let at = if at.be16(0)? == 0xff03 { at.skip(2)? } else { at };
-    let (protocol, length) = match at.byte(0)? {
-        odd if odd & 1 == 1 => (u16::from(odd), 1),
-        _ => (at.be16(0)?, 2),
-    };
-    let ether_type = match protocol {
-        0x0021 => IPV4,
-        0x0057 => IPV6,
-        0x0281 => 0x8847,
-        0x0283 => 0x8848,
-        _ => return None,
-    };
-    Some((InnerStart::EtherType(ether_type), at.skip(length)?))
+    match shim::ppp(at)? {
+        (Next::EtherType(ether_type), inner) => Some((InnerStart::EtherType(ether_type), inner)),
+        _ => None,
+    }
 }
 
 /// The ethertype of IP that the first nibble at a cursor stands for.
