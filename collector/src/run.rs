@@ -39,8 +39,9 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// An enrolment request is a token, a certificate request and a key.
 const MAX_ENROLL_BYTES: usize = 64 * 1024;
 
-/// Bytes a sensor may send before the collector has read them: on one stream, and on one connection.
-const WINDOW: u32 = 8 * 1024 * 1024;
+/// Bytes a sensor may send on one stream, and on one connection, before the collector has read them.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// A connection that is silent for so long is asked whether it is alive, and then given as long to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -191,8 +192,8 @@ impl Collector {
         let server = Server::builder()
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(IngestServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES))

@@ -66,6 +66,8 @@ pub fn server_config(server: &config::ServerConfig) -> Result<Arc<ServerConfig>,
         .with_single_cert(chain, key)
         .map_err(|error| problem(&format!("certificate and key do not fit: {error}")))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
+    // No resumption: each connection shows a certificate that is valid at that moment.
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 

@@ -15,13 +15,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use onenet_proto::{
     seal::{ChainHead, MAX_BATCH_BYTES},
     v1::{Ack, SealedBatch, ingest_server::Ingest},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -39,12 +39,13 @@ pub struct IngestService {
     store: Store,
     writer: WriterHandle,
     stopping: watch::Receiver<bool>,
+    memory: Arc<Semaphore>,
 }
 
 impl IngestService {
     /// Serves deliveries into `store`. Streams end once `stopping` is true, after what they have read is committed.
-    pub const fn new(store: Store, writer: WriterHandle, stopping: watch::Receiver<bool>) -> Self {
-        Self { store, writer, stopping }
+    pub fn new(store: Store, writer: WriterHandle, stopping: watch::Receiver<bool>) -> Self {
+        Self { store, writer, stopping, memory: stream::memory() }
     }
 }
 
@@ -76,6 +77,7 @@ impl Ingest for IngestService {
             writer: self.writer.clone(),
             sensor,
             stopping: self.stopping.clone(),
+            memory: Arc::clone(&self.memory),
             batches: request.into_inner(),
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(acks))))

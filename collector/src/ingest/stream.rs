@@ -10,11 +10,7 @@ use onenet_proto::{
 };
 use prost::Message as _;
 use tokio::{
-    sync::{
-        mpsc,
-        oneshot::{self, error::TryRecvError},
-        watch,
-    },
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tonic::{Status, Streaming};
@@ -34,17 +30,36 @@ const COMMITTING: usize = 32;
 /// Acks that wait for the network.
 const ACKS: usize = 16;
 
+/// Bytes of sealed batches that all streams together may have between the network and the commit. Decoded, a
+/// batch takes some six times its sealed size.
+const MEMORY: usize = 48 * 1024 * 1024;
+
+/// Unit of the budget.
+const MEMORY_UNIT: usize = 1024;
+
+/// A budget for all streams.
+pub(super) fn memory() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MEMORY / MEMORY_UNIT))
+}
+
+/// What a batch of so many bytes takes of the budget: never more than there is.
+fn share(bytes: usize) -> u32 {
+    let units = bytes.div_ceil(MEMORY_UNIT).clamp(1, MEMORY / MEMORY_UNIT);
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
 /// What a delivery works with.
 pub(super) struct Delivery {
     pub(super) store: Store,
     pub(super) writer: WriterHandle,
     pub(super) sensor: SensorEntry,
     pub(super) stopping: watch::Receiver<bool>,
+    pub(super) memory: Arc<Semaphore>,
     pub(super) batches: Streaming<SealedBatch>,
 }
 
 /// A batch on its way through verification, or the end of the stream with its status.
-type Verifying = Result<JoinHandle<Result<Incoming, Status>>, Status>;
+type Verifying = Result<(JoinHandle<Result<Incoming, Status>>, OwnedSemaphorePermit), Status>;
 
 /// A batch on its way through the commit, or the end of the stream with its status.
 type Committing = Result<oneshot::Receiver<Verdict>, Status>;
@@ -54,10 +69,10 @@ pub(super) fn start(delivery: Delivery) -> mpsc::Receiver<Result<Ack, Status>> {
     let (acks, answer) = mpsc::channel(ACKS);
     let (verifying, verified) = mpsc::channel(VERIFYING);
     let (committing, committed) = mpsc::channel(COMMITTING);
-    let Delivery { store, writer, sensor, stopping, batches } = delivery;
+    let Delivery { store, writer, sensor, stopping, memory, batches } = delivery;
     let head = writer.head(&sensor.name);
     let name = Name::clone(&sensor.name);
-    tokio::spawn(read(batches, store, Arc::new(sensor), stopping, verifying));
+    tokio::spawn(read(batches, store, Arc::new(sensor), memory, stopping, verifying));
     tokio::spawn(submit(verified, writer, committing));
     tokio::spawn(async move {
         if acks.send(Ok(ack(&head))).await.is_ok() {
@@ -73,6 +88,7 @@ async fn read(
     mut batches: Streaming<SealedBatch>,
     store: Store,
     sensor: Arc<SensorEntry>,
+    memory: Arc<Semaphore>,
     mut stopping: watch::Receiver<bool>,
     verifying: mpsc::Sender<Verifying>,
 ) {
@@ -87,8 +103,12 @@ async fn read(
         };
         let next = match message {
             Ok(Some(batch)) => {
+                let share = share(batch.header.len().saturating_add(batch.body.len()));
+                // The budget is never closed.
+                let Ok(share) = Arc::clone(&memory).acquire_many_owned(share).await else { return };
                 let (store, sensor) = (store.clone(), Arc::clone(&sensor));
-                Ok(tokio::task::spawn_blocking(move || verify(&store, &sensor, batch)))
+                let verify = tokio::task::spawn_blocking(move || verify(&store, &sensor, batch));
+                Ok((verify, share))
             }
             Ok(None) => return,
             Err(status) => {
@@ -155,11 +175,16 @@ async fn submit(
 ) {
     while let Some(next) = verified.recv().await {
         let incoming = match next {
-            Ok(verifying) => verifying.await.unwrap_or_else(|_| Err(Status::internal("verification failed"))),
+            Ok((verifying, share)) => match verifying.await {
+                Ok(incoming) => incoming.map(|incoming| (incoming, share)),
+                Err(_) => Err(Status::internal("verification failed")),
+            },
             Err(status) => Err(status),
         };
         let submitted = match incoming {
-            Ok(incoming) => writer.submit(incoming).await.map_err(|error| unavailable(&error)),
+            Ok((incoming, share)) => {
+                writer.submit(incoming, Some(share)).await.map_err(|error| unavailable(&error))
+            }
             Err(status) => Err(status),
         };
         let last = submitted.is_err();
@@ -169,63 +194,51 @@ async fn submit(
     }
 }
 
-/// Acks what is committed, of several commits only the newest; ends with the first refusal.
+/// Acks what is committed, of several commits only the newest; ends with the first refusal. A sensor that does not
+/// read its acks holds up nothing: heads that it has not been told of give way to newer ones.
 async fn answer_verdicts(
     mut committing: mpsc::Receiver<Committing>,
     acks: &mpsc::Sender<Result<Ack, Status>>,
 ) {
-    let mut newest = Acker { acks, head: None };
-    loop {
-        let next = match committing.try_recv() {
-            Ok(next) => Some(next),
-            Err(_) => {
-                newest.send().await;
-                committing.recv().await
+    let mut newest = None;
+    let end = loop {
+        let next = tokio::select! {
+            next = committing.recv() => next,
+            sent = send(acks, &mut newest), if newest.is_some() => if sent { continue } else { return },
+        };
+        let mut verdict = match next {
+            Some(Ok(verdict)) => verdict,
+            Some(Err(status)) => break Some(status),
+            None => break None,
+        };
+        let verdict = loop {
+            tokio::select! {
+                verdict = &mut verdict => break verdict,
+                sent = send(acks, &mut newest), if newest.is_some() => if !sent { return },
             }
         };
-        let Some(next) = next else { return newest.send().await };
-        let verdict = match next {
-            Ok(verdict) => newest.wait_for(verdict).await,
-            Err(status) => Err(status),
-        };
-        let end = match verdict {
-            Ok(Verdict::Stored(head) | Verdict::Known(head)) => {
-                newest.head = Some(head);
-                continue;
-            }
-            Ok(Verdict::Refused(refusal)) => status_of(&refusal),
-            Err(status) => status,
-        };
-        // What was committed before the refusal is acked first.
-        newest.send().await;
-        // The sensor may be gone.
-        let _ = acks.send(Err(end)).await;
+        match verdict {
+            Ok(Verdict::Stored(head) | Verdict::Known(head)) => newest = Some(head),
+            Ok(Verdict::Refused(refusal)) => break Some(status_of(&refusal)),
+            Err(_) => break Some(Status::unavailable("the collector is stopping")),
+        }
+    };
+    // Nothing more is taken; what was committed before the end is acked first.
+    drop(committing);
+    if newest.is_some() && !send(acks, &mut newest).await {
         return;
     }
+    if let Some(status) = end {
+        // The sensor may be gone.
+        let _ = acks.send(Err(status)).await;
+    }
 }
 
-/// The newest head that is not acked yet.
-struct Acker<'a> {
-    acks: &'a mpsc::Sender<Result<Ack, Status>>,
-    head: Option<ChainHead>,
-}
-
-impl Acker<'_> {
-    async fn send(&mut self) {
-        if let Some(head) = self.head.take() {
-            // Where the sensor is gone, commits go on all the same; it learns of them from the next first ack.
-            let _ = self.acks.send(Ok(ack(&head))).await;
-        }
+/// Sends the newest head once there is room; says whether anybody listens. Cut off before, it takes nothing.
+async fn send(acks: &mpsc::Sender<Result<Ack, Status>>, newest: &mut Option<ChainHead>) -> bool {
+    let Ok(room) = acks.reserve().await else { return false };
+    if let Some(head) = newest.take() {
+        room.send(Ok(ack(&head)));
     }
-
-    /// Waits for a verdict, and does not let an ack wait with it.
-    async fn wait_for(&mut self, mut verdict: oneshot::Receiver<Verdict>) -> Result<Verdict, Status> {
-        let stopping = || Status::unavailable("the collector is stopping");
-        match verdict.try_recv() {
-            Err(TryRecvError::Empty) => {}
-            ready => return ready.map_err(|_| stopping()),
-        }
-        self.send().await;
-        verdict.await.map_err(|_| stopping())
-    }
+    true
 }

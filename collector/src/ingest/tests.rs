@@ -454,7 +454,7 @@ async fn a_port_in_use_is_one_clear_line() {
     let rig = Rig::new().await;
     let mut config = rig.site.config.clone();
     config.server.listen = rig.collector.address;
-    let error = Collector::start(&config).await.err().expect("the port is in use").to_string();
+    let error = Collector::start(&config).await.expect_err("the port is in use").to_string();
     let expected =
         format!("server.listen: cannot listen on {}: Address already in use", rig.collector.address);
     assert!(error.starts_with(&expected), "{error}");

@@ -112,7 +112,7 @@ impl Store {
     /// are absent. Segments that begin later are seen after [`Store::refresh`].
     pub fn attach(config: &StoreConfig) -> Result<Self, StoreError> {
         let segments = config.directory.join("segments");
-        std::fs::create_dir_all(&segments).map_err(StoreError::io(&segments))?;
+        make_directory(&segments)?;
         let control = control::Control::open(&config.directory.join("control.db"))?;
         let inner = Inner {
             config: config.clone(),
@@ -224,6 +224,12 @@ impl Store {
             stats.optional()
         })
     }
+}
+
+/// Makes a directory that only its owner can read, where it is absent: flows tell who talked to whom.
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io(path))
 }
 
 /// Makes a directory's entries durable: a new file may vanish in a power failure unless its directory is synced.

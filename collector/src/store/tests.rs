@@ -51,7 +51,7 @@ impl Rig {
             let mut waiting = Vec::new();
             for batch in batches {
                 let incoming = self.sensor.incoming(batch);
-                waiting.push(handle.submit(incoming).await.expect("the writer runs"));
+                waiting.push(handle.submit(incoming, None).await.expect("the writer runs"));
             }
             let mut verdicts = Vec::new();
             for verdict in waiting {
@@ -212,7 +212,7 @@ fn what_is_committed_outlives_a_restart_and_the_chain_goes_on() {
 #[test]
 fn a_second_collector_on_one_store_is_refused() {
     let rig = Rig::new();
-    let error = Store::open(&rig.config).err().expect("the store is locked").to_string();
+    let error = Store::open(&rig.config).expect_err("the store is locked").to_string();
     assert!(error.ends_with("lock: another collector is running on this store"), "{error}");
 }
 

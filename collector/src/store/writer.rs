@@ -15,7 +15,7 @@ use onenet_proto::{
     v1::SealedBatch,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     Cursor, Heads, Records, SegmentFile, SegmentStats, SensorHead, SensorState, Sha256, Store, StoreConfig,
@@ -66,6 +66,8 @@ pub enum Verdict {
 
 struct Job {
     incoming: Incoming,
+    /// Given back once the batch is answered.
+    memory: Option<OwnedSemaphorePermit>,
     answer: oneshot::Sender<Verdict>,
 }
 
@@ -91,9 +93,14 @@ pub struct WriterHandle {
 
 impl WriterHandle {
     /// Hands a batch over; waits where the queue is full. The verdict comes once the batch's group is committed.
-    pub async fn submit(&self, incoming: Incoming) -> Result<oneshot::Receiver<Verdict>, StoreError> {
+    /// `memory` is a share of a budget that the batch takes up until then.
+    pub async fn submit(
+        &self,
+        incoming: Incoming,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<oneshot::Receiver<Verdict>, StoreError> {
         let (answer, verdict) = oneshot::channel();
-        let job = Message::Batch(Box::new(Job { incoming, answer }));
+        let job = Message::Batch(Box::new(Job { incoming, memory, answer }));
         self.jobs.send(job).await.map_err(|_| StoreError::Stopping)?;
         Ok(verdict)
     }
@@ -124,7 +131,7 @@ impl Writer {
 impl Store {
     /// Opens the store to commit batches. Only one process can: another gets [`StoreError::Locked`].
     pub fn open(config: &StoreConfig) -> Result<(Self, Writer), StoreError> {
-        std::fs::create_dir_all(&config.directory).map_err(StoreError::io(&config.directory))?;
+        super::make_directory(&config.directory)?;
         let lock = lock(&config.directory.join("lock"))?;
         let store = Self::attach(config)?;
         let mut committer = Committer::start(store.clone(), lock)?;
@@ -238,7 +245,7 @@ impl Committer {
     /// batches, each is tried alone, so that one cannot hold up the others.
     fn handle(&mut self, group: Vec<Job>) {
         let (incoming, answers): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|job| (job.incoming, job.answer)).unzip();
+            group.into_iter().map(|job| (job.incoming, (job.answer, job.memory))).unzip();
         let verdicts = match self.rotate_if_due().and_then(|()| self.commit(&incoming)) {
             Ok(verdicts) => verdicts,
             Err(error) if error.is_transient() || incoming.len() == 1 => {
@@ -248,7 +255,7 @@ impl Committer {
             }
             Err(_) => incoming.iter().map(|one| self.commit_alone(one)).collect(),
         };
-        for (answer, verdict) in answers.into_iter().zip(verdicts) {
+        for ((answer, _memory), verdict) in answers.into_iter().zip(verdicts) {
             // The stream may be gone; the agent will ask again.
             let _ = answer.send(verdict);
         }
