@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     cli::{self, CliError, Format, Place},
     clock,
+    render::{self, Column},
     store::{SensorState, Store, StoreError},
 };
 
@@ -95,54 +96,25 @@ pub fn status(store: &Store) -> Result<Vec<SensorStatus>, StoreError> {
     Ok(store.sensors()?.into_iter().map(status).collect())
 }
 
-/// Column headers of the table and of CSV.
-const HEADERS: [&str; 16] = [
-    "sensor",
-    "site",
-    "state",
-    "last heard",
-    "epoch",
-    "sequence",
-    "batches",
-    "flows",
-    "observations",
-    "findings",
-    "packets",
-    "parsed",
-    "unparsed",
-    "dropped",
-    "lost",
-    "certificate expires",
+/// Columns of the table and of CSV.
+const COLUMNS: [Column<SensorStatus>; 16] = [
+    Column::text("sensor", |s| s.sensor.to_string()),
+    Column::text("site", |s| s.site.to_string()),
+    Column::text("state", |s| s.state.as_str().to_owned()),
+    Column::text("last_heard", |s| s.last_heard.map_or_else(|| "never".to_owned(), render::moment)),
+    Column::number("epoch", |s| s.epoch.to_string()),
+    Column::number("sequence", |s| s.sequence.to_string()),
+    Column::number("batches", |s| s.batches.to_string()),
+    Column::number("flows", |s| s.flows.to_string()),
+    Column::number("observations", |s| s.observations.to_string()),
+    Column::number("findings", |s| s.findings.to_string()),
+    Column::number("packets", |s| s.ledger.packets.to_string()),
+    Column::number("parsed", |s| s.ledger.parsed.to_string()),
+    Column::number("unparsed", |s| s.ledger.unparsed_total().to_string()),
+    Column::number("dropped", |s| s.ledger.dropped_total().to_string()),
+    Column::number("lost", |s| s.lost.to_string()),
+    Column::text("certificate_expires", |s| render::moment(s.certificate_expires)),
 ];
-
-impl SensorStatus {
-    fn cells(&self) -> [String; 16] {
-        [
-            self.sensor.to_string(),
-            self.site.to_string(),
-            self.state.as_str().to_owned(),
-            self.last_heard.map_or_else(|| "never".to_owned(), seconds),
-            self.epoch.to_string(),
-            self.sequence.to_string(),
-            self.batches.to_string(),
-            self.flows.to_string(),
-            self.observations.to_string(),
-            self.findings.to_string(),
-            self.ledger.packets.to_string(),
-            self.ledger.parsed.to_string(),
-            self.ledger.unparsed_total().to_string(),
-            self.ledger.dropped_total().to_string(),
-            self.lost.to_string(),
-            seconds(self.certificate_expires),
-        ]
-    }
-}
-
-/// A time to the second.
-fn seconds(time: Timestamp) -> String {
-    let text = time.to_string();
-    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
-}
 
 /// Runs the command.
 pub fn run(args: &SensorsArgs) -> Result<(), CliError> {
@@ -155,36 +127,9 @@ pub fn run(args: &SensorsArgs) -> Result<(), CliError> {
     }
     let (_, store) = args.place.store()?;
     let sensors = status(&store)?;
-    let text = match args.format {
-        Format::Json => serde_json::to_string_pretty(&sensors).map_err(CliError::failure)? + "\n",
-        Format::Csv => csv(&sensors).map_err(CliError::failure)?,
-        Format::Table if sensors.is_empty() => {
-            "no sensor has enrolled yet; make a token with `onenet-collector token create`\n".to_owned()
-        }
-        Format::Table => table(&sensors),
-    };
-    cli::print(&text)
-}
-
-fn csv(sensors: &[SensorStatus]) -> anyhow::Result<String> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADERS.map(|header| header.replace(' ', "_")))?;
-    for sensor in sensors {
-        writer.write_record(sensor.cells())?;
+    if sensors.is_empty() && args.format == Format::Table {
+        let hint = "no sensor has enrolled yet; make a token with `onenet-collector token create`\n";
+        return cli::print(hint);
     }
-    Ok(String::from_utf8(writer.into_inner()?)?)
-}
-
-fn table(sensors: &[SensorStatus]) -> String {
-    let rows: Vec<_> = sensors.iter().map(SensorStatus::cells).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain(HEADERS.get(column).map(|header| header.len())).max().unwrap_or(0)
-    };
-    let line = |cells: &[String]| {
-        let cells = cells.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column)));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    let header = line(&HEADERS.map(str::to_owned));
-    rows.iter().fold(header, |text, row| text + &line(row))
+    cli::print(&render::render(args.format, &COLUMNS, &sensors)?)
 }

@@ -183,7 +183,7 @@ async fn submit(
         };
         let submitted = match incoming {
             Ok((incoming, share)) => {
-                writer.submit(incoming, Some(share)).await.map_err(|error| unavailable(&error))
+                writer.submit_holding(incoming, Some(share)).await.map_err(|error| unavailable(&error))
             }
             Err(status) => Err(status),
         };

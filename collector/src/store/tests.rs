@@ -51,7 +51,7 @@ impl Rig {
             let mut waiting = Vec::new();
             for batch in batches {
                 let incoming = self.sensor.incoming(batch);
-                waiting.push(handle.submit(incoming, None).await.expect("the writer runs"));
+                waiting.push(handle.submit(incoming).await.expect("the writer runs"));
             }
             let mut verdicts = Vec::new();
             for verdict in waiting {

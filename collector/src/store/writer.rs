@@ -66,7 +66,6 @@ pub enum Verdict {
 
 struct Job {
     incoming: Incoming,
-    /// Given back once the batch is answered.
     memory: Option<OwnedSemaphorePermit>,
     answer: oneshot::Sender<Verdict>,
 }
@@ -93,8 +92,12 @@ pub struct WriterHandle {
 
 impl WriterHandle {
     /// Hands a batch over; waits where the queue is full. The verdict comes once the batch's group is committed.
-    /// `memory` is a share of a budget that the batch takes up until then.
-    pub async fn submit(
+    pub async fn submit(&self, incoming: Incoming) -> Result<oneshot::Receiver<Verdict>, StoreError> {
+        self.submit_holding(incoming, None).await
+    }
+
+    /// The same; `memory`, a share of a budget, is given back once the batch is answered.
+    pub(crate) async fn submit_holding(
         &self,
         incoming: Incoming,
         memory: Option<OwnedSemaphorePermit>,
