@@ -205,6 +205,10 @@ fn hexadecimal(bytes: &[u8]) -> String {
 fn of_dhcp6(message: &Dhcp6Message, source: IpAddr, source_mac: Option<MacAddress>) -> Statements {
     let mut statements = Statements::new();
     let from_server = message.message_type.is_from_server();
+    // A server that does not say who it is is none (RFC 8415 sections 16.3 and 16.10).
+    if from_server && message.server_duid.is_none() {
+        return statements;
+    }
     let kind = match message.message_type {
         Dhcp6Type::Reply => Some(ObservationKind::Dhcp6Lease),
         Dhcp6Type::Request | Dhcp6Type::Renew | Dhcp6Type::Rebind | Dhcp6Type::Confirm => {
