@@ -2,6 +2,8 @@
 //! without a crash and with a ledger that balances, and where two independent decoders agree on a capture
 //! (`expected/_check.tsv` says FULL) its flows equal theirs.
 
+#![expect(clippy::expect_used, reason = "a test stops where it finds what it did not expect")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
