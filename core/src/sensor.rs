@@ -191,7 +191,7 @@ impl Sensor {
             parents: ArrayVec::new(),
         };
         let mut current = decoded;
-        let outermost = current.link.clone();
+        let mut outermost: Option<Link> = None;
         loop {
             let ip = match &current.content {
                 Content::Ip(ip) => ip,
@@ -225,7 +225,8 @@ impl Sensor {
             }
             layer.tunnel = Some(inner.tunnel);
             layer.wire_bytes = inner.wire_length;
-            layer.place = self.places.locate(packet.interface, &outermost, inner.tunnel.id);
+            let outermost = &*outermost.get_or_insert_with(|| current.link.clone());
+            layer.place = self.places.locate(packet.interface, outermost, inner.tunnel.id);
             current = opened;
         }
     }
@@ -395,3 +396,6 @@ impl FlowHost for Wiring<'_> {
         self.out.flow(record);
     }
 }
+
+#[cfg(test)]
+mod tests;

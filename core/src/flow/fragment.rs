@@ -16,9 +16,9 @@ use crate::{
     time::{NANOS_PER_SECOND, Timestamp},
 };
 
-/// How long a datagram is remembered, in nanoseconds (RFC 8200 section 4.5 gives reassembly 60 seconds, hosts
-/// mostly 30).
-const LIFETIME: i64 = 30 * NANOS_PER_SECOND;
+/// How long a datagram is remembered, in nanoseconds: what RFC 8200 section 4.5 gives reassembly, from the first
+/// fragment to arrive.
+const LIFETIME: i64 = 60 * NANOS_PER_SECOND;
 
 /// What the fragments of one datagram have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,7 @@ pub(super) struct DatagramKey {
     identification: u32,
     scope: u16,
     protocol: u8,
+    tunnelled: bool,
 }
 
 impl DatagramKey {
@@ -38,6 +39,7 @@ impl DatagramKey {
             identification: fragment.identification,
             scope: packet.origin.place.scope,
             protocol: fragment.key_protocol,
+            tunnelled: packet.origin.tunnel.is_some(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct FlowKey {
 const V6: u8 = 1;
 const ONE_WAY: u8 = 2;
 const ONE_WAY_FROM_HIGH: u8 = 4;
+const TUNNELLED: u8 = 8;
 
 /// One end of a packet: address and port (or ICMP type and code, see [`super::icmp`]).
 pub type End = (IpAddr, u16);
@@ -59,6 +60,17 @@ impl FlowKey {
     /// Scope, see `ipam::Places`.
     pub fn scope(&self) -> u16 {
         low_16(self.tuple)
+    }
+
+    /// The key of the same flow inside a tunnel. A packet that passes both ways, by itself and inside a tunnel,
+    /// would else count twice to one flow.
+    pub const fn in_tunnel(self) -> Self {
+        Self { tuple: self.tuple | (TUNNELLED as u64) << 16, ..self }
+    }
+
+    /// Whether this is the key of a flow inside a tunnel.
+    pub fn is_in_tunnel(&self) -> bool {
+        self.flags() & TUNNELLED != 0
     }
 
     /// The same key in another scope.

@@ -20,8 +20,11 @@ mod report;
 mod sequence;
 mod slab;
 mod table;
-pub mod tcp;
-pub mod wheel;
+mod tcp;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::FlowConfig;
 pub use event::{FlowContext, FlowEvent, Party};

@@ -81,7 +81,8 @@ impl FlowTable {
         }
         input.push(key.protocol());
         input.extend(cold.created.as_nanos().to_be_bytes());
-        input.extend(cold.serial.to_be_bytes());
+        let tunnelled = if key.is_in_tunnel() { 0x8000 } else { 0 };
+        input.extend((cold.serial ^ tunnelled).to_be_bytes());
         let digest = Sha1::digest(&input);
         let id = FlowId(digest.iter().take(16).fold(0, |id, &byte| id << 8 | u128::from(byte)));
         cold.id = Some(id);

@@ -202,7 +202,7 @@ impl FlowTable {
         self.identify(entry as usize, host)
     }
 
-    /// Ends every flow, in order of start.
+    /// Ends every flow, in order of start. What was due by the clock is told as such.
     pub fn finish<H: FlowHost>(&mut self, host: &mut H) {
         self.fragments.finish();
         self.count_orphans(host);
@@ -212,7 +212,8 @@ impl FlowTable {
             (self.cold[at].flow_start, self.flows[at].key)
         });
         for entry in live {
-            self.end(entry, EndReason::Forced, host);
+            let due = self.due(entry, host);
+            self.end(entry, due.unwrap_or(EndReason::Forced), host);
         }
     }
 
@@ -254,6 +255,7 @@ impl FlowTable {
         tcp: Option<TcpPart<'_>>,
         host: &mut H,
     ) -> u32 {
+        let key = if origin.tunnel.is_some() { key.in_tunnel() } else { key };
         let hash = self.hash.of(&key);
         let found = self.index.find(hash, |&entry| self.flows[entry as usize].key == key).copied();
         let entry = match found {

@@ -10,7 +10,7 @@ use crate::{decode::TcpSegment, record::ConnState, time::Timestamp};
 
 /// State of one end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EndState {
+pub(super) enum EndState {
     /// Nothing heard.
     #[default]
     Inactive,
@@ -41,7 +41,7 @@ mod seen {
 
 /// One end of a connection.
 #[derive(Clone, Debug, Default)]
-pub struct TcpEnd {
+pub(super) struct TcpEnd {
     state: EndState,
     before: EndState,
     seen: u8,
@@ -67,7 +67,7 @@ struct Handshake {
 
 /// A TCP connection. Ends are indexed by side of the key, so a change of direction moves nothing.
 #[derive(Clone, Debug, Default)]
-pub struct TcpState {
+pub(super) struct TcpState {
     ends: [TcpEnd; 2],
     history: History,
     handshake: Handshake,
@@ -83,41 +83,41 @@ pub struct TcpState {
 
 /// What was sent again by one side, and what of it was never seen, in the current part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
+pub(super) struct Losses {
     /// Segments with payload that brought nothing new.
-    pub retransmissions: u64,
+    pub(super) retransmissions: u64,
     /// Payload bytes that were acknowledged and never seen.
-    pub missed_bytes: u64,
+    pub(super) missed_bytes: u64,
 }
 
 /// What a segment brought about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// The direction was taken wrongly so far: the other side is the originator.
-    pub flip: bool,
+    pub(super) flip: bool,
     /// The connection ended with this segment.
-    pub ended: bool,
+    pub(super) ended: bool,
     /// The handshake is complete with this segment, or both sides were heard in midstream.
-    pub established: bool,
+    pub(super) established: bool,
     /// A RST in answer to the SYN.
-    pub refused: bool,
+    pub(super) refused: bool,
 }
 
 /// One segment as the state machine takes it.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
+pub(super) struct Segment<'a> {
     /// Side that sent it.
-    pub side: Side,
+    pub(super) side: Side,
     /// Side that is the originator.
-    pub originator: Side,
+    pub(super) originator: Side,
     /// The header.
-    pub header: &'a TcpSegment,
+    pub(super) header: &'a TcpSegment,
     /// Bytes of payload.
-    pub payload: u32,
+    pub(super) payload: u32,
     /// Packet time.
-    pub time: Timestamp,
+    pub(super) time: Timestamp,
     /// Whether it is the first of several fragments.
-    pub fragment: bool,
+    pub(super) fragment: bool,
 }
 
 impl Segment<'_> {
@@ -150,12 +150,12 @@ impl Segment<'_> {
 
 impl TcpState {
     /// Marks at the start of the history that the direction was repaired.
-    pub fn note_flip(&mut self) {
+    pub(super) fn note_flip(&mut self) {
         self.history.push(b'^');
     }
 
     /// Takes one segment.
-    pub fn update(&mut self, segment: &Segment<'_>) -> Outcome {
+    pub(super) fn update(&mut self, segment: &Segment<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         let (me, peer) = (segment.side, 1 - segment.side);
         self.fragmented |= segment.fragment;
@@ -350,7 +350,7 @@ impl TcpState {
     }
 
     /// Whether a segment with SYN begins another connection on the same ports.
-    pub fn is_reuse(&self, originator: Side, header: &TcpSegment) -> bool {
+    pub(super) fn is_reuse(&self, originator: Side, header: &TcpSegment) -> bool {
         if !header.has(TcpSegment::SYN) {
             return false;
         }
@@ -359,7 +359,7 @@ impl TcpState {
         if acks && orig.state != EndState::Inactive {
             return false;
         }
-        if orig.closed && resp.closed {
+        if orig.closed || resp.closed {
             return true;
         }
         let reference = if acks { resp } else { orig };
@@ -371,7 +371,7 @@ impl TcpState {
     }
 
     /// State of the connection so far, as Zeek's conn.log has it.
-    pub fn conn_state(&self, originator: Side) -> ConnState {
+    pub(super) fn conn_state(&self, originator: Side) -> ConnState {
         use EndState::{Closed, Established, Inactive, Partial, Reset, SynAckSent, SynSent};
         let (orig, resp) = (&self.ends[originator], &self.ends[1 - originator]);
         let silent = |end: &TcpEnd| matches!(end.state, Inactive | Partial);
@@ -396,23 +396,23 @@ impl TcpState {
     }
 
     /// Whether this is an attempt that nobody has answered.
-    pub fn is_unanswered(&self, originator: Side) -> bool {
+    pub(super) fn is_unanswered(&self, originator: Side) -> bool {
         matches!(self.ends[originator].state, EndState::SynSent | EndState::SynAckSent)
             && self.ends[1 - originator].state == EndState::Inactive
     }
 
     /// Whether a SYN without ACK of the originator was seen.
-    pub const fn syn_seen(&self) -> bool {
+    pub(super) const fn syn_seen(&self) -> bool {
         self.syn_seen
     }
 
     /// What a side lost in the current part.
-    pub const fn losses(&self, side: Side) -> Losses {
+    pub(super) const fn losses(&self, side: Side) -> Losses {
         self.losses[side]
     }
 
     /// Begins a new part: what counts by part starts again.
-    pub fn begin_part(&mut self) {
+    pub(super) fn begin_part(&mut self) {
         self.losses = [Losses::default(); 2];
     }
 
@@ -423,7 +423,7 @@ impl TcpState {
 
     /// Nanoseconds from SYN to SYN-ACK, and from there to the ACK. None where a segment of the handshake came
     /// twice, or was not seen.
-    pub const fn round_trips(&self) -> (Option<i64>, Option<i64>) {
+    pub(super) const fn round_trips(&self) -> (Option<i64>, Option<i64>) {
         (self.handshake.syn_to_syn_ack, self.handshake.syn_ack_to_ack)
     }
 }

@@ -15,7 +15,7 @@ const LEVELS: usize = 7;
 const TICK_BITS: u32 = 27;
 
 /// The tick that a moment lies in.
-pub fn tick_of(time: Timestamp) -> u64 {
+pub(super) fn tick_of(time: Timestamp) -> u64 {
     // With the sign bit turned, the order of unsigned numbers is the order of time.
     (time.as_nanos().cast_unsigned() ^ 1 << 63) >> TICK_BITS
 }
@@ -30,7 +30,7 @@ struct Node {
 
 /// Timers of the entries of a slab: at most one for each index.
 #[derive(Clone, Debug)]
-pub struct TimerWheel {
+pub(super) struct TimerWheel {
     nodes: Vec<Node>,
     heads: Vec<u32>,
     occupied: [u64; LEVELS],
@@ -45,13 +45,13 @@ impl Default for TimerWheel {
 
 impl TimerWheel {
     /// The tick up to which everything due was handed out.
-    pub const fn tick(&self) -> u64 {
+    pub(super) const fn tick(&self) -> u64 {
         self.tick
     }
 
     /// Arms the timer of an entry for the first tick in which `deadline` has certainly passed, in place of what
     /// it was armed for.
-    pub fn arm(&mut self, entry: u32, deadline: Timestamp) {
+    pub(super) fn arm(&mut self, entry: u32, deadline: Timestamp) {
         self.disarm(entry);
         let at = entry as usize;
         if self.nodes.len() <= at {
@@ -63,7 +63,7 @@ impl TimerWheel {
     }
 
     /// Disarms the timer of an entry, if it is armed.
-    pub fn disarm(&mut self, entry: u32) {
+    pub(super) fn disarm(&mut self, entry: u32) {
         let Some(&Node { previous, next, slot, .. }) = self.nodes.get(entry as usize) else { return };
         if slot == UNARMED {
             return;
@@ -84,7 +84,7 @@ impl TimerWheel {
 
     /// The next entry that is due at `tick` or before; it is disarmed by that. None once there is no more, and
     /// then the wheel stands at `tick`.
-    pub fn next_due(&mut self, tick: u64) -> Option<u32> {
+    pub(super) fn next_due(&mut self, tick: u64) -> Option<u32> {
         while let Some((level, slot, start)) = self.earliest() {
             if start > tick {
                 break;

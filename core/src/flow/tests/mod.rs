@@ -1,0 +1,7 @@
+//! Tests of the flow table as a whole.
+
+mod connections;
+mod fragments;
+mod kit;
+mod model;
+mod table;

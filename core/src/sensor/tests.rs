@@ -1,0 +1,226 @@
+//! Tests of the sensor as a whole, on packets made byte by byte.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decode::{LinkDirection, LinkType};
+
+/// Keeps what it is given.
+#[derive(Debug, Default, PartialEq)]
+struct Kept {
+    flows: Vec<FlowRecord>,
+    observations: Vec<Observation>,
+    findings: Vec<FindingChange>,
+}
+
+impl RecordSink for Kept {
+    fn flow(&mut self, record: &FlowRecord) {
+        self.flows.push(record.clone());
+    }
+
+    fn observation(&mut self, observation: &Observation) {
+        self.observations.push(observation.clone());
+    }
+
+    fn finding(&mut self, change: &FindingChange) {
+        self.findings.push(change.clone());
+    }
+}
+
+fn sensor(plan: &str, seed: u64) -> Sensor {
+    let plan: AddressPlan = toml::from_str(plan).expect("the plan parses");
+    let mut sensor = Sensor::new(SensorConfig {
+        site: "boston".into(),
+        sensor: "boston-1".into(),
+        plan: plan.into(),
+        flow: FlowConfig::default(),
+        detect: DetectConfig::default(),
+        hash_seed: [seed, 2, 3, 4],
+    })
+    .expect("the plan is sound");
+    let inside = InterfacePlan { name: "in".into(), role: Role::Inside, router_macs: Vec::new() };
+    assert_eq!(sensor.add_interface(inside.clone()), InterfaceIndex(0));
+    assert_eq!(sensor.add_interface(inside), InterfaceIndex(0));
+    sensor
+}
+
+fn feed(sensor: &mut Sensor, seconds: i64, data: &[u8], kept: &mut Kept) {
+    let packet = CapturedPacket {
+        time: Timestamp::from_parts(1_700_000_000 + seconds, 0),
+        interface: InterfaceIndex(0),
+        link_type: LinkType(1),
+        direction: LinkDirection::Unknown,
+        wire_length: u32::try_from(data.len()).expect("a short packet"),
+        data,
+    };
+    sensor.handle_packet(&packet, kept);
+}
+
+fn ethernet(vlan: Option<u16>, ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    if let Some(vlan) = vlan {
+        frame.extend([0x81, 0]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn ipv4(protocol: u8, from: [u8; 4], to: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len() + 20).expect("a short packet");
+    let mut packet = vec![0x45, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([0, 1, 0, 0, 64, protocol, 0, 0]);
+    packet.extend(from);
+    packet.extend(to);
+    packet.extend(payload);
+    packet
+}
+
+fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len() + 8).expect("a short datagram");
+    let words = [from, to, length, 0];
+    words.iter().flat_map(|word| word.to_be_bytes()).chain(payload.iter().copied()).collect()
+}
+
+const A: [u8; 4] = [10, 0, 0, 1];
+const B: [u8; 4] = [10, 9, 0, 2];
+
+#[test]
+fn a_tunnel_and_what_it_carries_are_two_flows_that_know_each_other() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let inner = ipv4(17, [192, 168, 0, 1], [192, 168, 0, 2], &udp(5000, 6000, b"four"));
+    let gre = [&[0, 0, 8, 0], &inner[..]].concat();
+    feed(&mut sensor, 0, &ethernet(None, 0x0800, &ipv4(47, A, B, &gre)), &mut kept);
+    sensor.finish(&mut kept);
+    let outer = kept.flows.iter().find(|flow| flow.protocol == 47).expect("the outer flow");
+    let inner = kept.flows.iter().find(|flow| flow.protocol == 17).expect("the inner flow");
+    assert_eq!((inner.tunnel_parents.as_slice(), outer.tunnel_parents.len()), (&[outer.flow_id][..], 0));
+    assert_eq!((outer.originator.wire_bytes, outer.originator.ip_bytes), (14 + 20 + 4 + 32, 56));
+    assert_eq!((inner.originator.wire_bytes, inner.originator.payload_bytes), (32, 4));
+    assert!(inner.tunnel.is_some() && inner.originator.mac.is_none());
+    let ledger = sensor.ledger();
+    assert_eq!((ledger.packets, ledger.parsed, ledger.flow_records, ledger.balances()), (1, 1, 2, true));
+}
+
+#[test]
+fn tunnels_are_opened_to_the_stated_depth_and_no_further() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let nested = (0..9).fold(ipv4(17, A, B, &udp(1, 2, b"")), |inner, n| ipv4(4, [10, 1, 0, n], B, &inner));
+    feed(&mut sensor, 0, &ethernet(None, 0x0800, &nested), &mut kept);
+    assert_eq!(sensor.live_flows(), 1 + usize::from(FlowConfig::default().max_tunnel_depth));
+    sensor.finish(&mut kept);
+    assert_eq!(kept.flows.iter().map(|flow| flow.tunnel_parents.len()).max(), Some(3));
+}
+
+#[test]
+fn the_same_packet_by_itself_and_in_a_tunnel_is_two_flows() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let plain = ipv4(17, A, B, &udp(1, 2, b""));
+    feed(&mut sensor, 0, &ethernet(None, 0x0800, &plain), &mut kept);
+    feed(&mut sensor, 0, &ethernet(None, 0x0800, &ipv4(4, A, B, &plain)), &mut kept);
+    sensor.finish(&mut kept);
+    let packets: Vec<_> = kept.flows.iter().map(|flow| (flow.protocol, flow.originator.packets)).collect();
+    assert_eq!(packets.len(), 3, "{packets:?}");
+    assert!(packets.iter().all(|&(_, packets)| packets == 1));
+}
+
+#[test]
+fn a_tunnel_that_cannot_be_opened_still_counts_and_is_told_in_the_ledger() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    feed(&mut sensor, 0, &ethernet(None, 0x0800, &ipv4(4, A, B, &[0x45, 0, 0])), &mut kept);
+    sensor.finish(&mut kept);
+    assert_eq!(kept.flows.len(), 1);
+    assert_eq!((sensor.ledger().tunnels_unopened, sensor.ledger().balances()), (1, true));
+}
+
+#[test]
+fn arp_is_observed_and_belongs_to_no_flow() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 1];
+    arp.extend(A);
+    arp.extend([2, 0, 0, 0, 0, 2]);
+    arp.extend(B);
+    feed(&mut sensor, 0, &ethernet(None, 0x0806, &arp), &mut kept);
+    sensor.finish(&mut kept);
+    assert_eq!(kept.flows.len(), 0);
+    assert!(!kept.observations.is_empty());
+    let ledger = sensor.ledger();
+    assert_eq!((ledger.parsed, ledger.arp, ledger.balances()), (1, 1, true));
+    assert_eq!(usize::try_from(ledger.observations).ok(), Some(kept.observations.len()));
+}
+
+const EOHHS: &str = "[[secretariat]]\nid = 'eohhs'\n[[segment]]\nid = 'b-eohhs'\nsecretariat = 'eohhs'\n\
+                     site = 'boston'\nvlan = 10\n";
+const DOT: &str = "[[secretariat]]\nid = 'dot'\n[[segment]]\nid = 'b-dot'\nsecretariat = 'dot'\nsite = 'boston'\n\
+                   vlan = 20\n";
+
+/// A plan is one table after another, so tables of one kind need not stand together.
+fn plan_of(parts: &[&str]) -> String {
+    parts.concat()
+}
+
+#[test]
+fn two_secretariats_with_the_same_addresses_never_share_a_flow() {
+    let (mut sensor, mut kept) = (sensor(&plan_of(&[EOHHS, DOT]), 1), Kept::default());
+    let packet = ipv4(17, A, B, &udp(1, 2, b""));
+    for vlan in [10, 20, 10] {
+        feed(&mut sensor, 0, &ethernet(Some(vlan), 0x0800, &packet), &mut kept);
+    }
+    sensor.finish(&mut kept);
+    let mut told: Vec<_> =
+        kept.flows.iter().map(|flow| (flow.originator.segment.as_deref(), flow.originator.packets)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(Some("b-dot"), 1), (Some("b-eohhs"), 2)]);
+    assert_ne!(kept.flows[0].flow_id, kept.flows[1].flow_id);
+}
+
+#[test]
+fn a_flow_goes_on_over_a_reload_that_renumbers_the_plan() {
+    let (mut sensor, mut kept) = (sensor(&plan_of(&[EOHHS, DOT]), 1), Kept::default());
+    let packet = ethernet(Some(20), 0x0800, &ipv4(17, A, B, &udp(1, 2, b"")));
+    feed(&mut sensor, 0, &packet, &mut kept);
+    let plan: AddressPlan = toml::from_str(&plan_of(&[DOT, EOHHS])).expect("the plan parses");
+    sensor.reload(plan.into(), DetectConfig::default()).expect("the plan is sound");
+    feed(&mut sensor, 1, &packet, &mut kept);
+    sensor.finish(&mut kept);
+    assert_eq!(kept.flows.len(), 1);
+    let flow = &kept.flows[0];
+    assert_eq!((flow.originator.packets, flow.originator.segment.as_deref()), (2, Some("b-dot")));
+    let wrong: AddressPlan =
+        toml::from_str("[[prefix]]\ncidr = '10.0.0.0/8'\nsecretariat = 'x'").expect("the plan parses");
+    assert!(sensor.reload(wrong.into(), DetectConfig::default()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn the_ledger_balances_and_nothing_depends_on_the_hash_seed(
+        packets in prop::collection::vec(
+            (0_u8..6, 0_u8..6, 0_u16..4, prop::option::of(0_usize..60), any::<bool>(), 0_i64..30), 1..120,
+        ),
+    ) {
+        let run = |seed| {
+            let (mut sensor, mut kept) = (sensor("", seed), Kept::default());
+            let mut seconds = 0;
+            for &(from, to, port, cut, tunnelled, step) in &packets {
+                seconds += step;
+                let mut ip = ipv4(17, [10, 0, 0, from], [10, 0, 0, to], &udp(port, 9, b"data"));
+                if tunnelled {
+                    ip = ipv4(4, A, B, &ip);
+                }
+                let mut frame = ethernet(None, 0x0800, &ip);
+                frame.truncate(cut.unwrap_or(usize::MAX));
+                feed(&mut sensor, seconds, &frame, &mut kept);
+            }
+            sensor.finish(&mut kept);
+            (sensor.ledger().clone(), kept)
+        };
+        let (ledger, kept) = run(1);
+        prop_assert!(ledger.balances());
+        let outermost = kept.flows.iter().filter(|flow| flow.tunnel_parents.is_empty());
+        let counted: u64 = outermost.map(|flow| flow.originator.packets + flow.responder.packets).sum();
+        prop_assert_eq!(counted, ledger.parsed);
+        prop_assert_eq!(run(99), (ledger, kept));
+    }
+}
