@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub fn server_config(server: &config::ServerConfig) -> Result<Arc<ServerConfig>, ConfigError> {
     let file = &server.certificate;
     let problem = |error: &dyn std::fmt::Display| ConfigError::of_file(file, error.to_string());
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(file)
+    let mut chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
         .map_err(|error| problem(&format!("expected certificates in PEM: {error}")))?;
     let key = PrivateKeyDer::from_pem_file(&server.key).map_err(|error| {
@@ -52,6 +52,10 @@ pub fn server_config(server: &config::ServerConfig) -> Result<Arc<ServerConfig>,
             format!("expected the certificate of an authority: {error}"),
         )
     };
+    // A sensor that enrols knows no more of the authority than the hash in its token, so it is sent with the chain.
+    if !chain.contains(&ca) {
+        chain.push(ca.clone());
+    }
     let mut roots = RootCertStore::empty();
     roots.add(ca).map_err(|error| ca_problem(&error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
