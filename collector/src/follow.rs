@@ -9,10 +9,11 @@ use onenet_core::plan::AddressPlan;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
+    clock,
     config::Config,
     correlate,
     siem::{self, Feed},
-    store::Store,
+    store::{Store, control_cursors},
     web,
 };
 
@@ -35,18 +36,24 @@ pub struct Followers {
 
 impl Followers {
     /// Starts them; page and API are served on `listener`.
-    pub fn start(
+    pub async fn start(
         config: &Config,
         store: &Store,
         plan: watch::Receiver<Arc<AddressPlan>>,
         listener: TcpListener,
-    ) -> std::io::Result<Self> {
+    ) -> anyhow::Result<Self> {
         let web_address = listener.local_addr()?;
         let stop = || watch::Sender::new(false);
         let (stop_correlator, stop_feeds, stop_web) = (stop(), stop(), stop());
         let changed = watch::Sender::new(0);
+        let configured = Feed::all(&config.siem);
+        let names: Vec<&'static str> = configured.iter().map(Feed::name).collect();
+        let configure = move |store: &Store| {
+            store.transaction(|transaction| control_cursors::configure(transaction, &names, clock::now()))
+        };
+        store.call(configure).await?;
         let mut feeds = JoinSet::new();
-        for feed in Feed::all(&config.siem) {
+        for feed in configured {
             tracing::info!(feed = feed.name(), "the SIEM is fed by {}", feed.target());
             feeds.spawn(siem::run(feed, store.clone(), changed.subscribe(), stop_feeds.subscribe()));
         }
@@ -88,5 +95,54 @@ impl Followers {
         self.stop_web.send_replace(true);
         let drained = async { while self.web.join_next().await.is_some() {} };
         drop(tokio::time::timeout(WEB_DRAIN, drained).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        seed::{body, plan, scan},
+        store::{StoreConfig, control_findings},
+        testing::{Sensor, Site},
+    };
+
+    /// A collector without ingest: a batch is committed, the writer stops, the followers stop.
+    async fn run_once(config: &Config, sensor: &mut Sensor, seconds: i64) -> Store {
+        let opening: StoreConfig = config.store.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&opening)).await.expect("it opens");
+        let (store, writer) = opened.expect("a store");
+        if store.sensors().expect("readable").is_empty() {
+            sensor.enter(&store);
+        }
+        let plan = watch::Sender::new(plan());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let followers =
+            Followers::start(config, &store, plan.subscribe(), listener).await.expect("they start");
+        let batch = sensor.seal(&body(&[], &[scan("boston", seconds)]));
+        let verdict = writer.handle().submit(sensor.incoming(&batch)).await.expect("the writer runs");
+        verdict.await.expect("a verdict");
+        tokio::task::spawn_blocking(move || writer.stop()).await.expect("it stops");
+        followers.stop().await;
+        store
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_is_correlated_and_fed_before_the_end_also_after_a_restart() {
+        let site = Site::new();
+        let mut sensor = Sensor::new("boston-1");
+        for (run, seconds) in [(1, 900), (2, 1_000)] {
+            let store = run_once(&site.config, &mut sensor, seconds).await;
+            let changes = store.read(|connection| control_findings::changes_after(connection, 0, 100));
+            assert_eq!(changes.expect("readable").len(), run, "each run tells something new");
+            let feeds = store.read(control_cursors::feeds).expect("readable");
+            let run = i64::try_from(run).expect("small");
+            assert_eq!(
+                feeds.iter().map(|(name, at, _)| (name.as_str(), *at)).collect::<Vec<_>>(),
+                [("file", run)]
+            );
+            let text = std::fs::read_to_string(&site.config.siem.file.path).expect("the SIEM's file");
+            assert_eq!(text.lines().count(), usize::try_from(run).expect("small"), "{text}");
+        }
     }
 }

@@ -200,7 +200,7 @@ impl Collector {
             .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(MAX_ENROLL_BYTES))
             .serve_with_incoming_shutdown(connections, stopped(stop_ingest.subscribe()));
         let ingest = tokio::spawn(async move { server.await.context("the server for sensors failed") });
-        let followers = Followers::start(config, &store, plan.subscribe(), web).map_err(CliError::failure)?;
+        let followers = Followers::start(config, &store, plan.subscribe(), web).await?;
         Ok(Self { address, store, followers, writer, plan, stop_ingest, ingest })
     }
 

@@ -149,7 +149,7 @@ pub(crate) fn fold(
     let all = || sources.values();
     let closed = all().all(|told| told.change == Change::Closed);
     let names = |of: fn(&FindingChange) -> &[Name]| -> Vec<Name> {
-        all().flat_map(|told| of(told)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+        all().flat_map(of).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     };
     let secretariats = names(|told| &told.secretariats);
     let evidence: Vec<&Evidence> = all().map(|told| &told.evidence).collect();

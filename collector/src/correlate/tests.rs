@@ -270,7 +270,7 @@ fn crash(store: &Store, batches: &[StoredBatch]) {
 
 #[derive(Clone, Debug)]
 enum Record {
-    Seen(Observation),
+    Seen(Box<Observation>),
     Told(Box<onenet_core::record::FindingChange>),
 }
 
@@ -279,7 +279,8 @@ fn record() -> impl Strategy<Value = Record> {
         |(address, space, site, kind, seconds)| {
             let address = ["10.1.1.1", "10.1.1.2", "8.8.8.8"][address];
             let (space, site) = (["eohhs", "massdot", "anf"][space], ["boston", "lowell"][site]);
-            Record::Seen(observation(address, space, site, [Traffic, ArpReply, ArpProbe][kind], seconds))
+            let kind = [Traffic, ArpReply, ArpProbe][kind];
+            Record::Seen(Box::new(observation(address, space, site, kind, seconds)))
         },
     );
     let said = (0..2usize, 0..2usize, 0..3usize, 0..1_000_i64, 0.0..1e9_f64).prop_map(
@@ -300,7 +301,7 @@ fn batches(groups: &[(bool, Vec<Record>)]) -> Vec<StoredBatch> {
         let (mut seen, mut told) = (Vec::new(), Vec::new());
         for record in records {
             match record {
-                Record::Seen(observation) => seen.push(observation.clone()),
+                Record::Seen(observation) => seen.push((**observation).clone()),
                 Record::Told(change) => told.push((**change).clone()),
             }
         }

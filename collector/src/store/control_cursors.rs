@@ -17,7 +17,8 @@ CREATE TABLE batch_cursors (
 CREATE TABLE change_cursors (
     feed TEXT PRIMARY KEY,
     position INTEGER NOT NULL,
-    moved_at INTEGER NOT NULL
+    moved_at INTEGER NOT NULL,
+    configured INTEGER NOT NULL             -- whether the collector that runs, or ran last, has this feed
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -61,7 +62,10 @@ pub(crate) fn put_change_cursor(
     now: Timestamp,
 ) -> Result<(), rusqlite::Error> {
     connection
-        .prepare_cached("INSERT OR REPLACE INTO change_cursors VALUES (?, ?, ?)")?
+        .prepare_cached(
+            "INSERT INTO change_cursors VALUES (?1, ?2, ?3, true)
+             ON CONFLICT DO UPDATE SET position = ?2, moved_at = ?3",
+        )?
         .execute(params![feed, position, now.0])?;
     Ok(())
 }
@@ -84,10 +88,28 @@ pub(crate) fn latest_change(connection: &Connection) -> Result<i64, rusqlite::Er
     connection.query_row("SELECT coalesce(max(id), 0) FROM finding_changes", [], |row| row.get(0))
 }
 
-/// Feeds that have a place among the finding changes: name, position and when it moved.
+/// Says which feeds there are. The place of one that is gone is kept, should it come back.
+pub(crate) fn configure(
+    connection: &Connection,
+    feeds: &[&str],
+    now: Timestamp,
+) -> Result<(), rusqlite::Error> {
+    connection.execute("UPDATE change_cursors SET configured = false", [])?;
+    for feed in feeds {
+        connection
+            .prepare_cached(
+                "INSERT INTO change_cursors VALUES (?1, 0, ?2, true)
+                 ON CONFLICT DO UPDATE SET configured = true",
+            )?
+            .execute(params![feed, now.0])?;
+    }
+    Ok(())
+}
+
+/// The feeds there are: name, position and when it moved.
 pub(crate) fn feeds(connection: &Connection) -> Result<Vec<(String, i64, Timestamp)>, rusqlite::Error> {
-    let mut statement =
-        connection.prepare_cached("SELECT feed, position, moved_at FROM change_cursors ORDER BY feed")?;
+    let sql = "SELECT feed, position, moved_at FROM change_cursors WHERE configured ORDER BY feed";
+    let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
     rows.collect()
 }

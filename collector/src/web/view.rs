@@ -336,7 +336,7 @@ impl FindingDetailView {
 
 fn facts(finding: &Finding) -> Vec<(&'static str, String)> {
     let subject = &finding.subject;
-    let mut facts = vec![("Rule", format!("{} (version {})", finding.rule, finding.rule_version))];
+    let mut facts = vec![("Rule", format!("{}, version {}", finding.rule, finding.rule_version))];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("Source", subject.source.map(|ip| ip.to_string()));
     add("Target", subject.target.map(|ip| ip.to_string()));
