@@ -69,6 +69,40 @@ mod tests {
         }
     }
 
+    /// The specification's own baselines: every conversation of its captures, in both directions.
+    #[test]
+    fn the_baselines_of_the_specification_are_met_with_either_seed() {
+        for (seed, name) in [(0, "deflt"), (1, "seed1")] {
+            let path = format!(
+                "{}/../../shared/captures/expected/community-id-spec.baseline_{name}.json",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                eprintln!("skipped: {path} is not there");
+                continue;
+            };
+            let vectors: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+            assert!(!vectors.is_empty());
+            for vector in vectors {
+                let number =
+                    |key: &str| vector[key].as_u64().and_then(|n| u16::try_from(n).ok()).unwrap_or(0);
+                let protocol = u8::try_from(number("proto")).expect("a protocol");
+                let (source, destination) = (number("sport"), number("dport"));
+                let kind = u8::try_from(source).unwrap_or(0);
+                let answer = match protocol {
+                    ICMP => super::super::icmp::counterpart_v4(kind),
+                    _ => super::super::icmp::counterpart_v6(kind),
+                };
+                let is_icmp = matches!(protocol, ICMP | ICMPV6);
+                let one_way = is_icmp && answer.map(u16::from) != Some(destination);
+                let ip = |key: &str| vector[key].as_str().expect("an address").to_owned();
+                let (saddr, daddr) = (ip("saddr"), ip("daddr"));
+                let got = id(seed, protocol, (&saddr, source), (&daddr, destination), one_way);
+                assert_eq!(Some(got.as_str()), vector["communityid"].as_str(), "{vector}");
+            }
+        }
+    }
+
     #[test]
     fn the_seed_counts_and_protocols_without_ports_ignore_them() {
         let (a, b) = (("128.232.110.120", 34855), ("66.35.250.204", 80));

@@ -164,3 +164,14 @@ fn identities_are_the_same_on_every_machine_and_depend_on_what_they_name() {
     // SHA-1 of the stated bytes, computed once by another program.
     assert_eq!(host.records[0].flow_id.to_string(), "bb7e0b4496c1162e5d2d889146f80bf9");
 }
+
+#[test]
+fn the_part_of_a_flow_that_packets_touch_is_small() {
+    use crate::flow::{
+        live::{Cold, Flow},
+        tcp::TcpState,
+    };
+    let sizes = [size_of::<Flow>(), size_of::<Cold>(), size_of::<TcpState>()];
+    eprintln!("bytes of a flow: {} hot, {} cold, {} more for TCP", sizes[0], sizes[1], sizes[2]);
+    assert!(sizes[0] <= 256 && sizes[1] <= 256 && sizes[2] <= 384, "{sizes:?}");
+}
