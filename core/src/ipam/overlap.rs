@@ -410,6 +410,15 @@ mod tests {
     }
 
     #[test]
+    fn questions_alone_take_no_memory() {
+        let desk = Desk::new("boston".into(), Arc::default());
+        let mut tracker = OverlapTracker::new(&OverlapConfig::default(), [0; 4]);
+        let probe = seen("10.1.1.1", "eohhs", ArpProbe, 1);
+        tracker.on_observation(&probe, probe.last_seen, &desk, &mut |_| ());
+        assert_eq!(tracker.counts(), (0, 0));
+    }
+
+    #[test]
     fn memory_stays_within_the_limit() {
         let desk = Desk::new("boston".into(), Arc::default());
         let mut tracker = OverlapTracker::new(&OverlapConfig { limit: 8, ..Default::default() }, [0; 4]);

@@ -164,9 +164,9 @@ fn a_scan_that_passes_two_interfaces_is_counted_once() {
 fn backscatter_and_udp_say_nothing() {
     let mut bench = Bench::new();
     for host in 1..=100 {
-        let call = Call::tcp(OUTSIDE, &format!("146.243.1.{host}"), "9.9.9.9", 80);
+        // A hundred victims answer or refuse what somebody sent them in the name of one of ours.
+        let call = Call::tcp(INSIDE, "146.243.1.1", &format!("93.1.1.{host}"), 80);
         let mut flow = bench.context(&call);
-        // SYN-ACK or RST came from outside; we never sent the SYN.
         flow.syn_seen = false;
         bench.tell(FlowEvent::Started, &flow);
         bench.tell(FlowEvent::Refused, &flow);
