@@ -11,6 +11,8 @@ mod keys;
 mod output;
 mod progress;
 pub mod read;
+#[cfg(test)]
+mod records_doc;
 pub mod run;
 #[cfg(test)]
 mod samples;

@@ -5,6 +5,8 @@ mod document;
 mod plan;
 mod sections;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,0 +1,184 @@
+//! The whole configuration: the packaged file, its defaults, and what is refused, with the place.
+
+use std::path::Path;
+
+use super::*;
+
+fn load(text: &str, purpose: Purpose) -> Result<Config, ConfigError> {
+    Config::from_document(&Document::new(Path::new("/etc/onenet/agent.toml"), text.to_owned()), purpose)
+}
+
+const MINIMAL: &str =
+    "[sensor]\nname = 'b1'\nsite = 'boston'\n[collector]\nendpoint = 'https://c.example:7443'\n";
+
+const PACKAGED: &str = include_str!("../../../packaging/agent.toml");
+
+#[test]
+fn the_packaged_file_is_sound_and_has_the_defaults() {
+    let packaged = load(PACKAGED, Purpose::Run).expect("sound");
+    let minimal = load(MINIMAL, Purpose::Run).expect("sound");
+    assert_eq!((&packaged.flow, &packaged.spool), (&minimal.flow, &minimal.spool));
+    assert_eq!((&packaged.batch, &packaged.log), (&minimal.batch, &minimal.log));
+    assert_eq!(packaged.heartbeat_seconds, 10);
+}
+
+#[test]
+fn the_defaults_that_the_packaged_file_shows_are_those_of_the_program() {
+    // What is commented out with no space behind the # is a setting; the second source and the keys of the
+    // whole file have their place elsewhere.
+    let mut section = String::new();
+    let mut text = String::new();
+    for line in PACKAGED.lines() {
+        let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+        if line.starts_with('[') {
+            section = line.to_owned();
+        }
+        let stated = !line.starts_with(['#', '[']) && !line.is_empty();
+        let compared = ["[flow]", "[spool]", "[batch]", "[log]"].contains(&section.as_str());
+        if line.starts_with('[') && compared || stated && compared {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    assert_eq!(text.lines().count(), 22, "{text}");
+    let shown = load(&format!("{MINIMAL}{text}"), Purpose::Run).expect("sound");
+    let minimal = load(MINIMAL, Purpose::Run).expect("sound");
+    assert_eq!((&shown.flow, &shown.spool), (&minimal.flow, &minimal.spool));
+    assert_eq!((&shown.batch, &shown.log), (&minimal.batch, &minimal.log));
+}
+
+#[test]
+fn every_setting_that_the_packaged_file_shows_is_one() {
+    let all: String = PACKAGED
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .filter(|line| !line.starts_with("plan =") && !line.starts_with("heartbeat_seconds"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let config = load(&format!("heartbeat_seconds = 10\n{all}"), Purpose::Run).expect("sound");
+    assert_eq!((config.sources.len(), config.interfaces.len()), (2, 1));
+    let live = PcapSource {
+        interface: "eth0".into(),
+        snap_length: 2048,
+        buffer_mib: 64,
+        promiscuous: true,
+        filter: Some("not port 7443".into()),
+        immediate: false,
+    };
+    assert_eq!(config.sources[0], Source::Pcap(live));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_file_line_column_and_key() {
+    for (text, expected) in [
+        (
+            "[senzor]\n",
+            "agent.toml:1:2: senzor: unknown field `senzor`, expected one of `sensor`, `collector`",
+        ),
+        ("[sensor]\nname = 'a'\n", "agent.toml:1:1: sensor: missing field `site`"),
+        ("[sensor]\nname = 'a b'\nsite = 's'\n", "agent.toml:2:8: sensor.name: \"a b\", expected 1 to 64 of"),
+        (
+            "[spool]\nsegment_mib = 65\n",
+            "agent.toml:2:15: spool.segment_mib: 65, expected a whole number from 1 to 64",
+        ),
+        (
+            "[spool]\nmax_mib = 64\nsegment_mib = 32\n",
+            "agent.toml:2:11: spool.max_mib: 64, expected at least four",
+        ),
+        ("[flow]\nmax_flows = 0\n", "agent.toml:2:13: flow.max_flows: 0, expected a whole number from 1"),
+        (
+            "[flow]\ntcp_idle_seconds = -1\n",
+            "agent.toml:2:20: flow.tcp_idle_seconds: invalid value: integer `-1`, expected a whole number from 0 to 4294967295",
+        ),
+        (
+            "heartbeat_seconds = 31\n",
+            "agent.toml:1:21: heartbeat_seconds: 31, expected a whole number from 1 to 30",
+        ),
+        (
+            "[collector]\nendpoint = 'c:1'\n",
+            "agent.toml:2:12: collector.endpoint: \"c:1\": expected https://host:port",
+        ),
+        (
+            "[[source]]\nkind = 'pcapp'\n",
+            "agent.toml:2:8: source[0].kind: unknown variant `pcapp`, expected `pcap-file` or `pcap`",
+        ),
+        ("[[source]]\nkind = 'pcap'\n", "source[0].interface: is missing, expected one of those that"),
+        ("[[source]]\nkind = 'pcap-file'\n", "agent.toml:1:1: source[0].path: is missing, expected a file"),
+        (
+            "[[source]]\nkind = 'pcap-file'\npath = 'a'\nfilter = 'tcp'\n",
+            "agent.toml:4:10: source[0].filter: is not a key of kind \"pcap-file\"",
+        ),
+        (
+            "[[source]]\nkind = 'pcap'\ninterface = 'e'\npace = 'fast'\n",
+            "agent.toml:4:8: source[0].pace: is not a key of kind \"pcap\"",
+        ),
+        (
+            "[[source]]\nkind = 'pcap'\ninterface = 'e'\nsnap_length = 1\n",
+            "agent.toml:4:15: source[0].snap_length: 1, expected a whole number from 64 to 262144",
+        ),
+        (
+            "[[interface]]\nname = 'e'\n[[interface]]\nname = 'e'\n",
+            "agent.toml:4:8: interface[1].name: is stated twice",
+        ),
+        (
+            "[[interface]]\nname = 'e'\nrouter_macs = ['1']\n",
+            "agent.toml:3:15: interface[0].router_macs: expected a MAC address such as",
+        ),
+        ("[log]\nlevel = 'loud'\n", "agent.toml:2:9: log.level: unknown variant `loud`, expected one of"),
+        (
+            "[[plan.prefix]]\ncidr = '10.0.0.0/8'\nsecretariat = 'x'\n",
+            "agent.toml:3:15: plan.prefix[0].secretariat: prefix \"10.0.0.0/8\" names the secretariat \"x\"",
+        ),
+        (
+            "[[plan.prefix]]\ncidr = '10.0.0.0/33'\nsecretariat = 'x'\n",
+            "agent.toml:2:8: plan.prefix[0].cidr: ",
+        ),
+        (
+            "[[plan.segment]]\nid = 's'\nvlan = 'x'\n",
+            "agent.toml:3:8: plan.segment[0].vlan: invalid type: string \"x\", expected a whole number from 0 to 65535",
+        ),
+        (
+            "plan = 7\n",
+            "agent.toml:1:8: plan: invalid type: integer `7`, expected the path of a plan file, or the plan",
+        ),
+        ("plan = 'none.toml'\n", "/etc/onenet/none.toml: no such file"),
+        ("[log\n", "agent.toml:1:5: "),
+    ] {
+        let error = load(text, Purpose::Read).expect_err(text).to_string();
+        assert!(error.contains(expected), "{text}\n{error}\n{expected}");
+        assert!(error.starts_with("/etc/onenet/") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn to_run_a_sensor_and_a_collector_must_be_stated() {
+    assert!(load("", Purpose::Read).is_ok());
+    let error = load("", Purpose::Run).expect_err("no sensor").to_string();
+    assert_eq!(error, "/etc/onenet/agent.toml: sensor: is missing, expected [sensor] with name and site");
+    let error =
+        load("[sensor]\nname = 'a'\nsite = 'b'\n", Purpose::Run).expect_err("no collector").to_string();
+    assert_eq!(error, "/etc/onenet/agent.toml: collector: is missing, expected [collector] with endpoint");
+}
+
+#[test]
+fn a_plan_file_is_beside_the_configuration_and_tells_its_own_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("agent.toml");
+    std::fs::write(
+        &path,
+        "plan = 'plan.toml'\n[[source]]\nkind = 'pcap-file'\npath = ['a.pcap', '/b.pcap']\n",
+    )
+    .expect("a file");
+    let plan = dir.path().join("plan.toml");
+    std::fs::write(&plan, "[[secretariat]]\nid = 'eohhs'\n[[secretariat]]\nid = 'eohhs'\n").expect("a file");
+    let error = Config::load(&path, Purpose::Read).expect_err("a contradiction").to_string();
+    assert!(
+        error.ends_with("plan.toml:4:6: secretariat[1].id: secretariat \"eohhs\" is stated twice"),
+        "{error}"
+    );
+    std::fs::write(&plan, "[[secretariat]]\nid = 'eohhs'\n").expect("a file");
+    let config = Config::load(&path, Purpose::Read).expect("sound");
+    assert_eq!((config.plan.secretariats.len(), config.plan_path), (1, Some(plan)));
+    let Source::PcapFile(files) = &config.sources[0] else { panic!("a pcap-file source") };
+    assert_eq!(files.paths, [dir.path().join("a.pcap"), "/b.pcap".into()]);
+}
