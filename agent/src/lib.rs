@@ -8,6 +8,7 @@ pub mod enroll;
 pub mod error;
 pub mod interfaces;
 mod keys;
+mod interrupt;
 mod output;
 mod progress;
 pub mod read;

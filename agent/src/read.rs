@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::{
     config::{Config, Purpose},
     error::{AlreadyTold, UsageError},
+    interrupt::Interrupt,
     output::{self, Format, Output, OutputError},
     progress::Progress,
     source::{CaptureDrops, CaptureSet},
@@ -133,9 +134,7 @@ impl Records {
     fn open(args: &ReadArgs) -> Result<Self, anyhow::Error> {
         let outputs = args.outputs();
         output::check_distinct(&args.captures, &outputs)?;
-        // From a pipe packets come as they happen, and somebody may be waiting for the records.
-        let live = args.captures.iter().any(|path| !path.is_file());
-        let flush_each = live || io::stdout().is_terminal();
+        let flush_each = args.live() || io::stdout().is_terminal();
         let path = |option| outputs.iter().find(|(name, _)| *name == option).map(|(_, path)| *path);
         Ok(Self {
             flows: path("--flows").map(|path| Output::flows(path, args.format, flush_each)).transpose()?,
@@ -158,6 +157,11 @@ impl Records {
 }
 
 impl ReadArgs {
+    /// Whether packets come from a pipe, as they happen, and somebody may be waiting for the records.
+    fn live(&self) -> bool {
+        self.captures.iter().any(|path| path.as_path() == Path::new("-") || path.exists() && !path.is_file())
+    }
+
     /// What is written where. Flows go to standard output unless they have a place, or something else does.
     fn outputs(&self) -> Vec<(&'static str, &Path)> {
         let mut outputs: Vec<(&str, &Path)> = [
@@ -197,10 +201,11 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
     let to_terminal =
         io::stdout().is_terminal() && args.outputs().iter().any(|(_, path)| *path == Path::new("-"));
     let mut progress = Progress::new(args.quiet || to_terminal);
+    let interrupt = Interrupt::watch()?;
     while let Some(packet) = captures.next(&mut |name| sensor.add_interface(config.interface(name))) {
         sensor.handle_packet(&packet, &mut records);
         progress.packet(&captures);
-        if records.unwanted(args) {
+        if records.unwanted(args) || interrupt.asked() {
             break;
         }
     }
@@ -215,7 +220,12 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
     if let Some(error) = ending.failure {
         return Err(error.into());
     }
-    conclude(args, &mut sensor, &tally, &captures, ending.pipe_closed)
+    conclude(args, &mut sensor, &tally, &captures, ending.pipe_closed)?;
+    // Ctrl-C is the way to end a live capture; a file it leaves half read.
+    if interrupt.asked() && !args.live() {
+        return Err(anyhow!("interrupted; the packets read until then are counted"));
+    }
+    Ok(())
 }
 
 /// Enters what the captures lost into the ledger, and tells the summary.

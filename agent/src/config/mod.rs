@@ -14,7 +14,7 @@ use std::{
 };
 
 use onenet_core::{
-    detect::DetectConfig,
+    detect::{DetectConfig, InvalidSetting},
     flow::FlowConfig,
     net::Name,
     plan::{AddressPlan, InterfacePlan, Role},
@@ -143,6 +143,7 @@ impl Config {
             return Err(document.error(&["sensor"], "is missing, expected [sensor] with name and site"));
         }
         check_flow(document, &file.flow)?;
+        check_detect(document, &file.detect)?;
         if file.spool.max_mib < file.spool.segment_mib.saturating_mul(4) {
             return Err(document.error(
                 &["spool", "max_mib"],
@@ -198,6 +199,14 @@ impl Config {
             InterfacePlan { name: Name::from(name), role: Role::Unknown, router_macs: Vec::new() }
         })
     }
+}
+
+/// Thresholds of the rules that are out of their range.
+fn check_detect(document: &Document, detect: &DetectConfig) -> Result<(), ConfigError> {
+    detect.check().map_err(|InvalidSetting(name, expected)| {
+        let key: Vec<&str> = std::iter::once("detect").chain(name.split('.')).collect();
+        document.error(&key, format!("is out of range, expected {expected}"))
+    })
 }
 
 /// Limits of the flow table that its grammar does not state.

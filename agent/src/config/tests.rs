@@ -34,17 +34,24 @@ fn the_defaults_that_the_packaged_file_shows_are_those_of_the_program() {
             section = line.to_owned();
         }
         let stated = !line.starts_with(['#', '[']) && !line.is_empty();
-        let compared = ["[flow]", "[spool]", "[batch]", "[log]"].contains(&section.as_str());
+        let compared =
+            ["[flow", "[detect", "[spool", "[batch", "[log"].iter().any(|name| section.starts_with(name));
         if line.starts_with('[') && compared || stated && compared {
             text.push_str(line);
             text.push('\n');
         }
     }
-    assert_eq!(text.lines().count(), 22, "{text}");
     let shown = load(&format!("{MINIMAL}{text}"), Purpose::Run).expect("sound");
     let minimal = load(MINIMAL, Purpose::Run).expect("sound");
-    assert_eq!((&shown.flow, &shown.spool), (&minimal.flow, &minimal.spool));
-    assert_eq!((&shown.batch, &shown.log), (&minimal.batch, &minimal.log));
+    assert_eq!((&shown.flow, &shown.detect), (&minimal.flow, &minimal.detect));
+    assert_eq!((&shown.spool, &shown.batch, &shown.log), (&minimal.spool, &minimal.batch, &minimal.log));
+    // Each setting of flow table and rules is shown.
+    let table: toml::Table = text.parse().expect("TOML");
+    let settings = |section: &str| table[section].clone();
+    assert_eq!(settings("flow"), toml::Value::try_from(&minimal.flow).expect("TOML"));
+    assert_eq!(settings("detect"), toml::Value::try_from(&minimal.detect).expect("TOML"));
+    assert_eq!(settings("spool").as_table().map(toml::Table::len), Some(3));
+    assert_eq!(settings("batch").as_table().map(toml::Table::len), Some(3));
 }
 
 #[test]
