@@ -13,8 +13,11 @@ pub(crate) fn check(path: &Path, out: &mut dyn Write) -> Result<(), anyhow::Erro
     let mut warnings = Vec::new();
     writeln!(out, "sensor     {} at {}", config.sensor.name, config.sensor.site)?;
     writeln!(out, "state      {}", config.sensor.state_dir.display())?;
-    if let Some(collector) = &config.collector {
-        writeln!(out, "collector  {} as {}", collector.endpoint, collector.server_name())?;
+    match &config.collector {
+        Some(collector) => {
+            writeln!(out, "collector  {} as {}", collector.endpoint, collector.server_name())?;
+        }
+        None => writeln!(out, "collector  the one that this sensor enrolled at")?,
     }
     let known = interfaces::names();
     for source in &config.sources {
