@@ -59,7 +59,8 @@ impl<'a> Applier<'a> {
         let told = control_findings::source(self.transaction, change.finding_id, COLLECTOR)?;
         if overlap::is_news(told.as_ref(), &change) {
             let id = change.finding_id;
-            self.tell(&self.source, change)?;
+            let revision = told.map_or(0, |told| told.revision.saturating_add(1));
+            self.tell(&self.source, FindingChange { revision, ..change })?;
             self.look_again(id, observation.last_seen)?;
         }
         Ok(())

@@ -122,7 +122,8 @@ pub(crate) fn absorb(before: Option<FindingChange>, mut now: FindingChange) -> F
     // What is no number cannot be written as JSON, and would differ from itself.
     now.evidence.scores.retain(|_, score| score.is_finite());
     let Some(before) = before else { return now };
-    if now.time < before.time {
+    // A sensor that starts anew counts its changes from 0, at packet times that it may have told of before.
+    if (now.time, now.revision) <= (before.time, before.revision) {
         return FindingChange { first_seen: before.first_seen.min(now.first_seen), ..before };
     }
     let new_incident = before.change == Change::Closed && now.first_seen > before.last_seen;

@@ -48,9 +48,9 @@ pub(super) fn assess(plan: &Arc<AddressPlan>, entries: &[InventoryEntry]) -> Opt
             last = Some(change.clone());
         });
     }
-    let now = seen.last().map(|observation| observation.last_seen)?;
+    let now = sides.iter().map(|entry| entry.last_seen).max()?;
     tracker.finish(now, &desk, &mut |change| last = Some(change.clone()));
-    last.map(|change| FindingChange { change: Change::Updated, revision: 0, time: now, ..change })
+    last.map(|change| FindingChange { change: Change::Updated, time: now, ..change })
 }
 
 /// What the inventory remembers of an entry, as observations. The packets of all are told with the first.
@@ -111,6 +111,7 @@ pub(super) fn ended(
     let last_seen = entries.iter().map(|entry| entry.last_seen).max().unwrap_or(told.last_seen);
     (in_use < 2).then(|| FindingChange {
         change: Change::Closed,
+        revision: told.revision.saturating_add(1),
         time: now,
         last_seen: told.last_seen.max(last_seen.min(now)),
         ..told.clone()

@@ -73,6 +73,7 @@ fn a_sensor_that_starts_anew_and_tells_the_same_again_changes_nothing() {
     let mut later = scan("boston", 1_000);
     later.change = Change::Updated;
     later.revision = 1;
+    later.confidence = 99;
     later.evidence.counts.insert("failures".to_owned(), 500);
     let tellings = [scan("boston", 900), later, scan("boston", 900), scan("boston", 1_000)];
     for (number, told) in tellings.into_iter().enumerate() {
@@ -80,7 +81,12 @@ fn a_sensor_that_starts_anew_and_tells_the_same_again_changes_nothing() {
         commit_all(&store, &[stored("boston-1", number, &body(&[], &[told]))]);
     }
     assert_eq!(life(&store), ["raised 0 open", "updated 1 open"]);
-    assert_eq!(findings(&store)[0].evidence.counts["failures"], 500, "evidence does not shrink");
+    let finding = &findings(&store)[0];
+    assert_eq!(
+        (finding.confidence, finding.evidence.counts["failures"]),
+        (99, 500),
+        "evidence does not shrink"
+    );
 }
 
 #[test]
