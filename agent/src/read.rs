@@ -65,10 +65,10 @@ Examples:
   onenet-agent read --findings - day/*.pcap.gz         only what needs somebody
   onenet-agent read --format zeek edge.pcap > conn.log for zeek-cut and RITA
   tcpdump -i eth0 -w - | onenet-agent read -           live, without a collector
-  onenet-agent read --config agent.toml --flows f.csv --format csv --summary s.json edge.pcap
+  onenet-agent read --config agent.toml --format csv --flows f.csv --summary s.json edge.pcap
 
-Exit code: 0, or 1 where a capture could not be read to its end (what came before counts), or 2 for wrong
-usage or configuration. docs/records.md states every field.";
+Exit code: 0; 1 where a capture could not be read to its end (what came before counts);
+2 for wrong usage or configuration. docs/records.md states every field.";
 
 /// Where the records go.
 struct Records {

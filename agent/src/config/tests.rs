@@ -36,7 +36,7 @@ fn the_defaults_that_the_packaged_file_shows_are_those_of_the_program() {
         let stated = !line.starts_with(['#', '[']) && !line.is_empty();
         let compared =
             ["[flow", "[detect", "[spool", "[batch", "[log"].iter().any(|name| section.starts_with(name));
-        if line.starts_with('[') && compared || stated && compared {
+        if compared && (stated || line.starts_with('[')) {
             text.push_str(line);
             text.push('\n');
         }
@@ -59,10 +59,13 @@ fn every_setting_that_the_packaged_file_shows_is_one() {
     let all: String = PACKAGED
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-        .filter(|line| !["plan =", "heartbeat_seconds", "drain_seconds"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| {
+            !["plan =", "heartbeat_seconds", "drain_seconds"].iter().any(|key| line.starts_with(key))
+        })
         .flat_map(|line| [line, "\n"])
         .collect();
-    let config = load(&format!("heartbeat_seconds = 10\ndrain_seconds = 10\n{all}"), Purpose::Run).expect("sound");
+    let config =
+        load(&format!("heartbeat_seconds = 10\ndrain_seconds = 10\n{all}"), Purpose::Run).expect("sound");
     assert_eq!((config.sources.len(), config.interfaces.len()), (2, 1));
     let live = PcapSource {
         interface: "eth0".into(),
