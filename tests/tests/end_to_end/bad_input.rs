@@ -24,14 +24,21 @@ fn started() -> Lab {
     lab
 }
 
+/// A token of the right form that no collector made, for the authority of one that a collector made.
+fn forged(token: &str) -> String {
+    let (secret, authority) = token.split_once('.').expect("a secret and an authority");
+    let secret: String = secret.chars().rev().collect();
+    format!("{secret}.{authority}")
+}
+
 #[test]
 fn a_token_that_is_wrong_used_or_for_another_sensor_enrols_nobody() {
     let lab = started();
     let edge = lab.configure(agent_of_lowell());
-    lab.enrol_with(&edge, "onenet-wrong").fails(1, &["token"]);
-    let token = lab.token("boston-9", "boston");
-    lab.enrol_with(&edge, &token).fails(1, &["token"]);
+    lab.enrol_with(&edge, "swordfish").fails(2, &["--token", "expected a token"]);
     let token = lab.token(&edge.sensor, &edge.site);
+    lab.enrol_with(&edge, &forged(&token)).fails(1, &["token"]);
+    lab.enrol_with(&edge, &lab.token("boston-9", "boston")).fails(1, &["token"]);
     lab.enrol_with(&edge, &token).success();
     let other = lab.configure(AgentConfig { sensor: "lowell-2".into(), ..agent_of_lowell() });
     lab.enrol_with(&other, &token).fails(1, &["token"]);
@@ -42,7 +49,8 @@ fn a_token_that_is_wrong_used_or_for_another_sensor_enrols_nobody() {
 fn a_collector_that_is_not_there_is_named() {
     let lab = Lab::new(None, "");
     let edge = lab.configure(agent_of_lowell());
-    lab.enrol_with(&edge, "onenet-any").fails(1, &[&lab.ingest.to_string()]);
+    let token = format!("{}.{}", "s".repeat(32), "0".repeat(64));
+    lab.enrol_with(&edge, &token).fails(1, &[&lab.ingest.to_string()]);
 }
 
 #[test]
@@ -94,7 +102,7 @@ fn a_sensor_that_the_collector_does_not_know_is_refused() {
     lab.collector.as_mut().expect("it runs").stop();
     fs::remove_dir_all(lab.collector_dir().join("data")).expect("its store");
     lab.start();
-    let mut agent = is_refused(&edge, "unknown");
+    let mut agent = is_refused(&edge, "enrolled here");
     agent.stop();
     assert!(store::read(&lab.collector_dir()).is_empty());
 }
