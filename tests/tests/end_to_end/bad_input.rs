@@ -125,9 +125,8 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn a_configuration_with_a_wrong_key_is_refused_with_its_place() {
-    let lab = Lab::new(None, "[web]\nlisten = \"127.0.0.1:1\"\ncolour = \"blue\"\n");
-    let told = lab.call(&["run"]);
-    told.fails(2, &["collector.toml:"]);
+    let lab = Lab::new(None, "[colour]\nblue = 1\n");
+    lab.call(&["run"]).fails(2, &["collector.toml:", "colour"]);
 
     let lab = Lab::new(None, "");
     let edge =
