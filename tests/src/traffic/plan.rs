@@ -68,6 +68,10 @@ pub(super) fn address_plan() -> Result<AddressPlan> {
     for site in Site::ALL {
         plan.segments.push(segment(format!("{}-dmz", site.name()), EOTSS, site, site.dmz_vlan()));
         plan.public.push(PublicPrefix { cidr: IpNet::new(IpAddr::V4(site.dmz(0)), 20)?, secretariat: None });
+        plan.public.push(PublicPrefix {
+            cidr: IpNet::new(IpAddr::V4(site.dmz(0)), 24)?,
+            secretariat: Some(name(EOTSS.id())),
+        });
     }
     plan.public.push(PublicPrefix {
         cidr: IpNet::new(IpAddr::V6(Ipv6Addr::new(0x2d10, 0x146, 0x243, 0, 0, 0, 0, 0)), 48)?,

