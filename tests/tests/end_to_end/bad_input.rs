@@ -84,7 +84,7 @@ fn a_revoked_sensor_is_refused_and_its_spool_keeps_everything() {
     assert!(status["batches_sealed"].as_u64() > status["batches_acked"].as_u64(), "{status}");
     assert!(!store::read(&lab.collector_dir()).contains_key(&edge.sensor));
     assert_eq!(lab.sensor(&edge.sensor)["state"], "revoked");
-    lab.call(&["sensors", "revoke", "nobody"]).fails(1, &["nobody"]);
+    lab.call(&["sensors", "revoke", "nobody"]).fails(2, &["nobody"]);
 
     // With a new token it is a sensor again, and what waited is delivered.
     let token = lab.token(&edge.sensor, &edge.site);

@@ -137,8 +137,12 @@ fn flows_can_be_searched_from_the_command_line_and_the_api() {
 }
 
 #[test]
-fn a_plan_is_checked_before_it_is_used() {
+fn the_plan_check_names_the_claims_that_overlap() {
     let (captures, _) = day(Options { seed: 1, scale: 0.05 });
     let plan: &Path = &captures.join("plan.toml");
-    crate::harness::call("onenet-collector", &["plan", "check", crate::harness::text(plan)]).success();
+    // Two secretariats still claim 10.1.0.0/16: the plan can be used, and it is told.
+    let told = crate::harness::call("onenet-collector", &["plan", "check", crate::harness::text(plan)]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.out.contains("10.1.0.0/16"), "{told:?}");
+    assert!(told.out.contains("eohhs") && told.out.contains("massdot"), "{told:?}");
 }
