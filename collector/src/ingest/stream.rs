@@ -242,3 +242,58 @@ async fn send(acks: &mpsc::Sender<Result<Ack, Status>>, newest: &mut Option<Chai
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(sequence: u64) -> Committing {
+        let (answer, verdict) = oneshot::channel();
+        let head = ChainHead { epoch: 1, sequence, ..ChainHead::default() };
+        answer.send(Verdict::Stored(head)).expect("somebody listens");
+        Ok(verdict)
+    }
+
+    #[tokio::test]
+    async fn a_sensor_that_does_not_read_its_acks_holds_up_no_commit() {
+        let (acks, mut told) = mpsc::channel(1);
+        let (committing, committed) = mpsc::channel(2);
+        let answering = tokio::spawn(async move { answer_verdicts(committed, &acks).await });
+        for sequence in 1..=100 {
+            committing.send(stored(sequence)).await.expect("verdicts are taken");
+        }
+        drop(committing);
+        let mut sequences = Vec::new();
+        while let Some(ack) = told.recv().await {
+            sequences.push(ack.expect("an ack").sequence);
+        }
+        assert!(sequences.is_sorted(), "{sequences:?}");
+        assert_eq!(sequences.last(), Some(&100));
+        assert!(sequences.len() <= 3, "what was not told gave way to newer heads: {sequences:?}");
+        answering.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_before_a_refusal_is_acked_before_it() {
+        let (acks, mut told) = mpsc::channel(16);
+        let (committing, committed) = mpsc::channel(8);
+        committing.send(stored(1)).await.expect("room");
+        committing.send(stored(2)).await.expect("room");
+        committing.send(Err(Status::invalid_argument("the seal"))).await.expect("room");
+        committing.send(stored(3)).await.expect("room");
+        answer_verdicts(committed, &acks).await;
+        drop(acks);
+        let mut answers = Vec::new();
+        while let Some(answer) = told.recv().await {
+            answers.push(answer.map(|ack| ack.sequence).map_err(|status| status.code()));
+        }
+        assert_eq!(answers.pop(), Some(Err(tonic::Code::InvalidArgument)));
+        assert_eq!(answers.pop(), Some(Ok(2)));
+    }
+
+    #[test]
+    fn every_batch_takes_some_of_the_budget_and_none_more_than_there_is() {
+        assert_eq!((share(0), share(1), share(1025)), (1, 1, 2));
+        assert_eq!(share(usize::MAX) as usize, MEMORY / MEMORY_UNIT);
+    }
+}
