@@ -394,6 +394,7 @@ proptest! {
         loop {
             let page = rig.store.flows(&query).expect("readable");
             prop_assert!(page.flows.len() <= limit);
+            prop_assert!(paged.len() <= starts.len(), "a page gives flows that an earlier one gave");
             paged.extend(page.flows.into_iter().map(|flow| flow.record));
             query.after = page.next;
             if query.after.is_none() { break; }
