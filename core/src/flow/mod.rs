@@ -14,6 +14,7 @@ mod history;
 mod host;
 pub mod icmp;
 pub mod key;
+mod lifetime;
 mod live;
 mod queue;
 mod report;

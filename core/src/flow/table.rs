@@ -10,6 +10,7 @@ use super::{
     host::FlowHost,
     icmp,
     key::{FlowKey, KeyedHash, Side},
+    lifetime::Timeouts,
     live::{Cold, Counters, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
     queue::{Queues, Rank},
     report::Reporter,
@@ -21,55 +22,15 @@ use crate::{
     decode::{TcpSegment, Transport},
     net::Name,
     record::{EndReason, FlowId},
-    time::{NANOS_PER_SECOND, Timestamp},
+    time::Timestamp,
 };
 
 /// Scope of flows whose address space is no longer in the plan.
 const GONE: u16 = u16::MAX;
 
-/// Flows that are looked at to find one that has been quiet, when the table is full.
-const CANDIDATES: usize = 64;
-
 /// A flow of the table. It is valid until the next packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHandle(u32);
-
-/// Timeouts in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-struct Timeouts {
-    tcp: i64,
-    udp: i64,
-    icmp: i64,
-    other: i64,
-    attempt: i64,
-    closing: i64,
-    active: i64,
-}
-
-impl Timeouts {
-    fn new(config: &FlowConfig) -> Self {
-        // Less than a second, or nothing, would report every packet.
-        let nanos = |seconds: u32| i64::from(seconds.max(1)).saturating_mul(NANOS_PER_SECOND);
-        Self {
-            tcp: nanos(config.tcp_idle_seconds),
-            udp: nanos(config.udp_idle_seconds),
-            icmp: nanos(config.icmp_idle_seconds),
-            other: nanos(config.other_idle_seconds),
-            attempt: nanos(config.attempt_seconds),
-            closing: nanos(config.closing_seconds),
-            active: nanos(config.active_seconds),
-        }
-    }
-
-    const fn idle(&self, protocol: u8) -> i64 {
-        match protocol {
-            6 => self.tcp,
-            17 | 136 => self.udp,
-            icmp::ICMP | icmp::ICMPV6 => self.icmp,
-            _ => self.other,
-        }
-    }
-}
 
 /// What a packet says of TCP.
 #[derive(Clone, Copy, Debug)]
@@ -83,19 +44,19 @@ struct TcpPart<'a> {
 /// move nothing.
 #[derive(Debug)]
 pub struct FlowTable {
-    index: HashTable<u32>,
-    hash: KeyedHash,
+    pub(super) index: HashTable<u32>,
+    pub(super) hash: KeyedHash,
     pub(super) flows: Vec<Flow>,
     pub(super) cold: Vec<Cold>,
     pub(super) tcp: Slab<TcpState>,
-    free: Vec<u32>,
-    wheel: TimerWheel,
-    queues: Queues,
-    fragments: FragmentTable,
+    pub(super) free: Vec<u32>,
+    pub(super) wheel: TimerWheel,
+    pub(super) queues: Queues,
+    pub(super) fragments: FragmentTable,
     pub(super) clock: Timestamp,
-    timeouts: Timeouts,
-    limit: usize,
-    gave_way: u64,
+    pub(super) timeouts: Timeouts,
+    pub(super) limit: usize,
+    pub(super) gave_way: u64,
     pub(super) reporter: Reporter,
 }
 
@@ -293,36 +254,6 @@ impl FlowTable {
             self.tell_end(entry, EndReason::Ended, host);
         }
         !reused
-    }
-
-    /// A free entry, after making room if there is none.
-    fn new_entry<H: FlowHost>(&mut self, host: &mut H) -> u32 {
-        if self.index.len() >= self.limit {
-            self.make_room(host);
-        }
-        self.free.pop().unwrap_or_else(|| u32::try_from(self.flows.len()).unwrap_or(0))
-    }
-
-    /// Ends the flow that gives way first: the oldest that nobody answered, or else, of those that stand first
-    /// in line, one that has had no packet since it was last looked at.
-    fn make_room<H: FlowHost>(&mut self, host: &mut H) {
-        let mut victim = self.queues.first(Rank::Unanswered);
-        for _ in 0..CANDIDATES {
-            if victim.is_some() {
-                break;
-            }
-            let Some(entry) = self.queues.first(Rank::Answered) else { break };
-            let flow = &mut self.flows[entry as usize];
-            if std::mem::take(&mut flow.referenced) {
-                self.queues.append(entry, Rank::Answered);
-            } else {
-                victim = Some(entry);
-            }
-        }
-        if let Some(entry) = victim.or_else(|| self.queues.first(Rank::Answered)) {
-            self.gave_way = self.gave_way.saturating_add(1);
-            self.end(entry, EndReason::Resources, host);
-        }
     }
 
     /// Fills an entry with a new flow, armed and queued but without counts. The key is in the index already, or
@@ -567,79 +498,6 @@ impl FlowTable {
             self.flows[at].established = true;
             self.tell(at, FlowEvent::Established, Some(packet), host);
         }
-    }
-
-    /// When the timer of a flow has to act next, and whether that is only the active timeout.
-    fn next_deadline(&self, entry: u32) -> Option<(Timestamp, bool)> {
-        let flow = self.flows.get(entry as usize)?;
-        let idle = flow.seen.plus(self.timeouts.idle(flow.key.protocol()));
-        let end = idle.min(flow.wait_until);
-        let active = flow.part_since.plus(self.timeouts.active);
-        Some(if active < end { (active, true) } else { (end, false) })
-    }
-
-    fn arm(&mut self, entry: u32) {
-        if let Some((deadline, _)) = self.next_deadline(entry) {
-            self.wheel.arm(entry, deadline);
-        }
-    }
-
-    /// Does what the clock says is due of a flow; false if that ended it.
-    fn settle<H: FlowHost>(&mut self, entry: u32, host: &mut H) -> bool {
-        match self.due(entry, host) {
-            Some(reason) => {
-                self.end(entry, reason, host);
-                false
-            }
-            None => true,
-        }
-    }
-
-    /// Reports the parts that are due, and gives the reason if the flow is to end.
-    fn due<H: FlowHost>(&mut self, entry: u32, host: &mut H) -> Option<EndReason> {
-        loop {
-            let (deadline, active) = self.next_deadline(entry)?;
-            if deadline > self.clock {
-                return None;
-            }
-            let at = entry as usize;
-            if !active {
-                let late = self.flows[at].waiting == Waiting::Late;
-                return Some(if late { EndReason::Ended } else { EndReason::Idle });
-            }
-            if self.flows[at].is_empty() {
-                // Nothing to report; the parts go on from the last one that had no packet either.
-                let parts = self.clock.since(self.flows[at].part_since) / self.timeouts.active;
-                self.flows[at].part_since =
-                    self.flows[at].part_since.plus(parts.saturating_mul(self.timeouts.active));
-            } else {
-                self.report(at, EndReason::Active, host);
-                self.flows[at].part_since = deadline;
-            }
-        }
-    }
-
-    /// Reports the last part of a flow and frees its entry.
-    fn end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
-        let hash = self.hash.of(&self.flows[entry as usize].key);
-        if let Ok(found) = self.index.find_entry(hash, |&at| at == entry) {
-            found.remove();
-        }
-        self.tell_end(entry, reason, host);
-        self.free.push(entry);
-    }
-
-    /// Reports the last part of a flow whose entry goes on to hold another.
-    fn tell_end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
-        let at = entry as usize;
-        if self.flows[at].waiting == Waiting::Answer && reason == EndReason::Idle {
-            self.tell(at, FlowEvent::Unanswered, None, host);
-        }
-        self.report(at, reason, host);
-        self.wheel.disarm(entry);
-        self.queues.remove(entry);
-        let tcp = std::mem::replace(&mut self.flows[at].tcp, NO_ENTRY);
-        self.tcp.remove(tcp);
     }
 
     /// Counts fragments whose first one did not come to flows without ports.

@@ -1,0 +1,160 @@
+//! How long flows live: timeouts on packet time, the parts of long flows, and who gives way in a full table.
+
+use super::{
+    FlowConfig,
+    event::FlowEvent,
+    host::FlowHost,
+    icmp,
+    live::{NO_ENTRY, Waiting},
+    queue::Rank,
+    table::FlowTable,
+};
+use crate::{
+    record::EndReason,
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+/// Flows that are looked at to find one that has been quiet, when the table is full.
+const CANDIDATES: usize = 64;
+
+/// Timeouts in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    tcp: i64,
+    udp: i64,
+    icmp: i64,
+    other: i64,
+    pub(super) attempt: i64,
+    pub(super) closing: i64,
+    active: i64,
+}
+
+impl Timeouts {
+    pub(super) fn new(config: &FlowConfig) -> Self {
+        // Less than a second, or nothing, would report every packet.
+        let nanos = |seconds: u32| i64::from(seconds.max(1)).saturating_mul(NANOS_PER_SECOND);
+        Self {
+            tcp: nanos(config.tcp_idle_seconds),
+            udp: nanos(config.udp_idle_seconds),
+            icmp: nanos(config.icmp_idle_seconds),
+            other: nanos(config.other_idle_seconds),
+            attempt: nanos(config.attempt_seconds),
+            closing: nanos(config.closing_seconds),
+            active: nanos(config.active_seconds),
+        }
+    }
+
+    pub(super) const fn idle(&self, protocol: u8) -> i64 {
+        match protocol {
+            6 => self.tcp,
+            17 | 136 => self.udp,
+            icmp::ICMP | icmp::ICMPV6 => self.icmp,
+            _ => self.other,
+        }
+    }
+}
+
+impl FlowTable {
+    /// A free entry, after making room if there is none.
+    pub(super) fn new_entry<H: FlowHost>(&mut self, host: &mut H) -> u32 {
+        if self.index.len() >= self.limit {
+            self.make_room(host);
+        }
+        self.free.pop().unwrap_or_else(|| u32::try_from(self.flows.len()).unwrap_or(0))
+    }
+
+    /// Ends the flow that gives way first: the oldest that nobody answered, or else, of those that stand first
+    /// in line, one that has had no packet since it was last looked at.
+    pub(super) fn make_room<H: FlowHost>(&mut self, host: &mut H) {
+        let mut victim = self.queues.first(Rank::Unanswered);
+        for _ in 0..CANDIDATES {
+            if victim.is_some() {
+                break;
+            }
+            let Some(entry) = self.queues.first(Rank::Answered) else { break };
+            let flow = &mut self.flows[entry as usize];
+            if std::mem::take(&mut flow.referenced) {
+                self.queues.append(entry, Rank::Answered);
+            } else {
+                victim = Some(entry);
+            }
+        }
+        if let Some(entry) = victim.or_else(|| self.queues.first(Rank::Answered)) {
+            self.gave_way = self.gave_way.saturating_add(1);
+            self.end(entry, EndReason::Resources, host);
+        }
+    }
+
+    /// When the timer of a flow has to act next, and whether that is only the active timeout.
+    pub(super) fn next_deadline(&self, entry: u32) -> Option<(Timestamp, bool)> {
+        let flow = self.flows.get(entry as usize)?;
+        let idle = flow.seen.plus(self.timeouts.idle(flow.key.protocol()));
+        let end = idle.min(flow.wait_until);
+        let active = flow.part_since.plus(self.timeouts.active);
+        Some(if active < end { (active, true) } else { (end, false) })
+    }
+
+    pub(super) fn arm(&mut self, entry: u32) {
+        if let Some((deadline, _)) = self.next_deadline(entry) {
+            self.wheel.arm(entry, deadline);
+        }
+    }
+
+    /// Does what the clock says is due of a flow; false if that ended it.
+    pub(super) fn settle<H: FlowHost>(&mut self, entry: u32, host: &mut H) -> bool {
+        match self.due(entry, host) {
+            Some(reason) => {
+                self.end(entry, reason, host);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Reports the parts that are due, and gives the reason if the flow is to end.
+    pub(super) fn due<H: FlowHost>(&mut self, entry: u32, host: &mut H) -> Option<EndReason> {
+        loop {
+            let (deadline, active) = self.next_deadline(entry)?;
+            if deadline > self.clock {
+                return None;
+            }
+            let at = entry as usize;
+            if !active {
+                let late = self.flows[at].waiting == Waiting::Late;
+                return Some(if late { EndReason::Ended } else { EndReason::Idle });
+            }
+            if self.flows[at].is_empty() {
+                // Nothing to report; the parts go on from the last one that had no packet either.
+                let parts = self.clock.since(self.flows[at].part_since) / self.timeouts.active;
+                self.flows[at].part_since =
+                    self.flows[at].part_since.plus(parts.saturating_mul(self.timeouts.active));
+            } else {
+                self.report(at, EndReason::Active, host);
+                self.flows[at].part_since = deadline;
+            }
+        }
+    }
+
+    /// Reports the last part of a flow and frees its entry.
+    pub(super) fn end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
+        let hash = self.hash.of(&self.flows[entry as usize].key);
+        if let Ok(found) = self.index.find_entry(hash, |&at| at == entry) {
+            found.remove();
+        }
+        self.tell_end(entry, reason, host);
+        self.free.push(entry);
+    }
+
+    /// Reports the last part of a flow whose entry goes on to hold another.
+    pub(super) fn tell_end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
+        let at = entry as usize;
+        if self.flows[at].waiting == Waiting::Answer && reason == EndReason::Idle {
+            self.tell(at, FlowEvent::Unanswered, None, host);
+        }
+        self.report(at, reason, host);
+        self.wheel.disarm(entry);
+        self.queues.remove(entry);
+        let tcp = std::mem::replace(&mut self.flows[at].tcp, NO_ENTRY);
+        self.tcp.remove(tcp);
+    }
+}
