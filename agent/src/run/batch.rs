@@ -39,7 +39,7 @@ pub(crate) struct Batcher {
     bytes: usize,
     records: usize,
     since: Option<Instant>,
-    ledger: Ledger,
+    ledger: Option<Ledger>,
     /// Records of the run so far, those passed over included.
     run_records: u64,
     /// Records of the run that are sealed already.
@@ -62,7 +62,7 @@ impl Batcher {
             bytes: 0,
             records: 0,
             since: None,
-            ledger: Ledger::default(),
+            ledger: None,
             run_records: 0,
             sealed_before,
             closed: false,
@@ -81,7 +81,7 @@ impl Batcher {
 
     /// The account that batches carry from here on.
     pub(crate) fn set_ledger(&mut self, ledger: &Ledger) {
-        self.ledger.clone_from(ledger);
+        self.ledger = Some(ledger.clone());
     }
 
     /// Completes the draft if its oldest record has waited long enough.
@@ -97,7 +97,7 @@ impl Batcher {
             return;
         }
         let mut body = std::mem::take(&mut self.body);
-        body.ledger = Some(v1::Ledger::from(&self.ledger));
+        body.ledger = self.ledger.as_ref().map(v1::Ledger::from);
         let draft = Draft { body, bytes: self.bytes, run_records: self.run_records };
         self.bytes = 0;
         self.records = 0;

@@ -12,7 +12,8 @@
 //! version) and how many of the run's records are sealed with it; a run with the fingerprint of the last batch
 //! passes over that many, any other begins at none. So a kill at any moment neither loses nor repeats a record,
 //! and running finished captures again ships nothing twice. For the same reason a stop in the middle of a capture
-//! leaves live flows alone: they are not ended, the next run goes on with them. Plan and thresholds are not
+//! leaves live flows alone: they are not ended, the next run goes on with them. The account goes on too: a run that
+//! continues another continues its monotonic time, and tells its ledger once it has caught up. Plan and thresholds are not
 //! reloaded while captures are read.
 //!
 //! # Batches that the collector cannot take

@@ -246,7 +246,10 @@ impl Pump {
         self.told = Some(Instant::now());
         let ledger = self.sensor.ledger();
         self.batcher.set_ledger(ledger);
-        self.sealing.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone_from(ledger);
+        if !self.batcher.is_catching_up() {
+            let mut told = self.sealing.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = Some(ledger.clone());
+        }
         let mut view = self.view.lock();
         view.ledger.clone_from(ledger);
         view.live_flows = self.sensor.live_flows() as u64;

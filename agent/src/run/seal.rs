@@ -82,8 +82,9 @@ type AnewRequest = (Anew, SyncSender<Result<(), String>>);
 
 /// What the other threads share with the sealing thread.
 pub(crate) struct SealControl {
-    /// The sensor's account, as last told.
-    pub(crate) ledger: Mutex<Ledger>,
+    /// The sensor's account, as last told. None while records are passed over that are sealed already: the
+    /// account of the run before holds until this one has caught up with it.
+    pub(crate) ledger: Mutex<Option<Ledger>>,
     /// No batch that still waits for room is wanted any more.
     pub(crate) stopping: AtomicBool,
     /// The thread is to end.
@@ -147,6 +148,8 @@ pub(crate) struct SealLoop {
     losses: Losses,
     losses_sealed: Instant,
     started: Instant,
+    /// Monotonic time at the start.
+    account: u64,
     heartbeat_sealed: Instant,
     failed_at: Option<Instant>,
     /// A draft was given up, so that none behind it may be sealed either.
@@ -165,7 +168,7 @@ impl SealLoop {
         let sealer = Sealer::new(key, settings.sensor.clone(), head.chain);
         let mut mark = head.mark;
         if mark.run != settings.run || settings.run == 0 {
-            mark = Mark { run: settings.run, run_records: 0, ..mark };
+            mark = Mark { run: settings.run, run_records: 0, monotonic: 0, ..mark };
         }
         let now = Instant::now();
         Ok(Self {
@@ -177,6 +180,7 @@ impl SealLoop {
             losses: Losses::default(),
             losses_sealed: now,
             started: now,
+            account: mark.monotonic,
             heartbeat_sealed: now,
             failed_at: None,
             given_up: false,
@@ -322,23 +326,21 @@ impl SealLoop {
     }
 
     fn seal_heartbeat(&mut self) {
-        let ledger = v1::Ledger::from(&*lock(&self.control.ledger));
+        let ledger = lock(&self.control.ledger).as_ref().map(v1::Ledger::from);
         self.heartbeat_sealed = Instant::now();
-        self.seal(
-            BatchBody { ledger: Some(ledger), ..BatchBody::default() },
-            BatchKind::Heartbeat,
-            self.mark,
-        );
+        self.seal(BatchBody { ledger, ..BatchBody::default() }, BatchKind::Heartbeat, self.mark);
     }
 
-    fn seal(&mut self, mut body: BatchBody, kind: BatchKind, mark: Mark) {
+    fn seal(&mut self, mut body: BatchBody, kind: BatchKind, mut mark: Mark) {
         if !self.losses.is_empty() {
             body.losses.extend(self.losses.take());
             self.losses_sealed = Instant::now();
         }
         let previous_hash = self.sealer.head().hash;
         let sealed_at = wall_time();
-        let monotonic = i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        let elapsed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        mark.monotonic = self.account.saturating_add(elapsed);
+        let monotonic = i64::try_from(mark.monotonic).unwrap_or(i64::MAX);
         let sealed = self.sealer.seal(&body, kind, sealed_at, monotonic);
         let records = body.flows.len() + body.observations.len() + body.findings.len();
         self.writer.append(&Batch {

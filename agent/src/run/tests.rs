@@ -1,1 +1,305 @@
+//! The sealing thread: chain over restarts, waiting and shedding where the spool is full, sealing anew.
 
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering, mpsc::sync_channel},
+    time::{Duration, Instant},
+};
+
+use onenet_proto::{
+    seal::{ChainHead, SigningKey, verify},
+    v1::{BatchBody, BatchKind, FindingChange, Flow, Observation, SealedBatch},
+};
+use prost::Message as _;
+
+use super::{
+    batch::Draft,
+    seal::{SealControl, SealLoop, Settings, WhenFull},
+};
+use crate::{
+    ship::{Resume, resume},
+    spool::{self, Entry, Position, Reader, Shared},
+};
+
+const RUN: u64 = 77;
+
+struct Thread {
+    control: Arc<SealControl>,
+    spool: Arc<Shared>,
+    drafts: std::sync::mpsc::SyncSender<Draft>,
+    thread: std::thread::JoinHandle<()>,
+    /// Records of the run that were sealed when it started.
+    sealed_before: u64,
+}
+
+fn signing_key() -> (Vec<u8>, Vec<u8>) {
+    let (key, pkcs8) = SigningKey::generate().unwrap();
+    (pkcs8, key.public_key().to_vec())
+}
+
+fn start(directory: &Path, key: &[u8], when_full: WhenFull, limit_bytes: u64) -> Thread {
+    let settings = spool::Settings { segment_bytes: 4096 };
+    let opened = spool::open(directory, settings, 1000, spool::on_disk()).unwrap();
+    let control = SealControl::new();
+    let spool = opened.writer.shared().clone();
+    let settings = Settings {
+        sensor: "boston-1".into(),
+        signing_key: key.to_vec(),
+        limit_bytes,
+        when_full,
+        heartbeat: Duration::from_secs(3600),
+        flush_interval: Duration::from_millis(1),
+        run: RUN,
+    };
+    let mark = opened.head.mark;
+    let sealed_before = if mark.run == RUN { mark.run_records } else { 0 };
+    let seal = SealLoop::new(settings, control.clone(), opened.writer, opened.head).unwrap();
+    let (drafts, receiver) = sync_channel(1);
+    let thread = std::thread::spawn(move || seal.run(&receiver));
+    Thread { control, spool, drafts, thread, sealed_before }
+}
+
+impl Thread {
+    fn stop(self) {
+        self.control.stopping.store(true, Ordering::SeqCst);
+        self.control.closing.store(true, Ordering::SeqCst);
+        drop(self.drafts);
+        self.thread.join().unwrap();
+    }
+}
+
+/// Waits for something that another thread is about to do.
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < limit, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn flow(number: u64) -> Flow {
+    Flow { flow_id: number.to_be_bytes().to_vec().into(), history: "x".repeat(500), ..Flow::default() }
+}
+
+fn draft(number: u64) -> Draft {
+    let body = BatchBody { flows: vec![flow(number)], ..BatchBody::default() };
+    Draft { bytes: body.encoded_len(), body, run_records: number }
+}
+
+fn entries(spool: &Arc<Shared>, after: Position) -> Vec<(Entry, BatchBody)> {
+    let mut reader = Reader::new(spool.clone());
+    reader.seek(after);
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        let sealed = SealedBatch::decode(&entry.payload[..]).unwrap();
+        entries.push((entry, BatchBody::decode(&sealed.body[..]).unwrap()));
+    }
+    entries
+}
+
+fn flows(spool: &Arc<Shared>) -> Vec<u64> {
+    let number = |flow: &Flow| u64::from_be_bytes(flow.flow_id[..].try_into().unwrap());
+    entries(spool, Position::default()).iter().flat_map(|(_, body)| body.flows.iter().map(number)).collect()
+}
+
+/// Every batch verifies and follows the one before.
+fn assert_chain(spool: &Arc<Shared>, public_key: &[u8]) {
+    let mut head: Option<ChainHead> = None;
+    for (entry, _) in entries(spool, Position::default()) {
+        let sealed = SealedBatch::decode(&entry.payload[..]).unwrap();
+        let verified = verify(&sealed, public_key).unwrap();
+        let epoch = ChainHead { epoch: verified.header.epoch, ..ChainHead::default() };
+        assert!(verified.follows(&head.filter(|head| head.epoch == epoch.epoch).unwrap_or(epoch)));
+        head = Some(verified.head());
+    }
+    assert_eq!(head.unwrap_or_default(), spool.durable().chain);
+}
+
+#[test]
+fn the_chain_goes_on_over_restarts_and_the_count_of_sealed_records_with_it() {
+    let directory = spool::scratch();
+    let (key, public_key) = signing_key();
+    let mut sent = 0;
+    for round in 1..=4 {
+        let thread = start(directory.path(), &key, WhenFull::Wait, 1 << 30);
+        assert_eq!(thread.sealed_before, sent);
+        for _ in 0..5 {
+            sent += 1;
+            thread.drafts.send(draft(sent)).unwrap();
+        }
+        let spool = thread.spool.clone();
+        thread.stop();
+        assert_eq!(flows(&spool), (1..=sent).collect::<Vec<_>>());
+        assert_eq!(spool.durable().mark.flows, sent);
+        // A heartbeat at the start and one at the end of each round, five batches between.
+        assert_eq!(spool.durable().chain.sequence, round * 7);
+        assert_chain(&spool, &public_key);
+    }
+}
+
+#[test]
+fn a_source_that_can_wait_waits_for_acks_and_loses_nothing() {
+    let directory = spool::scratch();
+    let (key, _) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Wait, 20_000);
+    let (spool, control, drafts) = (thread.spool.clone(), thread.control.clone(), thread.drafts.clone());
+    let source = std::thread::spawn(move || (1..=200).for_each(|number| drafts.send(draft(number)).unwrap()));
+    let mut received = Vec::new();
+    let mut last = Position::default();
+    eventually("the spool fills up", || control.state().waiting);
+    assert!(spool.used_bytes() <= 20_000);
+    while received.len() < 200 {
+        for (entry, body) in entries(&spool, last) {
+            last = entry.header.position;
+            received.extend(
+                body.flows.iter().map(|flow| u64::from_be_bytes(flow.flow_id[..].try_into().unwrap())),
+            );
+            assert!(body.losses.is_empty());
+            spool.acknowledge(ChainHead {
+                epoch: last.epoch,
+                sequence: last.sequence,
+                hash: entry.header.hash,
+            });
+        }
+        assert!(spool.used_bytes() <= 20_000);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    source.join().unwrap();
+    assert_eq!(received, (1..=200).collect::<Vec<_>>());
+    thread.stop();
+}
+
+#[test]
+fn a_stop_while_a_source_waits_gives_up_everything_behind_the_first_draft_given_up() {
+    let directory = spool::scratch();
+    let (key, _) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Wait, 6_000);
+    let (spool, control, drafts) = (thread.spool.clone(), thread.control.clone(), thread.drafts.clone());
+    let source = std::thread::spawn(move || (1..=60).for_each(|number| drafts.send(draft(number)).unwrap()));
+    eventually("the spool fills up", || control.state().waiting);
+    control.stopping.store(true, Ordering::SeqCst);
+    source.join().unwrap();
+    thread.stop();
+    let sealed = flows(&spool);
+    let count = u64::try_from(sealed.len()).unwrap();
+    assert!(count < 60);
+    assert_eq!(sealed, (1..=count).collect::<Vec<_>>());
+    assert_eq!(spool.durable().mark.run_records, count, "the next run goes on exactly there");
+}
+
+#[test]
+fn a_source_that_cannot_wait_sheds_flows_first_and_every_loss_is_sealed() {
+    let directory = spool::scratch();
+    let (key, _) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Shed, 20_000);
+    let filler = "x".repeat(300);
+    for number in 1..=60 {
+        let body = BatchBody {
+            flows: vec![flow(number)],
+            observations: vec![Observation { hostname: filler.clone(), ..Observation::default() }],
+            findings: vec![FindingChange { summary: filler.clone(), ..FindingChange::default() }],
+            ..BatchBody::default()
+        };
+        thread.drafts.send(Draft { bytes: body.encoded_len(), body, run_records: number * 3 }).unwrap();
+    }
+    let (spool, control) = (thread.spool.clone(), thread.control.clone());
+    thread.stop();
+    let mut held = [0; 3];
+    let mut lost = [0; 3];
+    let mut last_of = [0; 3];
+    for (index, (_, body)) in entries(&spool, Position::default()).iter().enumerate() {
+        for (class, count) in
+            [body.flows.len(), body.observations.len(), body.findings.len()].into_iter().enumerate()
+        {
+            held[class] += count as u64;
+            if count > 0 {
+                last_of[class] = index;
+            }
+        }
+        for loss in &body.losses {
+            let class =
+                ["flow", "observation", "finding"].iter().position(|what| *what == loss.what).unwrap();
+            lost[class] += loss.count;
+            assert_eq!(loss.reason, "spool-full");
+            assert!(loss.bytes > 0);
+        }
+    }
+    for class in 0..3 {
+        assert_eq!(held[class] + lost[class], 60, "what is not held is lost, and told");
+        assert!(lost[class] > 0);
+    }
+    assert!(last_of[0] < last_of[1] && last_of[1] < last_of[2], "{last_of:?}: flows go first");
+    assert_eq!(control.state().losses.records().len(), 3);
+}
+
+#[test]
+fn what_the_collector_cannot_take_is_sealed_anew_and_what_is_missing_is_told() {
+    let directory = spool::scratch();
+    let (key, public_key) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Wait, 1 << 30);
+    (1..=20).for_each(|number| thread.drafts.send(draft(number)).unwrap());
+    thread.stop();
+    // The payload of the seventh batch (a heartbeat comes first, so flow 6) is damaged.
+    let opened = spool::open(directory.path(), spool::Settings { segment_bytes: 4096 }, 1, spool::on_disk());
+    let opened = opened.unwrap();
+    let all = entries(opened.writer.shared(), Position::default());
+    let (damaged, _) = &all[6];
+    let (fifth, _) = &all[4];
+    let position = damaged.header.position;
+    let collector = ChainHead { epoch: position.epoch, sequence: 5, hash: fifth.header.hash };
+    drop(opened);
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(damaged.payload.len()).position(|window| window == damaged.payload) {
+            bytes[at + 100] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+
+    let thread = start(directory.path(), &key, WhenFull::Wait, 1 << 30);
+    let spool = thread.spool.clone();
+    eventually("the heartbeat of the start is durable", || spool.durable().chain.sequence == 23);
+    assert_eq!(resume(&spool, &collector).unwrap(), Resume::From(Position { sequence: 5, ..position }));
+    let sixth = ChainHead { sequence: 6, hash: damaged.header.previous_hash, ..collector };
+    let Resume::Anew(anew) = resume(&spool, &sixth).unwrap() else { panic!("batch 7 cannot be read") };
+    thread.control.seal_anew(anew).unwrap();
+    assert_eq!(resume(&spool, &sixth).unwrap(), Resume::From(Position { sequence: 6, ..position }));
+    let after = entries(&spool, Position { sequence: 6, ..position });
+    let epoch = after[0].0.header.position.epoch;
+    assert!(epoch > position.epoch);
+    let numbers: Vec<u64> = after
+        .iter()
+        .flat_map(|(_, body)| &body.flows)
+        .map(|flow| u64::from_be_bytes(flow.flow_id[..].try_into().unwrap()))
+        .collect();
+    assert_eq!(numbers, (7..=20).collect::<Vec<_>>());
+    let losses: Vec<_> = after.iter().flat_map(|(_, body)| &body.losses).collect();
+    assert_eq!(losses.len(), 1);
+    assert_eq!((losses[0].what.as_str(), losses[0].count), ("batch", 1));
+    assert_chain(&spool, &public_key);
+    thread.drafts.send(draft(21)).unwrap();
+    thread.stop();
+    assert_chain(&spool, &public_key);
+    drop(spool);
+    let opened = spool::open(directory.path(), spool::Settings { segment_bytes: 4096 }, 1, spool::on_disk());
+    let head = opened.unwrap().head;
+    assert_eq!((head.chain.epoch, head.mark.run_records), (epoch, 21), "the new epoch holds after a restart");
+}
+
+#[test]
+fn heartbeats_carry_the_account_and_nothing_else() {
+    let directory = spool::scratch();
+    let (key, _) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Wait, 1 << 30);
+    let spool = thread.spool.clone();
+    eventually("the first heartbeat is durable", || spool.durable().chain.sequence == 1);
+    *thread.control.ledger.lock().unwrap() = Some(crate::samples::ledger());
+    thread.stop();
+    let all = entries(&spool, Position::default());
+    let kinds: Vec<u8> = all.iter().map(|(entry, _)| entry.header.kind).collect();
+    assert_eq!(kinds, [u8::try_from(i32::from(BatchKind::Heartbeat)).unwrap(); 2]);
+    assert_eq!(all[0].1.ledger, None, "nothing was told yet");
+    assert_eq!(all[1].1.ledger.as_ref().map(|ledger| ledger.packets), Some(12));
+    assert!(all.iter().all(|(_, body)| body.flows.is_empty()));
+}

@@ -72,7 +72,8 @@ pub(crate) async fn connect(target: &Target) -> Result<Channel, ConnectError> {
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
-    text.to_lowercase()
+    // What a certificate check of ours says, rustls calls unexpected.
+    text.strip_prefix("unexpected error: ").unwrap_or(text).to_lowercase()
 }
 
 /// What the collector answered, as one line for people.

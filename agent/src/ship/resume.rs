@@ -49,10 +49,11 @@ pub(crate) fn resume(spool: &Arc<Shared>, collector: &ChainHead) -> io::Result<R
         return anew(Position::from(&spool.acked()), reason);
     }
     let Some(next) = next else {
-        if held < ours {
+        // An epoch that has no batch yet misses none.
+        if held < ours && ours.sequence > 0 {
             return behind(ours.sequence.saturating_add(1));
         }
-        if collector.sequence > 0 && collector.hash != durable.hash {
+        if held == ours && collector.hash != durable.hash {
             let reason = format!("the collector holds another batch {}", held.sequence);
             return anew(Position::from(&spool.acked()), reason);
         }

@@ -26,13 +26,13 @@
 //! | 32 | 32 | hash of the batch before |
 //! | 64 | 32 | hash of this batch |
 //! | 96 | 8 | sealed at, nanoseconds since the Unix epoch |
-//! | 104 | 40 | mark: run, records of the run, flows, observations, findings of the chain (u64 each) |
-//! | 144 | 4 | CRC-32C of the payload |
-//! | 148 | 4 | CRC-32C of the 148 bytes before |
-//! | 152 | … | payload: the encoded `SealedBatch` |
+//! | 104 | 48 | mark: run, records of the run, flows, observations, findings of the chain, monotonic time (u64 each) |
+//! | 152 | 4 | CRC-32C of the payload |
+//! | 156 | 4 | CRC-32C of the 156 bytes before |
+//! | 160 | … | payload: the encoded `SealedBatch` |
 //!
 //! A **state slot**: `ONSTATE1`, generation, floor, epoch (u64 each), head and acked (epoch u64, sequence u64,
-//! hash 32 bytes each), the head's mark (40 bytes), zeros, CRC-32C of the 188 bytes before. The sound slot with
+//! hash 32 bytes each), the head's mark (48 bytes), zeros, CRC-32C of the 188 bytes before. The sound slot with
 //! the greater generation holds; a write goes to the other one.
 //!
 //! # Invariants
@@ -72,6 +72,9 @@ pub(crate) use reader::{Entry, Reader};
 pub(crate) use record::Mark;
 pub(crate) use shared::{Damage, Shared};
 pub(crate) use writer::{Batch, Writer};
+
+#[cfg(test)]
+pub(crate) use tests::scratch;
 
 /// Place of a batch in a sensor's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

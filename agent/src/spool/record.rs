@@ -8,7 +8,7 @@ pub(crate) const MAGIC: [u8; 4] = *b"ONRB";
 /// Version of this layout.
 pub(crate) const VERSION: u8 = 1;
 /// Bytes of a header.
-pub(crate) const HEADER_BYTES: usize = 152;
+pub(crate) const HEADER_BYTES: usize = 160;
 /// The longest payload that is written, and that memory is given for when one is read.
 pub(crate) const MAX_PAYLOAD: u32 = 2 << 20;
 
@@ -25,6 +25,8 @@ pub(crate) struct Mark {
     pub(crate) observations: u64,
     /// Finding changes since the chain began.
     pub(crate) findings: u64,
+    /// Monotonic time of the batch, nanoseconds since the sensor's account began.
+    pub(crate) monotonic: u64,
 }
 
 /// What stands before each payload.
@@ -111,15 +113,18 @@ impl<'a> Cursor<'a> {
             flows: self.u64(),
             observations: self.u64(),
             findings: self.u64(),
+            monotonic: self.u64(),
         }
     }
 }
 
 impl Mark {
     pub(super) fn write(&self, fields: &mut Fields<'_>) {
-        for value in [self.run, self.run_records, self.flows, self.observations, self.findings] {
+        let counts = [self.run, self.run_records, self.flows, self.observations, self.findings];
+        for value in counts {
             fields.put(&value.to_le_bytes());
         }
+        fields.put(&self.monotonic.to_le_bytes());
     }
 }
 
@@ -182,7 +187,14 @@ pub(super) mod tests {
             previous_hash: [u8::try_from((sequence - 1) % 251).unwrap(); 32],
             hash: [u8::try_from(sequence % 251).unwrap(); 32],
             sealed_at: 1_795_251_661_000_000_000,
-            mark: Mark { run: 9, run_records: sequence * 3, flows: sequence, observations: 2, findings: 1 },
+            mark: Mark {
+                run: 9,
+                run_records: sequence * 3,
+                flows: sequence,
+                observations: 2,
+                findings: 1,
+                monotonic: 77,
+            },
             payload_crc: crc32c::crc32c(payload),
         }
     }
@@ -204,7 +216,8 @@ pub(super) mod tests {
         assert_eq!(bytes[32..64], [0; 32]);
         assert_eq!(bytes[64..96], [1; 32]);
         assert_eq!(bytes[104..112], 9_u64.to_le_bytes());
-        assert_eq!(bytes[144..148], 0x364b_3fb7_u32.to_le_bytes(), "CRC-32C of abc");
+        assert_eq!(bytes[144..152], 77_u64.to_le_bytes());
+        assert_eq!(bytes[152..156], 0x364b_3fb7_u32.to_le_bytes(), "CRC-32C of abc");
         assert_eq!(Header::decode(&bytes), Some(header(1, b"abc")));
     }
 

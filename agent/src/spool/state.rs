@@ -130,7 +130,14 @@ mod tests {
             epoch: 11,
             head: Head {
                 chain: ChainHead { epoch: 11, sequence: 90, hash: [5; 32] },
-                mark: super::super::Mark { run: 1, run_records: 2, flows: 3, observations: 4, findings: 5 },
+                mark: super::super::Mark {
+                    run: 1,
+                    run_records: 2,
+                    flows: 3,
+                    observations: 4,
+                    findings: 5,
+                    monotonic: 6,
+                },
             },
             acked: ChainHead { epoch: 11, sequence: 80, hash: [6; 32] },
             ..State::default()

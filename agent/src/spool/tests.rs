@@ -10,7 +10,7 @@ use super::{disk::tests::FaultyDisk, disk::*, *};
 const EPOCH: u64 = 1000;
 
 /// A directory in memory where there is one, because every step here waits for the disk.
-pub(super) fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
