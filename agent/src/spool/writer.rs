@@ -163,10 +163,8 @@ impl Writer {
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
+        self.end_full_segment();
         let directory = &self.shared.directory;
-        if self.active.as_ref().is_some_and(|active| active.length >= self.settings.segment_bytes) {
-            self.active = None;
-        }
         let active = match &mut self.active {
             Some(active) => active,
             none => {
@@ -191,6 +189,13 @@ impl Writer {
         }
         active.length = end.saturating_add(self.pending.bytes.len() as u64);
         Ok(())
+    }
+
+    /// Leaves a segment that has grown to its size, so that it can be deleted.
+    fn end_full_segment(&mut self) {
+        if self.active.as_ref().is_some_and(|active| active.length >= self.settings.segment_bytes) {
+            self.active = None;
+        }
     }
 
     /// Enters what has become durable into the account.
@@ -226,6 +231,7 @@ impl Writer {
 
     /// Records what was acknowledged and deletes the segments that nobody needs any more.
     pub(crate) fn tidy(&mut self) -> io::Result<()> {
+        self.end_full_segment();
         let floor = self.first_needed()?;
         let (acked, durable) = (self.shared.acked(), self.shared.durable());
         let state = self.state.state();
