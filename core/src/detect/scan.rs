@@ -100,8 +100,8 @@ pub(super) struct Scan {
     walk: Walk,
     walkers: Bounded<Key, Walker>,
     pub(super) findings: Findings<Scanner>,
-    /// Sources whose connections are seen one way only, so that silence says nothing of them.
-    one_way: Bounded<(Space, IpAddr), ()>,
+    /// When connections of a source were last seen to go on one way only, so that silence says nothing of it.
+    one_way: Bounded<(Space, IpAddr), Timestamp>,
 }
 
 /// What became of a first contact.
@@ -141,10 +141,10 @@ impl Scan {
             FlowEvent::Established => Fate::Succeeded,
             FlowEvent::Refused => Fate::Refused,
             FlowEvent::Unanswered if source.payload_bytes > 0 => {
-                self.one_way.insert((space, source.ip), ());
+                self.one_way.insert((space, source.ip), flow.now);
                 return;
             }
-            FlowEvent::Unanswered if self.one_way.get(&(space, source.ip)).is_some() => return,
+            FlowEvent::Unanswered if self.is_one_way(space, source.ip, flow.now) => return,
             FlowEvent::Unanswered => Fate::Ignored,
             _ => return,
         };
@@ -156,6 +156,12 @@ impl Scan {
             let hash = hash_of(target, u64::from(port));
             self.contact(Course::Ports(target), space, hash, fate, flow, places, desk, sink);
         }
+    }
+
+    /// Whether a source was seen to go on without an answer of late.
+    fn is_one_way(&self, space: Space, source: IpAddr, now: Timestamp) -> bool {
+        let quiet = i64::from(self.config.quiet_seconds).saturating_mul(NANOS_PER_SECOND);
+        self.one_way.peek(&(space, source)).is_some_and(|&seen| now.since(seen) <= quiet)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a contact is, and where findings go")]

@@ -161,6 +161,20 @@ fn a_scan_that_passes_two_interfaces_is_counted_once() {
 }
 
 #[test]
+fn one_connection_that_went_on_without_an_answer_excuses_a_source_for_half_an_hour() {
+    let mut bench = Bench::new();
+    bench.ignore(&to("10.40.0.5", "10.80.4.1", 443, 0.0), 900);
+    for host in 1..=20 {
+        bench.ignore(&to("10.40.0.5", &format!("10.80.5.{host}"), 22, 1700.0), 0);
+    }
+    assert_eq!(bench.changes, []);
+    for host in 1..=20 {
+        bench.ignore(&to("10.40.0.5", &format!("10.80.6.{host}"), 22, 1900.0), 0);
+    }
+    assert_eq!(bench.raised(), ["scan.horizontal|eohhs/10.40.0.5|tcp/22"]);
+}
+
+#[test]
 fn backscatter_and_udp_say_nothing() {
     let mut bench = Bench::new();
     for host in 1..=100 {
