@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::ConfigError;
+use onenet_proto::config::ConfigError;
 
 /// The command line asks for something that cannot be done. Exit code 2.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

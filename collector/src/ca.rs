@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use anyhow::Context as _;
 use onenet_core::time::{NANOS_PER_SECOND, Timestamp};
-use onenet_proto::config_error::ConfigError;
+use onenet_proto::config::ConfigError;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,

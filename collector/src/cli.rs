@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use onenet_proto::config_error::ConfigError;
+use onenet_proto::config::ConfigError;
 
 use crate::{
     config::Config,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use onenet_proto::config_error::{self, ConfigError};
+use onenet_proto::config::{ConfigError, Document};
 use serde::Deserialize;
 
 use crate::{siem::SiemConfig, store::StoreConfig};
@@ -110,17 +110,18 @@ impl Default for WebConfig {
 impl Config {
     /// Reads and checks a file.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let (mut config, text): (Self, String) = config_error::read(file)?;
-        config.check(file, &text)?;
+        let document = Document::open(file)?;
+        let mut config: Self = document.parse()?;
+        config.check(&document)?;
         config.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
 
     /// Checks what the grammar cannot.
-    fn check(&self, file: &Path, text: &str) -> Result<(), ConfigError> {
-        let in_range = |key, value: u64, low: u64, high: u64| {
-            let problem = format!("{value}, expected {low} to {high}");
-            let error = || ConfigError::of_key(file, text, key, problem);
+    fn check(&self, document: &Document) -> Result<(), ConfigError> {
+        let in_range = |key: &str, value: u64, low: u64, high: u64| {
+            let key: Vec<&str> = key.split('.').collect();
+            let error = || document.error(&key, format!("{value}, expected {low} to {high}"));
             if (low..=high).contains(&value) { Ok(()) } else { Err(error()) }
         };
         in_range("server.max_connections", self.server.max_connections as u64, 1, 65_536)?;
@@ -147,6 +148,25 @@ impl Config {
             &mut self.siem.file.path,
         ] {
             *path = directory.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_out_of_range_is_told_with_file_line_column_and_key() {
+        let server = "[server]\nlisten = '127.0.0.1:1'\nca_certificate = 'a'\nca_key = 'b'\n\
+                      certificate = 'c'\nkey = 'd'\n";
+        for (more, expected) in [
+            ("max_connections = 0\n", "collector.toml:7:19: server.max_connections: 0, expected 1 to 65536"),
+            ("[siem.file]\nkeep = 10001\n", "collector.toml:8:8: siem.file.keep: 10001, expected 0 to 10000"),
+        ] {
+            let document = Document::new(Path::new("collector.toml"), format!("{server}{more}"));
+            let config: Config = document.parse().expect("the grammar allows it");
+            assert_eq!(config.check(&document).expect_err(more).to_string(), expected);
         }
     }
 }

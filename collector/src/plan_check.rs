@@ -1,14 +1,14 @@
-//! Checks an address plan: the file's grammar, what the plan contradicts itself in, and claims of different
-//! address spaces that overlap. Pure but for reading the file.
+//! Checks an address plan: that it can be used, and claims of different address spaces that overlap. Pure but for
+//! reading the file.
 
 use std::path::Path;
 
 use ipnet::IpNet;
 use onenet_core::{
     net::Name,
-    plan::{AddressPlan, PlanError, Prefix, PrefixStatus},
+    plan::{AddressPlan, Prefix, PrefixStatus},
 };
-use onenet_proto::config_error::{self, ConfigError};
+use onenet_proto::config::{ConfigError, Document, read_plan};
 use serde::Serialize;
 
 /// One claim, as the report names it.
@@ -22,7 +22,7 @@ pub(crate) struct Claim {
     pub(crate) secretariat: Name,
     /// What for.
     pub(crate) status: PrefixStatus,
-    /// Line of its `[[prefix]]` in the file, from 1; none where the plan writes its prefixes another way.
+    /// Line of its `[[prefix]]` in the file, from 1.
     pub(crate) line: Option<usize>,
 }
 
@@ -52,27 +52,16 @@ pub(crate) struct Report {
 /// reads; the others are counted.
 pub(crate) const MAX_LISTED: usize = 10_000;
 
-/// Reads a plan and checks that it can be used.
-pub(crate) fn read(file: &Path) -> Result<AddressPlan, ConfigError> {
-    usable(file).map(|(plan, _)| plan)
-}
-
-fn usable(file: &Path) -> Result<(AddressPlan, String), ConfigError> {
-    let (plan, text) = config_error::read::<AddressPlan>(file)?;
-    plan.check().map_err(|error| locate(file, &text, &plan, &error))?;
-    Ok((plan, text))
-}
-
 /// Reads and checks the plan in `file`, and its claims against each other.
 pub(crate) fn check(file: &Path) -> Result<Report, ConfigError> {
-    let (plan, text) = usable(file)?;
-    let (overlaps, unlisted) = overlapping(&claims(&plan, &text));
+    let (plan, document) = read_plan(file)?;
+    let (overlaps, unlisted) = overlapping(&claims(&plan, &document));
     Ok(Report { plan, overlaps, unlisted })
 }
 
 /// Claims that assert a use: containers only hold others.
-fn claims(plan: &AddressPlan, text: &str) -> Vec<Claim> {
-    let lines = headers(text, "prefix");
+fn claims(plan: &AddressPlan, document: &Document) -> Vec<Claim> {
+    let lines = document.lines_of_entries("prefix");
     let claim = |(index, prefix): (usize, &Prefix)| {
         let secretariat = plan.secretariat(&prefix.secretariat)?;
         (prefix.status != PrefixStatus::Container).then(|| Claim {
@@ -80,7 +69,7 @@ fn claims(plan: &AddressPlan, text: &str) -> Vec<Claim> {
             address_space: secretariat.address_space().clone(),
             secretariat: secretariat.id.clone(),
             status: prefix.status,
-            line: (lines.len() == plan.prefixes.len()).then(|| lines.get(index).copied()).flatten(),
+            line: lines.get(index).copied(),
         })
     };
     plan.prefixes.iter().enumerate().filter_map(claim).collect()
@@ -117,57 +106,6 @@ fn addresses(cidr: &IpNet) -> u64 {
     1_u64.checked_shl(u32::from(bits)).unwrap_or(u64::MAX)
 }
 
-/// Lines of the headers `[[table]]`, from 1.
-fn headers(text: &str, table: &str) -> Vec<usize> {
-    let is_header = |line: &str| {
-        let name = line.trim().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
-        name.is_some_and(|(name, _)| name.trim() == table)
-    };
-    text.lines().enumerate().filter(|(_, line)| is_header(line)).map(|(index, _)| index + 1).collect()
-}
-
-/// Where in the file the contradiction stands.
-fn locate(file: &Path, text: &str, plan: &AddressPlan, error: &PlanError) -> ConfigError {
-    let last = |found: Vec<usize>| found.last().copied();
-    let segment = |id: &Name| plan.segments.iter().rposition(|segment| segment.id == *id);
-    let (table, index, key) = match error {
-        PlanError::Duplicate { kind: "segment", id } => ("segment", segment(id), "id"),
-        PlanError::Duplicate { kind, id } => {
-            let same = plan.secretariats.iter().enumerate().filter(|(_, s)| s.id == *id);
-            (*kind, last(same.map(|(index, _)| index).collect()), "id")
-        }
-        PlanError::UnknownSecretariat { kind: "segment", what, .. } => {
-            ("segment", plan.segments.iter().position(|s| *s.id == **what), "secretariat")
-        }
-        PlanError::UnknownSecretariat { kind: "prefix", what, secretariat } => {
-            let same = |p: &Prefix| p.cidr.to_string() == *what && p.secretariat == *secretariat;
-            ("prefix", plan.prefixes.iter().position(same), "secretariat")
-        }
-        PlanError::UnknownSecretariat { kind, what, .. } => {
-            (*kind, plan.public.iter().position(|p| p.cidr.to_string() == *what), "secretariat")
-        }
-        PlanError::OutOfRange { id, field, .. } => {
-            ("segment", plan.segments.iter().position(|s| s.id == *id), *field)
-        }
-        PlanError::Indistinct { second, .. } => ("segment", segment(second), "id"),
-    };
-    let header = index.and_then(|index| headers(text, table).get(index).copied());
-    let line = header.map(|header| line_of_key(text, header, key).unwrap_or(header));
-    ConfigError {
-        file: file.to_owned(),
-        line,
-        key: Some(format!("{table}.{key}")),
-        problem: error.to_string(),
-    }
-}
-
-/// The line of `key` in the table whose header is on line `header`.
-fn line_of_key(text: &str, header: usize, key: &str) -> Option<usize> {
-    let body = text.lines().enumerate().skip(header).take_while(|(_, line)| !line.trim().starts_with('['));
-    let is_key = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
-    body.into_iter().find(|(_, line)| is_key(line)).map(|(index, _)| index + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +136,7 @@ secretariat = 'eohhs'
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("plan.toml");
         std::fs::write(&file, text).expect("it is written");
-        check(&file).map_err(|error| ConfigError { file: "plan.toml".into(), ..error })
+        check(&file).map_err(|error| ConfigError { path: "plan.toml".into(), ..error })
     }
 
     fn pairs(more: &str) -> Vec<(String, String, u64)> {
@@ -235,18 +173,18 @@ secretariat = 'eohhs'
         for (more, expected) in [
             (
                 "[[secretariat]]\nid = 'eohhs'\n",
-                "plan.toml:21: secretariat.id: secretariat \"eohhs\" is stated",
+                "plan.toml:21:6: secretariat[2].id: secretariat \"eohhs\" is stated",
             ),
             (
                 "[[prefix]]\ncidr = '10.9.0.0/16'\n\nsecretariat = 'nobody'\n",
-                "plan.toml:23: prefix.secretariat: prefix \"10.9.0.0/16\" names the secretariat \"nobody\"",
+                "plan.toml:23:15: prefix[3].secretariat: prefix \"10.9.0.0/16\" names the secretariat \"nobody\"",
             ),
             (
                 "[[segment]]\nid = 's'\nsite = 'boston'\nsecretariat = 'eohhs'\nvlan = 5000\n",
-                "plan.toml:24: segment.vlan: segment \"s\": vlan = 5000, expected",
+                "plan.toml:24:8: segment[0].vlan: segment \"s\": vlan = 5000, expected",
             ),
-            ("[[prefix]]\ncidr = '10.1.2.0/33'\nsecretariat = 'eohhs'\n", "plan.toml:21: prefix.cidr: "),
-            ("[[prefixes]]\n", "plan.toml:20: "),
+            ("[[prefix]]\ncidr = '10.1.2.0/33'\nsecretariat = 'eohhs'\n", "plan.toml:21:8: prefix[3].cidr: "),
+            ("[[prefixes]]\n", "plan.toml:20:3: prefixes[0]: "),
         ] {
             let error = checked(&format!("{PLAN}{more}")).expect_err(more).to_string();
             assert!(error.starts_with(expected), "{error}");

@@ -8,7 +8,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use onenet_core::plan::AddressPlan;
-use onenet_proto::v1::{enrollment_server::EnrollmentServer, ingest_server::IngestServer};
+use onenet_proto::{
+    config::read_plan,
+    v1::{enrollment_server::EnrollmentServer, ingest_server::IngestServer},
+};
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
@@ -25,7 +28,6 @@ use crate::{
     enroll::EnrollmentService,
     follow::Followers,
     ingest::{IngestService, MAX_MESSAGE_BYTES},
-    plan_check,
     store::{Store, Writer},
     tls,
 };
@@ -139,8 +141,8 @@ fn reload(collector: &Collector, config: &Config) {
     if let Ok(now) = now {
         notify(&[now]);
     }
-    match plan_check::read(&config.plan.file) {
-        Ok(plan) => {
+    match read_plan(&config.plan.file) {
+        Ok((plan, _)) => {
             tracing::info!("SIGHUP: address plan {} read again", config.plan.file.display());
             collector.plan.send_replace(Arc::new(plan));
         }
@@ -173,7 +175,8 @@ impl Collector {
     pub async fn start(config: &Config) -> Result<Self, CliError> {
         let tls = tls::server_config(&config.server)?;
         let authority = Authority::load(&config.server.ca_certificate, &config.server.ca_key)?;
-        let plan = watch::Sender::new(Arc::new(plan_check::read(&config.plan.file)?));
+        let (plan, _) = read_plan(&config.plan.file)?;
+        let plan = watch::Sender::new(Arc::new(plan));
         let listener = listen(config.server.listen, "server.listen").await?;
         let address = listener.local_addr().map_err(CliError::failure)?;
         let web = listen(config.web.listen, "web.listen").await?;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use onenet_proto::config_error::ConfigError;
+use onenet_proto::config::ConfigError;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},

@@ -1,6 +1,5 @@
-//! What an agent and a collector say to each other: messages, seals and conversions.
-
-pub mod config_error;
+//! What an agent and a collector say to each other: messages, seals and conversions; and how both read the files
+//! they are configured by.
 
 #[allow(
     missing_docs,
@@ -13,5 +12,6 @@ pub mod v1 {
     tonic::include_proto!("onenet.v1");
 }
 
+pub mod config;
 pub mod convert;
 pub mod seal;

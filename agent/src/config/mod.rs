@@ -1,7 +1,6 @@
 //! `agent.toml`: what this agent is, where packets come from, what is known of the network, and where the
 //! records go. Unknown keys are refused; each error names file, line, column, key and what is expected.
 
-mod document;
 mod plan;
 mod sections;
 mod source;
@@ -20,10 +19,9 @@ use onenet_core::{
     plan::{AddressPlan, InterfacePlan, Role},
     sensor::SensorConfig,
 };
+use onenet_proto::config::{ConfigError, Document};
 use serde::Deserialize;
 
-pub use document::{ConfigError, Document};
-pub use plan::load as load_plan;
 pub use sections::{
     BatchSection, CollectorSection, Endpoint, InvalidEndpoint, LogFormat, LogLevel, LogSection,
     SensorSection, SpoolSection,

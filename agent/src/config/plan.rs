@@ -1,14 +1,13 @@
-//! `plan = "plan.toml"` or an inline `[plan]`: the address plan, with its errors at their place.
+//! `plan = "plan.toml"` or an inline `[plan]`: where the address plan is.
 
 use std::{fmt, path::Path, path::PathBuf};
 
-use onenet_core::plan::{AddressPlan, PlanError};
+use onenet_core::plan::AddressPlan;
+use onenet_proto::config::{ConfigError, Document, check_plan, read_plan};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
 };
-
-use super::document::{ConfigError, Document};
 
 /// Where the plan is.
 #[derive(Clone, Debug, Default)]
@@ -53,32 +52,14 @@ impl PlanPlace {
         match self {
             Self::None => Ok((AddressPlan::default(), None)),
             Self::Inline(plan) => {
-                plan.check().map_err(|error| place(document, &error))?;
+                check_plan(&plan, document, Some("plan"))?;
                 Ok((*plan, None))
             }
             Self::File(path) => {
                 let path = document.path().parent().unwrap_or(Path::new("")).join(path);
-                let plan = load(&path)?;
+                let (plan, _) = read_plan(&path)?;
                 Ok((plan, Some(path)))
             }
         }
     }
-}
-
-/// Reads and checks a plan file.
-pub fn load(path: &Path) -> Result<AddressPlan, ConfigError> {
-    let document = Document::open(path)?;
-    let plan: AddressPlan = document.parse()?;
-    plan.check().map_err(|error| place(&document, &error))?;
-    Ok(plan)
-}
-
-/// A plan's contradiction at its place in the file.
-fn place(document: &Document, error: &PlanError) -> ConfigError {
-    let value = match error {
-        PlanError::Duplicate { id, .. } | PlanError::OutOfRange { id, .. } => id.to_string(),
-        PlanError::UnknownSecretariat { secretariat, .. } => secretariat.to_string(),
-        PlanError::Indistinct { second, .. } => second.to_string(),
-    };
-    document.error_at_text(&value, error.to_string())
 }

@@ -6,15 +6,13 @@ use std::{
 };
 
 use onenet_core::net::Name;
+use onenet_proto::config::{ConfigError, Document};
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
 };
 
-use super::{
-    document::{ConfigError, Document},
-    sections::within,
-};
+use super::sections::within;
 
 /// One source of packets.
 #[derive(Clone, Debug, PartialEq, Eq)]

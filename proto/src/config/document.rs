@@ -1,4 +1,4 @@
-//! A configuration file with the place of every key, so that an error can name file, line, column and key.
+//! A file in TOML with the place of every key, so that an error can name file, line, column and key.
 
 use std::{
     fmt,
@@ -12,7 +12,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// What is wrong with a configuration file, and where. Exit code 2.
+/// What is wrong with a configuration file, and where, as one line: `plan.toml:5:9: segment[0].vlan: what is
+/// wrong`. Exit code 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
@@ -23,6 +24,13 @@ pub struct ConfigError {
     pub key: Option<String>,
     /// What is wrong and what is expected.
     pub message: String,
+}
+
+impl ConfigError {
+    /// An error of the file as a whole, such as one that cannot be read.
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), place: None, key: None, message: message.into() }
+    }
 }
 
 impl std::error::Error for ConfigError {}
@@ -50,15 +58,13 @@ pub struct Document {
 impl Document {
     /// Reads the file.
     pub fn open(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            path: path.to_owned(),
-            place: None,
-            key: None,
-            message: match error.kind() {
-                std::io::ErrorKind::NotFound => "no such file; expected a configuration in TOML".to_owned(),
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file; expected a file in TOML".to_owned(),
                 std::io::ErrorKind::InvalidData => "not text in UTF-8; expected TOML".to_owned(),
                 _ => format!("cannot be read: {error}"),
-            },
+            };
+            ConfigError::of_file(path, message)
         })?;
         Ok(Self::new(path, text))
     }
@@ -76,7 +82,10 @@ impl Document {
     /// Reads the text as `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
-            let span = error.span();
+            // What is missing from the file as a whole has an empty span at its start. It is no place: whatever
+            // stands there has nothing to do with it.
+            let whole = |span: &Range<usize>| span.end == 0 && DeTable::parse(&self.text).is_ok();
+            let span = error.span().filter(|span| !whole(span));
             let key = span.as_ref().and_then(|span| self.key_at(span.start));
             self.error_at(span, key, plainly(error.message()))
         })
@@ -89,11 +98,15 @@ impl Document {
         self.error_at(span, Some(written(key)), message.into())
     }
 
-    /// An error about the last value that is exactly this text; about the file where there is none.
-    pub fn error_at_text(&self, value: &str, message: impl Into<String>) -> ConfigError {
-        let quoted = [format!("\"{value}\""), format!("'{value}'")];
-        let at = quoted.iter().filter_map(|quoted| self.text.rfind(quoted.as_str())).max();
-        self.error_at(at.map(|at| at..at), at.and_then(|at| self.key_at(at)), message.into())
+    /// Lines, from 1, of the entries of a list of the file, such as each `[[prefix]]`, in their order; empty where
+    /// the file has no such list.
+    pub fn lines_of_entries(&self, list: &str) -> Vec<usize> {
+        let Ok(table) = DeTable::parse(&self.text) else { return Vec::new() };
+        let entries = table.get_ref().get(list).and_then(|value| value.get_ref().as_array());
+        let ends: Vec<usize> = self.text.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |offset: usize| ends.partition_point(|&end| end < offset) + 1;
+        entries
+            .map_or_else(Vec::new, |entries| entries.iter().map(|entry| line(entry.span().start)).collect())
     }
 
     fn error_at(&self, span: Option<Range<usize>>, key: Option<String>, message: String) -> ConfigError {
@@ -193,6 +206,8 @@ fn plainly(message: &str) -> String {
         ("expected u8", "expected a whole number from 0 to 255"),
         ("expected u16", "expected a whole number from 0 to 65535"),
         ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ("expected u64", "expected a whole number from 0"),
+        ("expected usize", "expected a whole number from 0"),
         ("expected f64", "expected a number"),
         ("expected a borrowed string", "expected a text in quotes"),
         ("expected a string", "expected a text in quotes"),
@@ -204,69 +219,4 @@ fn plainly(message: &str) -> String {
         }
     }
     line
-}
-
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only the errors are of interest")]
-    struct Sample {
-        #[serde(default)]
-        list: Vec<Entry>,
-        #[serde(default)]
-        table: Option<Entry>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only the errors are of interest")]
-    struct Entry {
-        number: u32,
-    }
-
-    fn told(text: &str) -> String {
-        let document = Document::new(Path::new("a.toml"), text.to_owned());
-        document.parse::<Sample>().expect_err("a refusal").to_string()
-    }
-
-    #[test]
-    fn an_error_names_file_line_column_key_and_what_is_expected() {
-        assert_eq!(
-            told("[table]\nnumber = \"x\"\n"),
-            "a.toml:2:10: table.number: invalid type: string \"x\", expected a whole number from 0 to 4294967295"
-        );
-        assert_eq!(
-            told("# first\n[[list]]\nnumber = 1\n[[list]]\nnumbr = 1\n"),
-            "a.toml:5:1: list[1].numbr: unknown field `numbr`, expected `number`"
-        );
-        assert_eq!(told("liste = 1"), "a.toml:1:1: liste: unknown field `liste`, expected `list` or `table`");
-    }
-
-    #[test]
-    fn a_syntax_error_has_its_place_on_one_line() {
-        let told = told("[table]\nnumber = = 2\n");
-        assert!(told.starts_with("a.toml:2:10: "), "{told}");
-        assert!(!told.contains('\n'), "{told}");
-    }
-
-    #[test]
-    fn a_missing_key_is_told_at_its_table() {
-        let told = told("\n[table]\n");
-        assert_eq!(told, "a.toml:2:1: table: missing field `number`");
-    }
-
-    #[test]
-    fn a_key_is_found_by_its_path() {
-        let document = Document::new(Path::new("a.toml"), "x = 1\n[[list]]\nnumber = 7\n".into());
-        assert_eq!(
-            document.error(&["list", "0", "number"], "too odd").to_string(),
-            "a.toml:3:10: list[0].number: too odd"
-        );
-        assert_eq!(document.error(&["y"], "is missing").to_string(), "a.toml: y: is missing");
-    }
 }
