@@ -80,10 +80,7 @@ impl Edge {
         };
         let value: Value = serde_json::from_str(&text).context("`onenet-agent status` printed no JSON")?;
         let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
-        let ended = value.get("sources").and_then(Value::as_array).is_some_and(|sources| {
-            !sources.is_empty()
-                && sources.iter().all(|s| s.get("ended").and_then(Value::as_bool) == Some(true))
-        });
+        let ended = value.get("sources_ended").and_then(Value::as_bool) == Some(true);
         let (sealed, acked) = (number("batches_sealed"), number("batches_acked"));
         Ok(Status {
             packets: number("packets"),
