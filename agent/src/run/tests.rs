@@ -1,4 +1,5 @@
-//! The sealing thread: chain over restarts, waiting and shedding where the spool is full, sealing anew.
+//! The sealing thread: chain over restarts, waiting and shedding where the spool is full, sealing anew. The sensor
+//! thread: the same records in every run, at any pace.
 
 use std::{
     path::Path,
@@ -6,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use onenet_core::{flow::FlowConfig, sensor::Sensor};
 use onenet_proto::{
     seal::{ChainHead, SigningKey, verify},
     v1::{BatchBody, BatchKind, FindingChange, Flow, Observation, SealedBatch},
@@ -13,11 +15,14 @@ use onenet_proto::{
 use prost::Message as _;
 
 use super::{
-    batch::Draft,
+    batch::{Batcher, Draft, Limits},
+    pump::Pump,
     seal::{SealControl, SealLoop, Settings, WhenFull},
 };
 use crate::{
+    config::Config,
     ship::{Resume, resume},
+    source::CaptureSet,
     spool::{self, Entry, Position, Reader, Shared},
 };
 
@@ -302,4 +307,88 @@ fn heartbeats_carry_the_account_and_nothing_else() {
     assert_eq!(all[0].1.ledger, None, "nothing was told yet");
     assert_eq!(all[1].1.ledger.as_ref().map(|ledger| ledger.packets), Some(12));
     assert!(all.iter().all(|(_, body)| body.flows.is_empty()));
+}
+
+/// A capture of UDP packets from as many hosts, at these times in milliseconds.
+fn capture(path: &Path, times: &[u32]) {
+    let mut bytes =
+        vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0];
+    for (host, time) in times.iter().enumerate() {
+        let mut packet = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        packet.extend([
+            0x45,
+            0,
+            0,
+            29,
+            0,
+            0,
+            0,
+            0,
+            64,
+            17,
+            0,
+            0,
+            10,
+            0,
+            0,
+            u8::try_from(host).unwrap(),
+            192,
+            0,
+            2,
+            1,
+        ]);
+        packet.extend([0x30, 0x39, 0, 53, 0, 9, 0, 0, 7]);
+        let length = u32::try_from(packet.len()).unwrap();
+        for field in [1_700_000_000 + time / 1000, time % 1000 * 1000, length, length] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend(packet);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The records of a run over a capture, in their order.
+fn pump(path: &Path, paced: bool, sealed_before: u64, stop: bool) -> Vec<BatchBody> {
+    let (drafts, receiver) = sync_channel(1000);
+    let config =
+        Config { flow: FlowConfig { udp_idle_seconds: 1, ..FlowConfig::default() }, ..Config::default() };
+    let limits = Limits { records: 1, bytes: 1 << 20, delay: Duration::from_secs(3600) };
+    let mut pump = Pump {
+        sensor: Sensor::new(config.sensor_config([1, 2, 3, sealed_before])).unwrap(),
+        batcher: Batcher::new(limits, drafts, sealed_before),
+        config,
+        control: Arc::default(),
+        sealing: SealControl::new(),
+        view: Arc::default(),
+        told: None,
+    };
+    pump.control.stop.store(stop, Ordering::SeqCst);
+    let captures = CaptureSet::open(&[path.to_owned()], None);
+    pump.run_files(captures, paced);
+    assert_eq!(pump.view.lock().ended, !stop);
+    receiver.try_iter().map(|draft| BatchBody { ledger: None, ..draft.body }).collect()
+}
+
+#[test]
+fn every_run_over_a_capture_makes_the_same_records_and_a_later_one_only_those_that_are_left() {
+    let directory = spool::scratch();
+    let path = directory.path().join("a.pcap");
+    capture(&path, &[0, 10, 20, 900, 1_300, 2_100, 2_200]);
+    let all = pump(&path, false, 0, false);
+    assert_eq!(all.iter().flat_map(|body| &body.flows).count(), 7);
+    for sealed_before in 0..=all.len() as u64 {
+        let left = pump(&path, false, sealed_before, false);
+        assert_eq!(left, all[usize::try_from(sealed_before).unwrap()..]);
+    }
+    let begun = Instant::now();
+    assert_eq!(pump(&path, true, 0, false), all, "the pace changes no record");
+    assert!(begun.elapsed() >= Duration::from_millis(2_200));
+}
+
+#[test]
+fn a_stop_within_a_capture_ends_no_flow() {
+    let directory = spool::scratch();
+    let path = directory.path().join("a.pcap");
+    capture(&path, &[0, 10]);
+    assert_eq!(pump(&path, false, 0, true), []);
 }

@@ -90,5 +90,7 @@ pub(crate) fn describe(status: &tonic::Status) -> String {
         }
         cause = inner.source();
     }
+    // rustls explains a cut connection with the address of its manual.
+    let text = text.split(": https://docs.rs").next().unwrap_or(&text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
