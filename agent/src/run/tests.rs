@@ -3,7 +3,11 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::Ordering, mpsc::sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::sync_channel,
+    },
     time::{Duration, Instant},
 };
 
@@ -178,16 +182,32 @@ fn a_source_that_can_wait_waits_for_acks_and_loses_nothing() {
 fn a_stop_while_a_source_waits_gives_up_everything_behind_the_first_draft_given_up() {
     let directory = spool::scratch();
     let (key, _) = signing_key();
-    let thread = start(directory.path(), &key, WhenFull::Wait, 6_000);
+    let thread = start(directory.path(), &key, WhenFull::Wait, 8_000);
     let (spool, control, drafts) = (thread.spool.clone(), thread.control.clone(), thread.drafts.clone());
-    let source = std::thread::spawn(move || (1..=60).for_each(|number| drafts.send(draft(number)).unwrap()));
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = sent.clone();
+    let (go_on, wait) = sync_channel::<()>(0);
+    let source = std::thread::spawn(move || {
+        for number in 1..=60 {
+            drafts.send(draft(number)).unwrap();
+            counted.store(number, Ordering::SeqCst);
+            if number == 40 {
+                wait.recv().unwrap();
+            }
+        }
+    });
     eventually("the spool fills up", || control.state().waiting);
     control.stopping.store(true, Ordering::SeqCst);
+    eventually("drafts are given up", || sent.load(Ordering::SeqCst) == 40);
+    let sealed = flows(&spool);
+    // Now there is room again, too late.
+    spool.acknowledge(spool.durable().chain);
+    eventually("room is made", || spool.used_bytes() < 4_000);
+    go_on.send(()).unwrap();
     source.join().unwrap();
     thread.stop();
-    let sealed = flows(&spool);
     let count = u64::try_from(sealed.len()).unwrap();
-    assert!(count < 60);
+    assert!(count < 40);
     assert_eq!(sealed, (1..=count).collect::<Vec<_>>());
     assert_eq!(spool.durable().mark.run_records, count, "the next run goes on exactly there");
 }

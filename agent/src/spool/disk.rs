@@ -118,37 +118,55 @@ pub(crate) mod tests {
         }
     }
 
-    struct FaultyFile(Box<dyn WriteFile>, Arc<Faults>);
+    /// A file whose failed sync loses what was written since the last good one, as a kernel may do.
+    struct FaultyFile {
+        file: Box<dyn WriteFile>,
+        faults: Arc<Faults>,
+        unsynced: Vec<(u64, usize)>,
+    }
 
     impl WriteFile for FaultyFile {
         fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-            if let Err(error) = self.1.pass("write") {
+            self.unsynced.push((offset, bytes.len()));
+            if let Err(error) = self.faults.pass("write") {
                 // A full disk takes a part.
-                self.0.write_at(&bytes[..bytes.len() / 2], offset)?;
+                self.file.write_at(&bytes[..bytes.len() / 2], offset)?;
                 return Err(error);
             }
-            self.0.write_at(bytes, offset)
+            self.file.write_at(bytes, offset)
         }
 
         fn sync(&mut self) -> io::Result<()> {
-            self.1.pass("sync")?;
-            self.0.sync()
+            if let Err(error) = self.faults.pass("sync") {
+                for (offset, length) in self.unsynced.drain(..) {
+                    self.file.write_at(&vec![0; length], offset)?;
+                }
+                return Err(error);
+            }
+            self.unsynced.clear();
+            self.file.sync()
         }
 
         fn truncate(&mut self, length: u64) -> io::Result<()> {
-            self.1.pass("truncate")?;
-            self.0.truncate(length)
+            self.faults.pass("truncate")?;
+            self.file.truncate(length)
+        }
+    }
+
+    impl FaultyDisk {
+        fn wrap(&self, file: Box<dyn WriteFile>) -> Box<dyn WriteFile> {
+            Box::new(FaultyFile { file, faults: self.0.clone(), unsynced: Vec::new() })
         }
     }
 
     impl Filesystem for FaultyDisk {
         fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
             self.0.pass("create")?;
-            Ok(Box::new(FaultyFile(Disk.create(path)?, self.0.clone())))
+            Ok(self.wrap(Disk.create(path)?))
         }
 
         fn open(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-            Ok(Box::new(FaultyFile(Disk.open(path)?, self.0.clone())))
+            Ok(self.wrap(Disk.open(path)?))
         }
 
         fn remove(&self, path: &Path) -> io::Result<()> {

@@ -252,6 +252,26 @@ fn a_disk_that_fails_at_any_call_never_makes_a_batch_count_that_is_not_there() {
 }
 
 #[test]
+fn a_failed_sync_is_not_tried_again_on_the_same_file() {
+    let directory = scratch();
+    let disk = FaultyDisk::default();
+    let mut opened = open_at(directory.path(), Arc::new(disk.clone()));
+    append(&mut opened.writer, EPOCH, 1);
+    opened.writer.flush().unwrap();
+    // The write, then the sync.
+    disk.0.for_calls.store(1, Ordering::SeqCst);
+    disk.0.fail_at.store(disk.0.calls.load(Ordering::SeqCst) + 2, Ordering::SeqCst);
+    append(&mut opened.writer, EPOCH, 2);
+    opened.writer.flush().unwrap_err();
+    assert_eq!(*disk.0.failed.lock().unwrap(), ["sync"]);
+    assert_eq!(waiting(&opened), [1]);
+    opened.writer.flush().unwrap();
+    assert_eq!(waiting(&opened), [1, 2]);
+    let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(files.filter(|path| path.extension().is_some_and(|e| e == "segment")).count(), 2);
+}
+
+#[test]
 fn nothing_is_readable_before_its_fsync() {
     let directory = scratch();
     let mut opened = open_on_disk(directory.path());
