@@ -436,7 +436,7 @@ fn check_config_says_what_will_be_done_and_interfaces_lists_loopback() {
     }
     let missing =
         agent().args(["check-config", "--config", "/nonexistent/a.toml"]).output().expect("the agent runs");
-    assert_one_line(&missing, 2, "/nonexistent/a.toml: no such file; expected a configuration in TOML");
+    assert_one_line(&missing, 2, "/nonexistent/a.toml: no such file; expected a file in TOML");
     let table = agent().arg("interfaces").output().expect("the agent runs");
     assert!(text(&table.stdout).starts_with("NAME"), "{}", text(&table.stdout));
     let json = agent().args(["interfaces", "--format", "json"]).output().expect("the agent runs");

@@ -214,18 +214,3 @@ fn pages_of_a_list_lead_to_each_other_and_keep_the_filter() {
         );
     }
 }
-
-/// Serves the morning until it is killed, for a look at the page: ONENET_PAGE=127.0.0.1:7480 cargo test
-/// -p onenet-collector web::tests::to_look_at -- --ignored
-#[test]
-#[ignore = "serves until it is killed"]
-fn to_look_at() {
-    let morning = Morning::new();
-    let address = std::env::var("ONENET_PAGE").expect("ONENET_PAGE, an address and port");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let listener = TcpListener::bind(address).await.expect("the port is free");
-        let (_stop, stopped) = watch::channel(false);
-        serve(listener, morning.store.clone(), &[], stopped).await.expect("it serves");
-    });
-}
