@@ -163,7 +163,8 @@ impl FlowTable {
         self.identify(entry as usize, host)
     }
 
-    /// Ends every flow, in order of start. What was due by the clock is told as such.
+    /// Ends every flow, in order of start. What was due by the clock is told as such, and a connection whose end
+    /// was seen has ended, though late packets could still have come.
     pub fn finish<H: FlowHost>(&mut self, host: &mut H) {
         self.fragments.finish();
         self.count_orphans(host);
@@ -174,7 +175,9 @@ impl FlowTable {
         });
         for entry in live {
             let due = self.due(entry, host);
-            self.end(entry, due.unwrap_or(EndReason::Forced), host);
+            let closed = self.flows[entry as usize].waiting == Waiting::Late;
+            let reason = due.unwrap_or(if closed { EndReason::Ended } else { EndReason::Forced });
+            self.end(entry, reason, host);
         }
     }
 

@@ -109,6 +109,22 @@ fn an_attempt_times_out_on_its_own_and_what_is_closed_waits_for_late_packets() {
 }
 
 #[test]
+fn at_the_end_of_the_capture_a_connection_whose_end_was_seen_has_ended() {
+    for (end, expected) in [
+        ("", EndReason::Forced),
+        ("> FA 101 301", EndReason::Forced),
+        ("> FA 101 301\n < A 301 102", EndReason::Forced),
+        ("> FA 101 301\n < FA 301 102", EndReason::Ended),
+        ("> FA 101 301\n < FA 301 102\n > A 102 302", EndReason::Ended),
+        ("< FA 301 101\n > FA 101 302\n < A 302 102", EndReason::Ended),
+        ("> R 101 0", EndReason::Ended),
+        ("< RA 301 101", EndReason::Ended),
+    ] {
+        assert_eq!(one(&[HANDSHAKE, end].concat()).end_reason, expected, "{end}");
+    }
+}
+
+#[test]
 fn a_syn_that_comes_after_its_syn_ack_turns_the_flow_round_with_every_counter() {
     // The SYN-ACK is seen first, so its sender is taken as originator until the SYN shows better.
     let record = one("< SA 300 101\n > S 100 0\n > A 101 301 7\n");
@@ -150,7 +166,7 @@ fn events_tell_the_life_of_a_connection_in_order() {
     use FlowEvent::{Answered, Established, Refused, Reported, Started, Unanswered};
     let cases = [
         (HANDSHAKE.to_owned(), vec![Started, Answered, Established, Reported(EndReason::Forced)]),
-        ("> S 100 0\n < RA 0 101".to_owned(), vec![Started, Answered, Refused, Reported(EndReason::Forced)]),
+        ("> S 100 0\n < RA 0 101".to_owned(), vec![Started, Answered, Refused, Reported(EndReason::Ended)]),
         ("> S 100 0\n < SA 300 101".to_owned(), vec![Started, Answered, Reported(EndReason::Forced)]),
         (
             "> S 100 0\n +6000\n < A 1 1".to_owned(),
