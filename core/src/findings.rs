@@ -219,6 +219,23 @@ impl<I: Incident> Findings<I> {
         }
     }
 
+    /// Corrects an incident that is open, where `correct` says that it did, and tells so at once. It keeps nothing
+    /// open, because it is no evidence that the incident goes on.
+    pub fn amend(
+        &mut self,
+        now: Timestamp,
+        key: &I::Key,
+        desk: &Desk,
+        correct: impl FnOnce(&mut I) -> bool,
+        sink: &mut FindingSink<'_>,
+    ) {
+        if let Some(held) = self.open.peek_mut(key)
+            && correct(&mut held.incident)
+        {
+            held.tell(key, Change::Updated, now, desk, sink);
+        }
+    }
+
     /// Closes what has been quiet for long enough.
     pub fn advance(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
         while self.quiet > 0

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     findings::{Desk, FindingSink},
-    ipam::{Places, classify},
+    ipam::{OverlapTracker, Places, classify},
     record::{RuleId, Severity},
+    time::Timestamp,
 };
 
 /// The rule and its incidents.
@@ -34,10 +35,11 @@ impl Leak {
         Self { enabled: config.enabled, sources: Sources::new(RuleId::LeakPrivate, limits, seed) }
     }
 
-    /// A packet on an outside link.
+    /// A packet on an outside link. `tracker` knows who was observed using the source.
     pub(super) fn on_crossing(
         &mut self,
         crossing: &Crossing,
+        tracker: &OverlapTracker,
         places: &Places,
         desk: &Desk,
         sink: &mut FindingSink<'_>,
@@ -55,7 +57,26 @@ impl Leak {
         // Routers that answer traceroute from private link addresses leak too, but nobody's connection fails.
         let severity = if crossing.is_icmp_error { Severity::Low } else { Severity::Medium };
         let charge = Charge { severity, confidence, what: "leaves to the internet untranslated" };
-        self.sources.charge(crossing, charge, places, desk, sink);
+        let owners = match crossing.secretariat {
+            Some(_) => Vec::new(),
+            None => tracker.owners(crossing.source, crossing.time),
+        };
+        self.sources.charge(crossing, charge, &owners, places, desk, sink);
+    }
+
+    /// An address was observed in use: whoever uses a source that leaks is named, where nothing else says whose
+    /// it is.
+    pub(super) fn on_observation(
+        &mut self,
+        address: IpAddr,
+        tracker: &OverlapTracker,
+        now: Timestamp,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        if self.sources.lacks_owner(address) {
+            self.sources.on_owners(address, &tracker.owners(address, now), now, desk, sink);
+        }
     }
 }
 

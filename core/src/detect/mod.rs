@@ -102,6 +102,7 @@ impl Detector {
     pub fn on_observation(&mut self, observation: &Observation, sink: &mut FindingSink<'_>) {
         self.now = self.now.max(observation.last_seen);
         self.overlap.on_observation(observation, self.now, &self.desk, sink);
+        self.leak.on_observation(observation.address, &self.overlap, self.now, &self.desk, sink);
     }
 
     /// Packet time has moved on: closes what is quiet. Cheap where nothing is due.
@@ -168,7 +169,7 @@ impl Detector {
             FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => return,
         };
         let crossing = self.border.cross(flow, source, destination, places);
-        self.leak.on_crossing(&crossing, places, &self.desk, sink);
+        self.leak.on_crossing(&crossing, &self.overlap, places, &self.desk, sink);
         self.spoof.on_crossing(&crossing, &self.border, places, &self.desk, sink);
     }
 }

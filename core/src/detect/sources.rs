@@ -1,7 +1,7 @@
 //! Incidents by source address, as leak.private and spoof.inbound raise them. Sources can be made up, so beyond a
 //! number of them in one prefix, or altogether, the prefix becomes the incident.
 
-use std::net::IpAddr;
+use std::{fmt::Write, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     bounded::Bounded,
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    ipam::Places,
+    ipam::{ObservedOwner, Places},
     net::Name,
     plan::ExemptionQuery,
     record::{Confidence, Evidence, FlowId, RuleId, Severity, Subject},
@@ -20,6 +20,8 @@ use crate::{
 };
 
 const VERSION: u32 = 1;
+/// Owners by observation that one incident names.
+const MAX_OWNERS: usize = 16;
 /// Crossing flows whose packets are followed until they report.
 const MAX_FOLLOWED: usize = 16_384;
 /// Prefixes whose sources are counted.
@@ -78,11 +80,13 @@ impl Sources {
         }
     }
 
-    /// Charges the source of a crossing, unless the plan exempts it.
+    /// Charges the source of a crossing, unless the plan exempts it. `owners` are who was observed using the
+    /// source; they are named where neither segment nor plan says whose it is.
     pub(super) fn charge(
         &mut self,
         crossing: &Crossing,
         charge: Charge,
+        owners: &[ObservedOwner],
         places: &Places,
         desk: &Desk,
         sink: &mut FindingSink<'_>,
@@ -105,6 +109,7 @@ impl Sources {
             interface: places.interface_name(crossing.interface),
             secretariat: crossing.secretariat.and_then(|s| places.secretariat_name(s)).cloned(),
             space: crossing.secretariat.map(|s| places.space_name(places.space_of(Some(s)))),
+            observed: Vec::new(),
             first_seen: crossing.time,
             last_seen: crossing.time,
             flows: 0,
@@ -116,7 +121,12 @@ impl Sources {
             destinations: Distinct::default(),
             flow_ids: arrayvec::ArrayVec::new(),
         };
-        let grow = |source: &mut Source| source.grow(crossing, charge);
+        let grow = |source: &mut Source| {
+            source.grow(crossing, charge);
+            if crossing.secretariat.is_none() {
+                source.name_owners(owners);
+            }
+        };
         self.findings.note(crossing.time, whose, desk, start, grow, sink);
     }
 
@@ -125,6 +135,24 @@ impl Sources {
         let prefix = (self.limits.prefix_of)(source);
         self.findings.get(&Whose::Address(source)).is_some()
             || self.findings.get(&Whose::Prefix(prefix)).is_some()
+    }
+
+    /// Whether an incident of this source alone is open whose owner neither segment nor plan tells.
+    pub(super) fn lacks_owner(&self, source: IpAddr) -> bool {
+        self.findings.get(&Whose::Address(source)).is_some_and(|source| source.secretariat.is_none())
+    }
+
+    /// Names who was observed using the source of an open incident, which is told where it is news.
+    pub(super) fn on_owners(
+        &mut self,
+        source: IpAddr,
+        owners: &[ObservedOwner],
+        now: Timestamp,
+        desk: &Desk,
+        sink: &mut FindingSink<'_>,
+    ) {
+        let name = |source: &mut Source| source.name_owners(owners);
+        self.findings.amend(now, &Whose::Address(source), desk, name, sink);
     }
 
     /// Packets of a flow that was charged: those its source sent since the last report.
@@ -195,6 +223,7 @@ struct Source {
     interface: Name,
     secretariat: Option<Name>,
     space: Option<Name>,
+    observed: Vec<ObservedOwner>,
     first_seen: Timestamp,
     last_seen: Timestamp,
     flows: u64,
@@ -221,6 +250,27 @@ impl Source {
             // The first eight are kept.
             let _ = self.flow_ids.try_push(crossing.flow_id);
         }
+    }
+}
+
+impl Source {
+    /// Adds who was observed using the source; true if that was not known.
+    fn name_owners(&mut self, owners: &[ObservedOwner]) -> bool {
+        let before = self.observed.len();
+        for owner in owners {
+            if self.observed.len() < MAX_OWNERS && !self.observed.contains(owner) {
+                self.observed.push(owner.clone());
+            }
+        }
+        self.observed.len() > before
+    }
+
+    /// Secretariats that were observed using the source, sorted, each once.
+    fn observed_secretariats(&self) -> Vec<Name> {
+        let mut names: Vec<Name> = self.observed.iter().map(|owner| owner.secretariat.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
     }
 }
 
@@ -258,13 +308,20 @@ impl Incident for Source {
             format!("to {destinations} destinations")
         };
         let plural = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let summary = format!(
+        let mut summary = format!(
             "{name} {} on {} {towards} ({}, {})",
             self.charge.what,
             self.interface,
             plural(self.flows, "flow"),
             plural(packets, "packet"),
         );
+        let observed = self.observed_secretariats();
+        if !observed.is_empty() {
+            evidence.counts.insert("observed_owners".into(), observed.len() as u64);
+            let owners = if observed.len() == 1 { "owner" } else { "owners" };
+            // Writing to a string cannot fail.
+            let _ = write!(summary, "; {owners} by observation: {}", observed.join(", "));
+        }
         // A private address that leaks is another host at another site; a forged source is the same everywhere.
         let key = match self.rule {
             RuleId::LeakPrivate => format!("{}|{}|{name}", self.rule, desk.site()),
@@ -288,8 +345,11 @@ impl Incident for Source {
                 protocol: single.then_some(self.protocol),
             },
             interface: Some(self.interface.clone()),
-            address_spaces: self.space.iter().cloned().collect(),
-            secretariats: self.secretariat.iter().cloned().collect(),
+            address_spaces: {
+                let observed = self.observed.iter().map(|owner| &owner.address_space);
+                self.space.iter().chain(observed).cloned().collect()
+            },
+            secretariats: self.secretariat.iter().cloned().chain(observed).collect(),
             evidence,
         }
     }

@@ -81,6 +81,6 @@ impl Spoof {
         } else {
             return;
         };
-        self.sources.charge(crossing, charge, places, desk, sink);
+        self.sources.charge(crossing, charge, &[], places, desk, sink);
     }
 }

@@ -7,6 +7,6 @@ mod prefixes;
 mod registry;
 
 pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
-pub use overlap::{OverlapConfig, OverlapTracker};
+pub use overlap::{ObservedOwner, OverlapConfig, OverlapTracker};
 pub use place::{Came, DEFAULT_SPACE, Place, Places, Resident};
 pub use registry::{AddressClass, Special, block_of, classify};

@@ -3,6 +3,8 @@
 //!
 //! Use is shown by observations that are medium or strong; questions (ARP probes, duplicate address detection,
 //! DHCP requests) never raise. Observations that no plan places are left out: they say nothing about spaces.
+//!
+//! What is remembered for this also tells who uses an address that no prefix of the plan covers.
 
 use std::{fmt::Write, net::IpAddr};
 
@@ -30,7 +32,7 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OverlapConfig {
-    /// Whether the rule runs.
+    /// Whether the rule runs. Who uses an address is remembered either way.
     pub enabled: bool,
     /// Seconds of packet time within which both uses must have been seen, and after which without new evidence
     /// the finding is closed.
@@ -53,8 +55,25 @@ struct Use {
     packets: u64,
     first_seen: Timestamp,
     last_seen: Timestamp,
-    secretariats: Vec<Name>,
+    holders: Vec<Holder>,
     observations: Vec<ObservationEvidence>,
+}
+
+/// A secretariat that was observed with the address.
+#[derive(Clone, Debug)]
+struct Holder {
+    secretariat: Name,
+    /// Last observation that shows use; a question shows none.
+    used: Option<Timestamp>,
+}
+
+/// Who was observed using an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedOwner {
+    /// The secretariat.
+    pub secretariat: Name,
+    /// Address space of its use.
+    pub address_space: Name,
 }
 
 /// Remembers in which address spaces every private address is in use.
@@ -93,7 +112,7 @@ impl OverlapTracker {
         sink: &mut FindingSink<'_>,
     ) {
         let address = observation.address;
-        if !self.enabled || !classify(address).is_private() || observation.secretariat.is_none() {
+        if !classify(address).is_private() || observation.secretariat.is_none() {
             return;
         }
         if self.uses.get(&address).is_none() {
@@ -112,11 +131,26 @@ impl OverlapTracker {
             let rule = RuleId::OverlapAddress;
             desk.is_exempt(&ExemptionQuery { rule, source: Some(source), destination: None, port: None })
         };
-        if in_use >= 2 && !exempt(address) {
+        if self.enabled && in_use >= 2 && !exempt(address) {
             let uses: Vec<Use> = uses.iter().filter(|one| one.strength > Strength::Weak).cloned().collect();
             let start = || Overlap { uses: Vec::new() };
             self.findings.note(now, address, desk, start, |overlap| overlap.uses = uses, sink);
         }
+    }
+
+    /// Who was observed using an address within the window before `now`, at most 16: the secretariats of the
+    /// segments that showed use of it. Questions count for nobody.
+    pub fn owners(&self, address: IpAddr, now: Timestamp) -> Vec<ObservedOwner> {
+        let horizon = now.plus(self.window.saturating_neg());
+        let uses = self.uses.peek(&address).into_iter().flatten();
+        let owners = uses.flat_map(|one| {
+            let recent = |holder: &&Holder| holder.used.is_some_and(|used| used >= horizon);
+            one.holders.iter().filter(recent).map(|holder| ObservedOwner {
+                secretariat: holder.secretariat.clone(),
+                address_space: one.space.clone(),
+            })
+        });
+        owners.take(MAX_SPACES).collect()
     }
 
     /// Closes findings whose address was not seen for the window.
@@ -139,7 +173,7 @@ fn note_use(uses: &mut Vec<Use>, observation: &Observation) {
                 packets: 0,
                 first_seen: observation.first_seen,
                 last_seen: observation.last_seen,
-                secretariats: Vec::new(),
+                holders: Vec::new(),
                 observations: Vec::new(),
             });
             uses.len() - 1
@@ -150,16 +184,21 @@ fn note_use(uses: &mut Vec<Use>, observation: &Observation) {
     one.packets = one.packets.saturating_add(observation.packets);
     one.first_seen = one.first_seen.min(observation.first_seen);
     one.last_seen = one.last_seen.max(observation.last_seen);
-    if let Some(secretariat) = &observation.secretariat
-        && one.secretariats.len() < MAX_SPACES
-        && !one.secretariats.contains(secretariat)
-    {
-        one.secretariats.push(secretariat.clone());
-    }
+    one.hold(observation);
     one.keep(observation);
 }
 
 impl Use {
+    fn hold(&mut self, observation: &Observation) {
+        let Some(secretariat) = &observation.secretariat else { return };
+        let used = (observation.strength > Strength::Weak).then_some(observation.last_seen);
+        if let Some(held) = self.holders.iter_mut().find(|held| held.secretariat == *secretariat) {
+            held.used = held.used.max(used);
+        } else if self.holders.len() < MAX_SPACES {
+            self.holders.push(Holder { secretariat: secretariat.clone(), used });
+        }
+    }
+
     /// Keeps an observation as evidence: the same one moves on, a stronger one takes the weakest one's place.
     fn keep(&mut self, observation: &Observation) {
         let same = |held: &&mut ObservationEvidence| {
@@ -281,7 +320,11 @@ impl Incident for Overlap {
             subject: Subject { address: Some(*address), ..Subject::default() },
             interface: None,
             address_spaces: self.uses.iter().map(|one| one.space.clone()).collect(),
-            secretariats: self.uses.iter().flat_map(|one| one.secretariats.iter().cloned()).collect(),
+            secretariats: self
+                .uses
+                .iter()
+                .flat_map(|one| one.holders.iter().map(|holder| holder.secretariat.clone()))
+                .collect(),
             evidence,
         }
     }
@@ -407,6 +450,27 @@ mod tests {
         other.mac = seen("10.1.1.1", "eohhs", ArpReply, 1).mac;
         let changes = run(&[seen("10.1.1.1", "eohhs", ArpReply, 1), other]);
         assert_eq!((changes[0].severity, changes[0].confidence), (Severity::Medium, 40));
+    }
+
+    #[test]
+    fn owners_are_who_used_the_address_within_the_window_whether_or_not_the_rule_runs() {
+        let desk = Desk::new("boston".into(), Arc::default());
+        let config = OverlapConfig { enabled: false, ..OverlapConfig::default() };
+        let mut tracker = OverlapTracker::new(&config, [0; 4]);
+        for one in [
+            seen("10.1.1.1", "eohhs", ArpReply, 1),
+            seen("10.1.1.1", "massdot", ArpProbe, 2),
+            seen("10.1.1.1", "anf", Traffic, 600_000),
+        ] {
+            tracker.on_observation(&one, one.last_seen, &desk, &mut |c| panic!("{c:?}"));
+        }
+        let owners = |address: &str, second| -> Vec<String> {
+            let owners = tracker.owners(address.parse().unwrap(), Timestamp::from_parts(second, 0));
+            owners.iter().map(|owner| format!("{}/{}", owner.address_space, owner.secretariat)).collect()
+        };
+        assert_eq!(owners("10.1.1.1", 600_000), ["eohhs/eohhs", "anf/anf"]);
+        assert_eq!(owners("10.1.1.1", 604_802), ["anf/anf"]);
+        assert!(owners("10.1.1.2", 3).is_empty());
     }
 
     #[test]

@@ -31,6 +31,65 @@ fn a_private_source_that_leaves_is_a_leak_with_its_owner_named() {
     );
 }
 
+/// Secretariats and contacts of a finding, and how many owners are by observation.
+fn owners(finding: &FindingChange) -> (String, String, u64) {
+    let observed = finding.evidence.counts.get("observed_owners").copied().unwrap_or(0);
+    (finding.secretariats.join(" "), finding.contacts.join(" "), observed)
+}
+
+#[test]
+fn a_leak_from_where_the_plan_says_nothing_names_who_was_observed_with_the_source() {
+    let mut bench = Bench::new();
+    bench.observe("192.168.77.20", "massdot", 0.0);
+    cross(&mut bench, "192.168.77.20", "8.8.8.8", Some(true));
+    assert_eq!(bench.raised(), ["leak.private|boston|192.168.77.20"]);
+    let finding = bench.last();
+    assert_eq!(owners(finding), ("massdot".into(), "soc@massdot".into(), 1));
+    assert_eq!(finding.address_spaces, ["massdot".into()]);
+    assert_eq!(
+        finding.summary,
+        "192.168.77.20 leaves to the internet untranslated on out to 8.8.8.8 (1 flow, 1 packet); \
+         owner by observation: massdot"
+    );
+    // What the plan says goes before what was observed, and a forged source has no owner here.
+    bench.observe("10.40.0.1", "massdot", 1.0);
+    cross(&mut bench, "10.40.0.1", "8.8.8.8", Some(true));
+    assert_eq!(owners(bench.last()), ("eohhs".into(), "soc@eohhs".into(), 0));
+    cross(&mut bench, "192.168.77.20", "146.243.1.1", Some(false));
+    assert_eq!(owners(bench.last()), (String::new(), String::new(), 0));
+}
+
+#[test]
+fn a_leak_names_every_secretariat_that_was_observed_with_the_source() {
+    let mut bench = Bench::new();
+    bench.observe("192.168.77.20", "massdot", 0.0);
+    bench.observe("192.168.77.20", "eohhs", 0.0);
+    cross(&mut bench, "192.168.77.20", "8.8.8.8", Some(true));
+    assert_eq!(bench.raised(), ["overlap.address|192.168.77.20", "leak.private|boston|192.168.77.20"]);
+    assert_eq!(owners(bench.last()), ("eohhs massdot".into(), "soc@eohhs soc@massdot".into(), 2));
+    assert!(bench.last().summary.ends_with("; owners by observation: eohhs, massdot"));
+}
+
+#[test]
+fn who_is_observed_with_a_leaking_source_later_is_told_once_and_keeps_nothing_open() {
+    let mut bench = Bench::new();
+    cross(&mut bench, "192.168.77.20", "8.8.8.8", Some(true));
+    cross(&mut bench, "10.40.0.1", "8.8.8.8", Some(true));
+    for second in [10.0, 20.0, 3599.0] {
+        bench.observe("192.168.77.20", "massdot", second);
+        bench.observe("10.40.0.1", "massdot", second);
+    }
+    bench.advance(3600.0);
+    let of_camera = bench.changes.iter().filter(|c| c.key == "leak.private|boston|192.168.77.20");
+    let told: Vec<_> = of_camera.map(|c| (c.change, c.revision, owners(c).0)).collect();
+    let owner = || "massdot".to_owned();
+    assert_eq!(
+        told,
+        [(Change::Raised, 0, String::new()), (Change::Updated, 1, owner()), (Change::Closed, 2, owner())]
+    );
+    assert_eq!(owners(bench.last()).0, "eohhs", "{:?}", bench.last());
+}
+
 #[test]
 fn every_source_that_is_not_reachable_is_a_leak_and_link_traffic_is_none() {
     for (source, target, expected) in [

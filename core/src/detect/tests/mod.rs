@@ -16,7 +16,7 @@ use crate::{
     ipam::{Came, Place, Places},
     net::MacAddress,
     plan::{AddressPlan, InterfacePlan, Role},
-    record::{Change, ConnState, EndReason, FindingChange, FlowId},
+    record::{Change, ConnState, EndReason, FindingChange, FlowId, Observation},
     time::Timestamp,
 };
 
@@ -214,6 +214,19 @@ impl Bench {
     pub(super) fn finish(&mut self) {
         let Self { detector, changes, .. } = self;
         detector.finish(&mut |change| changes.push(change.clone()));
+    }
+
+    /// An address is observed on a secretariat's segment, by traffic.
+    pub(super) fn observe(&mut self, address: &str, secretariat: &str, seconds: f64) {
+        let text = format!(
+            r#"{{"kind":"traffic","strength":"medium","address":"{address}","address_space":"{secretariat}",
+            "secretariat":"{secretariat}","segment":"boston-{secretariat}","site":"boston","interface":"in",
+            "vlans":[],"first_seen":"{t}","last_seen":"{t}","packets":1}}"#,
+            t = Timestamp(nanos(seconds)),
+        );
+        let observation: Observation = serde_json::from_str(&text).expect("an observation");
+        let Self { detector, changes, .. } = self;
+        detector.on_observation(&observation, &mut |change| changes.push(change.clone()));
     }
 
     /// Keys that were raised, in order.
