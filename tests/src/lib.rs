@@ -1,3 +1,4 @@
 //! Traffic generator with planted truth, and the tests that run the real programs.
 
+pub mod programs;
 pub mod traffic;

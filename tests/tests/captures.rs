@@ -51,7 +51,7 @@ static OUTCOMES: LazyLock<Option<Vec<Outcome>>> = LazyLock::new(|| {
         say(&format!("SKIPPED: no captures at {}; nothing was compared", directory.display()));
         return None;
     }
-    let agent = build_agent();
+    let agent = onenet_tests::programs::directory().expect("the programs are built").join("onenet-agent");
     let mut captures: Vec<PathBuf> = directory
         .read_dir()
         .expect("the captures can be listed")
@@ -61,25 +61,6 @@ static OUTCOMES: LazyLock<Option<Vec<Outcome>>> = LazyLock::new(|| {
     captures.sort();
     Some(read_all(&agent, &captures))
 });
-
-/// The program, built in the profile of this test; `ONENET_PROGRAMS` names a directory that has it already.
-fn build_agent() -> PathBuf {
-    if let Some(directory) = std::env::var_os("ONENET_PROGRAMS") {
-        return PathBuf::from(directory).join("onenet-agent");
-    }
-    // This test is target/<profile>/deps/captures-…
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("a target directory");
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Both programs are named, so that features unify, and nothing is built anew, beside the other tests.
-    build.args(["build", "--quiet", "--package", "onenet-agent", "--package", "onenet-collector"]);
-    build.arg("--target-dir").arg(profile.parent().expect("a target directory")).current_dir(workspace());
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo runs").success(), "onenet-agent does not build");
-    profile.join("onenet-agent")
-}
 
 fn read_all(agent: &Path, captures: &[PathBuf]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);

@@ -7,7 +7,10 @@ mod programs;
 mod setup;
 mod test;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::{Command as Program, ExitCode},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -46,6 +49,25 @@ fn main() -> ExitCode {
 fn workspace() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().map_or_else(|| manifest.clone(), std::path::Path::to_path_buf)
+}
+
+/// Cargo, in the workspace. What the cargo that started this program told it of its package is left out: build
+/// scripts would take it for a change and build everything anew.
+fn cargo() -> Program {
+    let mut cargo = Program::new("cargo");
+    cargo.current_dir(workspace());
+    for (name, _) in std::env::vars_os() {
+        let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// Folder of what cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 /// Says what is being done, so that nobody waits before a silent terminal.

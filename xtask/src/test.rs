@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{say, setup, workspace};
+use crate::{say, setup, target};
 
 /// What to leave out, where a developer is in a hurry.
 #[derive(clap::Args)]
@@ -24,14 +24,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     // The end-to-end tests start the real programs, so these are built first.
     cargo(&["build", "--workspace", "--all-targets", "--locked"])?;
-    cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])?;
+    let programs = target().join("debug");
+    run_cargo(&["test", "--workspace", "--locked", "--no-fail-fast"], |cargo| {
+        cargo.env("ONENET_PROGRAMS", &programs)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `cargo deny` where it is installed; where it is not, this says so, because it cannot be had everywhere.
 fn licences() -> Result<()> {
-    let present =
-        Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|o| o.status.success());
+    let present = crate::cargo().args(["deny", "--version"]).output().is_ok_and(|o| o.status.success());
     if present {
         cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
     } else {
@@ -41,12 +43,13 @@ fn licences() -> Result<()> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
+    run_cargo(arguments, |cargo| cargo)
+}
+
+fn run_cargo(arguments: &[&str], prepare: impl Fn(&mut Command) -> &mut Command) -> Result<()> {
     let line = format!("cargo {}", arguments.join(" "));
     say(&line);
-    let status = Command::new("cargo")
-        .args(arguments)
-        .current_dir(workspace())
-        .status()
-        .with_context(|| format!("cannot run {line}"))?;
+    let mut cargo = crate::cargo();
+    let status = prepare(cargo.args(arguments)).status().with_context(|| format!("cannot run {line}"))?;
     if status.success() { Ok(()) } else { bail!("{line} failed ({status})") }
 }

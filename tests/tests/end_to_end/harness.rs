@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Mutex, OnceLock},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -28,25 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One of the two programs, built once for all tests.
 pub(crate) fn program(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let directory = BUILT.get_or_init(|| {
-        if let Some(directory) = std::env::var_os("ONENET_PROGRAMS") {
-            return PathBuf::from(directory);
-        }
-        // This test is target/<profile>/deps/end_to_end-…
-        let own = std::env::current_exe().expect("the path of this test");
-        let profile = own.ancestors().nth(2).expect("a target directory");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "onenet-agent", "--package", "onenet-collector"]);
-        cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo runs").success(), "the programs do not build");
-        profile.to_owned()
-    });
-    let path = directory.join(name);
+    let path = onenet_tests::programs::directory().expect("the programs are built").join(name);
     assert!(path.is_file(), "{} is not there", path.display());
     path
 }

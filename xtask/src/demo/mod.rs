@@ -8,7 +8,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +23,7 @@ use self::edge::Edge;
 use crate::{
     http,
     programs::{Background, output},
-    say, setup, workspace,
+    say, setup,
 };
 
 /// The two edges.
@@ -145,17 +145,11 @@ fn build() -> Result<PathBuf> {
         "--bins",
     ];
     say(&format!("cargo {} (the first time takes some minutes)", arguments.join(" ")));
-    let status = Command::new("cargo")
-        .args(arguments)
-        .current_dir(workspace())
-        .status()
-        .context("cannot run cargo")?;
+    let status = crate::cargo().args(arguments).status().context("cannot run cargo")?;
     if !status.success() {
         bail!("the build failed ({status})");
     }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("release"))
+    Ok(crate::target().join("release"))
 }
 
 /// Makes the folder and finds free ports.
