@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn licences() -> Result<()> {
     let present = crate::cargo().args(["deny", "--version"]).output().is_ok_and(|o| o.status.success());
     if present {
-        cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
+        cargo(&["deny", "check", "bans", "licenses", "sources"])
     } else {
         say("cargo-deny is not installed: licences, bans and sources are NOT checked here");
         Ok(())
