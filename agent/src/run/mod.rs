@@ -43,7 +43,8 @@ pub(crate) use view::{SourceView, View};
 pub struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Exit once every capture file has been read and the collector has acknowledged everything
+    /// Exit once every capture file has been read and the collector has acknowledged everything; with exit code 1
+    /// where one could not be read to its end
     #[arg(long)]
     until_end: bool,
 }

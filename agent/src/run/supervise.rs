@@ -242,7 +242,21 @@ impl Supervisor {
             tracing::warn!("stopped with {waiting} batches in the spool: {reason}");
         }
         anyhow::ensure!(joined || result.is_err(), "a thread has failed");
-        result
+        result?;
+        if started.until_end {
+            // As for `read`: what came before the damage counts and is delivered, and the caller is told.
+            let view = started.view.lock();
+            let broken: Vec<&str> =
+                view.sources.iter().filter_map(|source| source.error.as_deref()).collect();
+            if let Some(first) = broken.first() {
+                anyhow::bail!(
+                    "{} of {} captures not read to their end: {first}",
+                    broken.len(),
+                    view.sources.len()
+                );
+            }
+        }
+        Ok(())
     }
 }
 

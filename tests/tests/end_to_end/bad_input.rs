@@ -61,6 +61,34 @@ fn a_sensor_that_never_enrolled_is_told_so() {
     told.fails(1, &["enroll"]);
 }
 
+#[test]
+fn a_capture_that_breaks_is_told_and_what_came_before_is_delivered() {
+    let lab = started();
+    let (captures, _) = day(OPTIONS);
+    let whole = fs::read(captures.join("lowell-outside.pcap")).expect("a capture");
+    let cut = lab.path("cut.pcap");
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("it is written");
+    let tables = format!("[[source]]\nkind = \"pcap-file\"\npath = {:?}\n", text(&cut));
+    let edge = lab.enrol(AgentConfig {
+        sensor: "lowell-1".into(),
+        site: "lowell".into(),
+        tables,
+        ..AgentConfig::default()
+    });
+    let mut agent = edge.start(&["--until-end"]);
+    assert_eq!(agent.wait().code(), Some(1), "{}", agent.log());
+    let log = agent.log();
+    let last = log.lines().last().unwrap_or_default();
+    for expected in ["error: 1 of 1 captures not read to their end", "cut.pcap", "broken at byte"] {
+        assert!(last.contains(expected), "{expected}: {log}");
+    }
+    let status = edge.status();
+    assert!(status["packets"].as_u64().is_some_and(|packets| packets > 0), "{status}");
+    let sensor = lab.sensor(&edge.sensor);
+    assert_eq!(sensor["flows"], status["flow_records"], "{sensor}");
+    assert_eq!(sensor["ledger"]["packets"], status["packets"], "{sensor}");
+}
+
 /// Runs an agent that the collector refuses, until its log says why, and checks that its spool keeps everything.
 fn is_refused(edge: &Edge, expected: &str) -> Background {
     let mut agent = edge.start(&["--until-end"]);
