@@ -15,7 +15,7 @@ use onenet_proto::{
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
 };
@@ -80,6 +80,8 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::failure(anyhow::Error::new(error).context("no asynchronous runtime")))?;
     runtime.block_on(async {
+        // Watched before anything answers: a signal that comes between a handler and its listener is lost.
+        let mut signals = Signals::watch()?;
         let mut collector = Collector::start(&config).await?;
         tracing::info!(
             "sensors connect to {}; page and API at http://{}/; configuration {}; store {}",
@@ -89,7 +91,7 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
             config.store.directory.display()
         );
         notify(&[NotifyState::Ready]);
-        let ended = wait(&mut collector, &config).await;
+        let ended = wait(&mut collector, &config, &mut signals).await;
         notify(&[NotifyState::Stopping]);
         collector.stop().await;
         ended
@@ -119,17 +121,31 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
+/// The signals that a collector heeds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self, CliError> {
+        let watch = |kind| signal(kind).context("signals cannot be watched");
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            hangup: watch(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Waits until a signal or a failed part ends the collector.
-async fn wait(collector: &mut Collector, config: &Config) -> Result<(), CliError> {
-    let watch = |kind| signal(kind).context("signals cannot be watched");
-    let mut terminate = watch(SignalKind::terminate())?;
-    let mut interrupt = watch(SignalKind::interrupt())?;
-    let mut hangup = watch(SignalKind::hangup())?;
+async fn wait(collector: &mut Collector, config: &Config, signals: &mut Signals) -> Result<(), CliError> {
     loop {
         tokio::select! {
-            _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); return Ok(()) }
-            _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); return Ok(()) }
-            _ = hangup.recv() => reload(collector, config),
+            _ = signals.terminate.recv() => { tracing::info!("SIGTERM: stopping"); return Ok(()) }
+            _ = signals.interrupt.recv() => { tracing::info!("SIGINT: stopping"); return Ok(()) }
+            _ = signals.hangup.recv() => reload(collector, config),
             error = collector.failed() => return Err(CliError::failure(error)),
         }
     }
