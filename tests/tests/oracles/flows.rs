@@ -1,147 +1,13 @@
-//! Real captures through the real program: `onenet-agent read` takes every capture of `../shared/captures`
-//! without a crash and with a ledger that balances, and where two independent decoders agree on a capture
-//! (`expected/_check.tsv` says FULL) its flows equal theirs.
-
-#![expect(clippy::expect_used, reason = "a test stops where it finds what it did not expect")]
+//! Where two independent decoders agree on a capture (`expected/_check.tsv` says FULL) its flows equal theirs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
     net::IpAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{
-        LazyLock,
-        atomic::{AtomicUsize, Ordering},
-    },
 };
 
 use onenet_core::record::{FlowRecord, FlowSide};
-use serde_json::Value;
 
-/// Captures of which the flows must equal the oracle's, in percent.
-const REQUIRED_SHARE: usize = 95;
-
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this package")
-}
-
-/// Prints past the test runner, which keeps to itself what tests that pass print.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn captures_directory() -> PathBuf {
-    workspace().join("../shared/captures")
-}
-
-/// What `read` did with one capture.
-struct Outcome {
-    name: String,
-    exit: Option<i32>,
-    stderr: String,
-    summary: Option<Value>,
-    flows: Result<Vec<FlowRecord>, String>,
-}
-
-/// Every capture, read once for all tests of this file; none where the captures are not there.
-static OUTCOMES: LazyLock<Option<Vec<Outcome>>> = LazyLock::new(|| {
-    let directory = captures_directory();
-    if !directory.is_dir() {
-        say(&format!("SKIPPED: no captures at {}; nothing was compared", directory.display()));
-        return None;
-    }
-    let agent = onenet_tests::programs::directory().expect("the programs are built").join("onenet-agent");
-    let mut captures: Vec<PathBuf> = directory
-        .read_dir()
-        .expect("the captures can be listed")
-        .map(|entry| entry.expect("the captures can be listed").path())
-        .filter(|path| path.is_file() && !path.ends_with("EXPECTED.md") && !path.ends_with("MANIFEST.tsv"))
-        .collect();
-    captures.sort();
-    Some(read_all(&agent, &captures))
-});
-
-fn read_all(agent: &Path, captures: &[PathBuf]) -> Vec<Outcome> {
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let take = || captures.get(next.fetch_add(1, Ordering::Relaxed));
-        std::iter::from_fn(take).map(|capture| read(agent, capture)).collect::<Vec<_>>()
-    };
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut outcomes: Vec<Outcome> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        handles.into_iter().flat_map(|handle| handle.join().expect("a worker ends")).collect()
-    });
-    outcomes.sort_by(|one, other| one.name.cmp(&other.name));
-    outcomes
-}
-
-fn read(agent: &Path, capture: &Path) -> Outcome {
-    let scratch = tempfile::tempdir().expect("a temporary directory");
-    let path = |name: &str| scratch.path().join(name);
-    let output = Command::new(agent)
-        .args(["read", "--quiet", "--flows"])
-        .arg(path("flows"))
-        .arg("--observations")
-        .arg(path("observations"))
-        .arg("--findings")
-        .arg(path("findings"))
-        .arg("--summary")
-        .arg(path("summary"))
-        .arg(capture)
-        .output()
-        .expect("onenet-agent starts");
-    let flows = std::fs::read_to_string(path("flows")).unwrap_or_default();
-    let summary = std::fs::read(path("summary")).ok();
-    Outcome {
-        name: capture.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        exit: output.status.code(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        summary: summary.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
-        flows: flows
-            .lines()
-            .map(|line| serde_json::from_str(line).map_err(|error| format!("{error} in {line}")))
-            .collect(),
-    }
-}
-
-/// What is wrong with how `read` ended, if anything is.
-fn complaint(outcome: &Outcome) -> Option<String> {
-    if let Err(error) = &outcome.flows {
-        return Some(format!("a flow does not read back: {error}"));
-    }
-    let stderr = outcome.stderr.trim_end();
-    let broke = match (outcome.exit, &outcome.summary) {
-        (Some(0), Some(summary)) if stderr.is_empty() => summary["captures"][0]["error"].is_string(),
-        (Some(1), _) if stderr.lines().count() == 1 && stderr.contains(&outcome.name) => true,
-        (exit, _) => return Some(format!("exit code {exit:?}, standard error: {stderr:?}")),
-    };
-    if broke != (outcome.exit == Some(1)) {
-        return Some("the summary tells of damage and the exit code does not".to_owned());
-    }
-    let Some(summary) = &outcome.summary else { return None };
-    let ledger = &summary["ledger"];
-    let number = |value: &Value| value.as_u64();
-    let packets = number(&ledger["packets"])?;
-    let accounted = number(&ledger["parsed"]).zip(number(&ledger["unparsed"])).map(|(a, b)| a + b);
-    let read = number(&summary["captures"][0]["packets"]);
-    let balanced = accounted == Some(packets) && read == Some(packets) && ledger["balanced"] == true;
-    (!balanced).then(|| format!("the ledger does not balance: {ledger}, of {read:?} packets in the capture"))
-}
-
-#[test]
-fn every_capture_is_read_without_a_crash_and_its_ledger_balances() {
-    let Some(outcomes) = &*OUTCOMES else { return };
-    let complaints: Vec<String> = outcomes
-        .iter()
-        .filter_map(|outcome| complaint(outcome).map(|text| format!("{}: {text}", outcome.name)))
-        .collect();
-    let broken = outcomes.iter().filter(|outcome| outcome.exit == Some(1)).count();
-    say(&format!("{} captures read, {broken} of them damaged or no capture", outcomes.len()));
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    assert!(broken * 20 < outcomes.len(), "hardly any of the captures is damaged");
-}
+use crate::kit::{OUTCOMES, Outcome, captures_directory, say};
 
 /// Address and port.
 type Endpoint = (IpAddr, u16);
@@ -260,6 +126,9 @@ fn difference(ours: &Conversations, theirs: &Conversations) -> Option<String> {
         keys.len()
     ))
 }
+
+/// Captures of which the flows must equal the oracle's, in percent.
+const REQUIRED_SHARE: usize = 95;
 
 /// Names of the captures with this verdict of the two oracles on each other.
 fn with_verdict(verdict: &str) -> BTreeSet<String> {
