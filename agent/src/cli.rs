@@ -1,10 +1,10 @@
 //! The command line: what can be asked for, and which file answers.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{check_config, enroll, error, interfaces, read, run, status};
+use crate::{check_config, config::ConfigArgs, enroll, error, interfaces, read, run, status};
 
 /// Sensor of one edge: packets in, flow records, address observations and findings out.
 #[derive(Debug, Parser)]
@@ -28,14 +28,6 @@ enum Command {
     Enroll(enroll::EnrollArgs),
     /// Say what this sensor has done and where it stands
     Status(status::StatusArgs),
-}
-
-/// Where the configuration is.
-#[derive(Debug, Args)]
-pub struct ConfigArgs {
-    /// Configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/onenet/agent.toml")]
-    pub config: PathBuf,
 }
 
 #[derive(Debug, Args)]

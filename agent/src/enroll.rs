@@ -13,8 +13,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
-    cli::ConfigArgs,
-    config::{Config, Endpoint, Purpose},
+    config::{Config, ConfigArgs, Endpoint, Purpose},
     error::UsageError,
     keys::{Enrolment, KeyStore, hex, sha256},
     ship::connect::{Target, connect, describe},

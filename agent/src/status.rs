@@ -15,8 +15,7 @@ use onenet_proto::seal::ChainHead;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::ConfigArgs,
-    config::{Config, Purpose},
+    config::{Config, ConfigArgs, Purpose},
     error::AlreadyTold,
     run::{Losses, View, wall_time},
     ship::ConnectionState,

@@ -1,11 +1,13 @@
 //! The summary of `read`: what was in the captures and what became of every packet, as JSON and for people.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     net::IpAddr,
 };
 
 use onenet_core::{
+    net::protocol_keyword,
     record::{Change, FindingId, Ledger, RuleId, Severity},
     time::{NANOS_PER_SECOND, Timestamp},
 };
@@ -62,7 +64,7 @@ struct FlowSummary {
 #[derive(Debug, Serialize)]
 struct ProtocolSummary {
     protocol: u8,
-    name: String,
+    name: Cow<'static, str>,
     flows: u64,
     packets: u64,
     ip_bytes: u64,
@@ -337,31 +339,9 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// The name of a protocol (IANA protocol-numbers), lower case; its number where it is a rare one.
-fn protocol_name(protocol: u8) -> String {
-    let name = match protocol {
-        1 => "icmp",
-        2 => "igmp",
-        4 => "ipv4",
-        6 => "tcp",
-        17 => "udp",
-        33 => "dccp",
-        41 => "ipv6",
-        47 => "gre",
-        50 => "esp",
-        51 => "ah",
-        58 => "icmpv6",
-        88 => "eigrp",
-        89 => "ospf",
-        97 => "etherip",
-        103 => "pim",
-        112 => "vrrp",
-        115 => "l2tp",
-        132 => "sctp",
-        136 => "udplite",
-        other => return format!("protocol-{other}"),
-    };
-    name.to_owned()
+/// The keyword of a protocol; its number where it is a rare one.
+fn protocol_name(protocol: u8) -> Cow<'static, str> {
+    protocol_keyword(protocol).map_or_else(|| format!("protocol-{protocol}").into(), Cow::from)
 }
 
 #[cfg(test)]

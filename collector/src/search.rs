@@ -4,9 +4,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
-use onenet_core::time::Timestamp;
-
-use crate::siem::transport;
+use onenet_core::{net::protocol_keyword, time::Timestamp};
 
 /// An address or a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +28,8 @@ impl FromStr for Protocol {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let named = || (0..=u8::MAX).find(|&number| transport(number) == Some(&text.to_ascii_lowercase()));
+        let named =
+            || (0..=u8::MAX).find(|&number| protocol_keyword(number) == Some(&text.to_ascii_lowercase()));
         text.parse()
             .ok()
             .or_else(named)
@@ -41,7 +40,7 @@ impl FromStr for Protocol {
 
 /// A protocol as people read it.
 pub(crate) fn protocol_name(number: u8) -> String {
-    transport(number).map_or_else(|| number.to_string(), str::to_owned)
+    protocol_keyword(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// A moment in UTC: RFC 3339, or less of it from the right (`2026-11-21`, `2026-11-21T08:00`).

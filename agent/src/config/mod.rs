@@ -1,6 +1,7 @@
 //! `agent.toml`: what this agent is, where packets come from, what is known of the network, and where the
 //! records go. Unknown keys are refused; each error names file, line, column, key and what is expected.
 
+mod args;
 mod plan;
 mod sections;
 mod source;
@@ -22,6 +23,7 @@ use onenet_core::{
 use onenet_proto::config::{ConfigError, Document};
 use serde::Deserialize;
 
+pub use args::ConfigArgs;
 pub use sections::{
     BatchSection, CollectorSection, Endpoint, InvalidEndpoint, LogFormat, LogLevel, LogSection,
     SensorSection, SpoolSection,

@@ -32,7 +32,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::ConfigArgs;
+use crate::config::ConfigArgs;
 
 pub(crate) use loss::Losses;
 pub(crate) use seal::wall_time;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use onenet_core::{
-    net::Name,
+    net::{Name, protocol_keyword},
     record::{Change, RuleId, Severity},
 };
 use serde_json::{Map, Value, json};
@@ -164,7 +164,7 @@ fn insert_endpoints(document: &mut Map<String, Value>, finding: &Finding) {
     }
     if let Some(protocol) = subject.protocol {
         network.insert("iana_number".to_owned(), json!(protocol.to_string()));
-        if let Some(name) = transport(protocol) {
+        if let Some(name) = protocol_keyword(protocol) {
             network.insert("transport".to_owned(), json!(name));
         }
     }
@@ -179,29 +179,6 @@ pub(crate) const fn network_type(ip: IpAddr) -> &'static str {
         IpAddr::V4(_) => "ipv4",
         IpAddr::V6(_) => "ipv6",
     }
-}
-
-/// ECS value of network.transport: the IANA keyword in lower case, for the protocols that people search by name.
-pub(crate) const fn transport(protocol: u8) -> Option<&'static str> {
-    Some(match protocol {
-        1 => "icmp",
-        2 => "igmp",
-        4 => "ipv4",
-        6 => "tcp",
-        17 => "udp",
-        33 => "dccp",
-        41 => "ipv6",
-        47 => "gre",
-        50 => "esp",
-        51 => "ah",
-        58 => "ipv6-icmp",
-        89 => "ospf",
-        103 => "pim",
-        112 => "vrrp",
-        132 => "sctp",
-        136 => "udplite",
-        _ => return None,
-    })
 }
 
 fn observer(finding: &Finding) -> Value {

@@ -1,10 +1,13 @@
 //! Flow records as ECS network-flow documents. Pure.
 
-use onenet_core::record::{Direction, EndReason, FlowRecord, FlowSide};
+use onenet_core::{
+    net::protocol_keyword,
+    record::{Direction, EndReason, FlowRecord, FlowSide},
+};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ecs::{ECS_VERSION, network_type, transport},
+    ecs::{ECS_VERSION, network_type},
     rfc5424::{Level, Message},
 };
 use crate::store::StoredBatch;
@@ -81,7 +84,7 @@ fn network(record: &FlowRecord) -> Value {
     let mut fields = Map::new();
     fields.insert("type".to_owned(), json!(network_type(record.originator.ip)));
     fields.insert("iana_number".to_owned(), json!(record.protocol.to_string()));
-    if let Some(name) = transport(record.protocol) {
+    if let Some(name) = protocol_keyword(record.protocol) {
         fields.insert("transport".to_owned(), json!(name));
     }
     let direction = match record.direction {
@@ -150,7 +153,8 @@ pub(crate) fn parameters(event: &FlowEvent) -> Vec<(&'static str, String)> {
 /// One line for people.
 pub(crate) fn summary(record: &FlowRecord) -> String {
     let (from, to) = (&record.originator, &record.responder);
-    let protocol = transport(record.protocol).map_or_else(|| record.protocol.to_string(), str::to_owned);
+    let protocol =
+        protocol_keyword(record.protocol).map_or_else(|| record.protocol.to_string(), str::to_owned);
     format!(
         "{protocol} {} port {} to {} port {}: {} packets, {} bytes out, {} packets, {} bytes back, {}",
         from.ip,

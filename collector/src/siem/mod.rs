@@ -16,5 +16,4 @@ mod syslog;
 mod tests;
 
 pub use config::{FileConfig, MessageText, SiemConfig, SyslogConfig};
-pub(crate) use ecs::transport;
 pub(crate) use feed::{Feed, run};

@@ -111,17 +111,7 @@ impl InventoryEntry {
                 known.last_seen = known.last_seen.max(observation.last_seen);
                 known.strength = known.strength.max(observation.strength);
             }
-            None => self.witnesses.push(ObservationEvidence {
-                address_space: observation.address_space.clone(),
-                site: observation.site.clone(),
-                segment: observation.segment.clone(),
-                kind: observation.kind,
-                strength: observation.strength,
-                address: observation.address,
-                mac: observation.mac,
-                first_seen: observation.first_seen,
-                last_seen: observation.last_seen,
-            }),
+            None => self.witnesses.push(observation.into()),
         }
         self.witnesses.sort_by(|a, b| {
             let rank = |o: &ObservationEvidence| (o.strength, o.last_seen);

@@ -218,17 +218,7 @@ impl Use {
             return;
         }
         self.observations.truncate(MAX_PER_SPACE - 1);
-        self.observations.push(ObservationEvidence {
-            address_space: observation.address_space.clone(),
-            site: observation.site.clone(),
-            segment: observation.segment.clone(),
-            kind: observation.kind,
-            strength: observation.strength,
-            address: observation.address,
-            mac: observation.mac,
-            first_seen: observation.first_seen,
-            last_seen: observation.last_seen,
-        });
+        self.observations.push(observation.into());
         self.observations.sort_by_key(|held| std::cmp::Reverse(held.strength));
     }
 }

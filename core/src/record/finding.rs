@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 use super::{
     FindingId, FlowId,
     flow::named_enum,
-    observation::{ObservationKind, Strength},
+    observation::{Observation, ObservationKind, Strength},
 };
 use crate::{
     net::{MacAddress, Name},
@@ -146,6 +146,22 @@ pub struct ObservationEvidence {
     pub first_seen: Timestamp,
     /// Last packet.
     pub last_seen: Timestamp,
+}
+
+impl From<&Observation> for ObservationEvidence {
+    fn from(observation: &Observation) -> Self {
+        Self {
+            address_space: observation.address_space.clone(),
+            site: observation.site.clone(),
+            segment: observation.segment.clone(),
+            kind: observation.kind,
+            strength: observation.strength,
+            address: observation.address,
+            mac: observation.mac,
+            first_seen: observation.first_seen,
+            last_seen: observation.last_seen,
+        }
+    }
 }
 
 /// Why a rule says what it says, bounded in size.
