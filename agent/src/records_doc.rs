@@ -44,6 +44,7 @@ fn the_document_names_every_field_of_every_record() {
     assert_fields("### Side of a flow", &flow["originator"]);
     assert_fields("### Side of a flow", &flow["responder"]);
     assert_fields("### Tunnel", &flow["tunnel"]);
+    assert_fields("### Aggregate", &flow["aggregate"]);
     assert_fields("## Observation", &serde_json::from_str(samples::OBSERVATION).expect("JSON"));
     let finding: Value = serde_json::from_str(samples::FINDING).expect("JSON");
     assert_fields("## Finding", &finding);

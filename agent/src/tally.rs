@@ -63,24 +63,29 @@ impl Tally {
         // A flow is counted with its last part; each flow has one.
         let last = flow.end_reason != EndReason::Active;
         if last {
-            protocol.flows += 1;
-            self.flows += 1;
-            self.half_flows += u64::from(flow.part == 0 && flow.is_half_flow());
+            protocol.flows = protocol.flows.saturating_add(flow.flows());
+            self.flows = self.flows.saturating_add(flow.flows());
+            if flow.part == 0 && flow.is_half_flow() {
+                self.half_flows = self.half_flows.saturating_add(flow.flows());
+            }
             self.estimated_flows += u64::from(flow.counting == Counting::Estimated);
             self.tunnelled_flows += u64::from(flow.tunnel.is_some());
         }
-        for (side, other) in sides {
-            self.talker(side, other, last);
+        let flows = if last { flow.flows() } else { 0 };
+        for (index, (side, other)) in sides.into_iter().enumerate() {
+            if is_one_address(flow, side, index == 0) {
+                self.talker(side, other, flows);
+            }
         }
     }
 
-    fn talker(&mut self, side: &FlowSide, other: &FlowSide, last: bool) {
+    fn talker(&mut self, side: &FlowSide, other: &FlowSide, flows: u64) {
         if !self.talkers.contains_key(&side.ip) && self.talkers.len() >= MAX_ADDRESSES {
             self.addresses_cut = true;
             return;
         }
         let talker = self.talkers.entry(side.ip).or_default();
-        talker.flows += u64::from(last);
+        talker.flows = talker.flows.saturating_add(flows);
         talker.sent_ip_bytes = talker.sent_ip_bytes.saturating_add(side.ip_bytes);
         talker.received_ip_bytes = talker.received_ip_bytes.saturating_add(other.ip_bytes);
     }
@@ -123,4 +128,12 @@ impl Tally {
         });
         findings
     }
+}
+
+/// Whether a side is one address, and not a prefix.
+fn is_one_address(flow: &FlowRecord, side: &FlowSide, is_originator: bool) -> bool {
+    flow.aggregate.is_none_or(|many| {
+        let bits = if side.ip.is_ipv4() { 32 } else { 128 };
+        bits == if is_originator { many.originator_prefix } else { many.responder_prefix }
+    })
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use onenet_core::{
     net::{MacAddress, Name},
     record::{
-        ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide, Ledger,
-        Locality, Tunnel, TunnelKind,
+        Aggregate, ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide,
+        Ledger, Locality, Tunnel, TunnelKind,
     },
     time::Timestamp,
 };
@@ -240,6 +240,7 @@ pub(crate) fn flow(index: u32, start: i64) -> FlowRecord {
         rtt_syn_to_syn_ack: Some(1),
         rtt_syn_ack_to_ack: None,
         counting: Counting::Exact,
+        aggregate: None,
     }
 }
 
@@ -265,6 +266,8 @@ pub(crate) fn full_flow(start: i64) -> FlowRecord {
     flow.tunnel = Some(Tunnel { kind: TunnelKind::Vxlan, id: Some(0xff_ffff) });
     flow.tunnel_parents = [FlowId(1), FlowId(u128::MAX)].into_iter().collect();
     flow.rtt_syn_ack_to_ack = Some(2);
+    flow.aggregate =
+        Some(Aggregate { flows: 3, originators: 2, originator_prefix: 64, responder_prefix: 128 });
     flow.part = 9;
     flow
 }

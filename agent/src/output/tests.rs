@@ -102,7 +102,7 @@ fn a_flow_in_csv_is_one_line_in_the_order_of_the_header() {
          10.1.2.3,49152,00:1b:21:3c:4d:5e,6,900,816,500,27,1,62,63,10,2,3,inside,boston-eohhs,eohhs,\
          192.0.2.80,443,00:1b:21:00:00:01,5,1900,1830,1600,26,0,55,55,0,0,4,outside,boston-isp,eotss,\
          SF,ShADadFf,syn,outbound,boston,inside0,100;7,16;17,vxlan,5000,\
-         0000000000000000000000000000003e;ffffffffffffffffffffffffffffffff,10000000,200000,exact"
+         0000000000000000000000000000003e;ffffffffffffffffffffffffffffffff,10000000,200000,exact,1,1,32,24"
     );
     assert!(
         lines[2].contains(",10.1.2.3,49152,,6,900") && lines[2].contains(",inside0,,16;17,,,"),
@@ -132,6 +132,11 @@ fn zeek(records: &[FlowRecord]) -> String {
     out.text()
 }
 
+/// A flow of its own: an aggregate has no line in a conn.log.
+fn connection() -> FlowRecord {
+    FlowRecord { aggregate: None, ..samples::flow() }
+}
+
 const ZEEK_HEADER: &str = "#separator \\x09
 #set_separator\t,
 #empty_field\t(empty)
@@ -144,7 +149,7 @@ const ZEEK_HEADER: &str = "#separator \\x09
 
 #[test]
 fn a_conn_log_is_as_zeek_writes_it() {
-    let mut bare = samples::flow();
+    let mut bare = connection();
     bare.protocol = 58;
     bare.originator.ip = "fe80::1".parse().expect("an address");
     bare.responder.packets = 0;
@@ -153,7 +158,7 @@ fn a_conn_log_is_as_zeek_writes_it() {
     bare.vlans.clear();
     bare.history.clear();
     bare.responder.locality = onenet_core::record::Locality::Unknown;
-    let text = zeek(&[samples::flow(), bare]);
+    let text = zeek(&[connection(), bare, samples::flow()]);
     let line_one = "1795248000.123456\tC000SYW7RiJxkEgOGusQGwp\t10.1.2.3\t49152\t192.0.2.80\t443\ttcp\t-\t2.500001\t500\t1600\tSF\tT\tF\t7\tShADadFf\t6\t816\t5\t1830\t\
                     C0000000000000000000010,C7n42DGM5Tflk9n8mt7Fhc7\t1:LQU9qZlK+B5F3KDmev6m5PMibrg=\t100\t7\n";
     let line_two = "fe80::1\t49152\t192.0.2.80\t443\ticmp\t-\t-\t500\t1600\tSF\tT\t-\t7\t-\t1\t816\t0\t1830\t(empty)\t\
@@ -162,6 +167,7 @@ fn a_conn_log_is_as_zeek_writes_it() {
     assert!(text.contains(line_one), "{text}");
     assert!(text.contains(line_two), "{text}");
     assert!(text.ends_with("\n#close\t2026-11-21-08-00-02\n"), "{text}");
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 2, "{text}");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         assert_eq!(line.split('\t').count(), 24, "{line}");
         let uid = line.split('\t').nth(1).expect("a uid");
@@ -172,7 +178,7 @@ fn a_conn_log_is_as_zeek_writes_it() {
 
 #[test]
 fn a_conn_log_has_one_line_for_a_flow_of_many_parts() {
-    let whole = samples::flow();
+    let whole = connection();
     let mut first = whole.clone();
     first.end_reason = EndReason::Active;
     let mut second = first.clone();

@@ -134,6 +134,10 @@ impl<W: Write> ZeekWriter<W> {
 
 impl<W: Write> RecordWriter<FlowRecord> for ZeekWriter<W> {
     fn write(&mut self, record: &FlowRecord) -> io::Result<()> {
+        if record.aggregate.is_some() {
+            // Not a connection; conn.log has no line for it.
+            return Ok(());
+        }
         if record.end_reason == EndReason::Active {
             match self.unfinished.get_mut(&record.flow_id) {
                 Some(sum) => add_part(sum, record),

@@ -6,8 +6,8 @@ use arrayvec::ArrayVec;
 use onenet_core::{
     net::{MacAddress, Name},
     record::{
-        ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide, Locality,
-        Tunnel, TunnelKind,
+        Aggregate, ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide,
+        Locality, Tunnel, TunnelKind,
     },
     time::Timestamp,
 };
@@ -74,6 +74,10 @@ pub(super) const COLUMNS: &[&str] = &[
     "rtt_syn_to_syn_ack INTEGER",
     "rtt_syn_ack_to_ack INTEGER",
     "counting INTEGER NOT NULL",
+    "aggregate_flows INTEGER",
+    "aggregate_originators INTEGER",
+    "aggregate_originator_prefix INTEGER",
+    "aggregate_responder_prefix INTEGER",
 ];
 
 /// The names of the columns, separated by commas, each behind `prefix`.
@@ -186,6 +190,10 @@ pub(super) fn insert(
     row.put(flow.rtt_syn_to_syn_ack)?;
     row.put(flow.rtt_syn_ack_to_ack)?;
     row.put(flow.counting.code())?;
+    row.put(flow.aggregate.map(|aggregate| counter(aggregate.flows)))?;
+    row.put(flow.aggregate.map(|aggregate| counter(aggregate.originators)))?;
+    row.put(flow.aggregate.map(|aggregate| aggregate.originator_prefix))?;
+    row.put(flow.aggregate.map(|aggregate| aggregate.responder_prefix))?;
     statement.raw_execute().map(|_| ())
 }
 
@@ -270,6 +278,20 @@ impl Reader<'_, '_> {
     }
 }
 
+impl Reader<'_, '_> {
+    fn aggregate(&mut self) -> Result<Option<Aggregate>, rusqlite::Error> {
+        let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let (flows, originators) = (count(self.get()?), count(self.get()?).unwrap_or(0));
+        let prefixes: (Option<u8>, Option<u8>) = (self.get()?, self.get()?);
+        Ok(flows.map(|flows| Aggregate {
+            flows,
+            originators,
+            originator_prefix: prefixes.0.unwrap_or(0),
+            responder_prefix: prefixes.1.unwrap_or(0),
+        }))
+    }
+}
+
 /// Reads the columns that [`names`] lists, from column `first` on.
 pub(super) fn read(row: &Row<'_>, first: usize) -> Result<FlowRecord, rusqlite::Error> {
     let mut row = Reader { row, index: first };
@@ -302,5 +324,6 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Result<FlowRecord, rusqlite::
         rtt_syn_to_syn_ack: row.get()?,
         rtt_syn_ack_to_ack: row.get()?,
         counting: row.code(Counting::from_code)?,
+        aggregate: row.aggregate()?,
     })
 }

@@ -16,7 +16,7 @@ use super::{
 pub type SegmentNumber = u32;
 
 /// Version of the schema, in SQLite's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const BATCHES: &str = "
 CREATE TABLE batches (

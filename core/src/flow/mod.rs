@@ -5,6 +5,7 @@
 //! (`wheel`), and no list is kept in order of activity, so a packet that only adds to counters writes to its own
 //! flow and nowhere else.
 
+mod chunks;
 pub mod community_id;
 mod config;
 pub mod direction;
@@ -31,4 +32,4 @@ pub use config::FlowConfig;
 pub use event::{FlowContext, FlowEvent, Party};
 pub use host::FlowHost;
 pub use live::{FlowPacket, Origin, PacketPlace, SidePlace};
-pub use table::{FlowHandle, FlowTable};
+pub use table::{FlowAddress, FlowHandle, FlowTable};

@@ -15,7 +15,6 @@ pub(super) enum Rank {
 struct Node {
     previous: u32,
     next: u32,
-    rank: Option<Rank>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +27,14 @@ struct Ends {
 #[derive(Clone, Debug)]
 pub(super) struct Queues {
     nodes: Vec<Node>,
+    /// Which queue each entry stands in; apart from the nodes, which would else be half as big again.
+    ranks: Vec<Option<Rank>>,
     ends: [Ends; 2],
 }
 
 impl Default for Queues {
     fn default() -> Self {
-        Self { nodes: Vec::new(), ends: [Ends { first: NO_ENTRY, last: NO_ENTRY }; 2] }
+        Self { nodes: Vec::new(), ranks: Vec::new(), ends: [Ends { first: NO_ENTRY, last: NO_ENTRY }; 2] }
     }
 }
 
@@ -43,7 +44,8 @@ impl Queues {
         self.remove(entry);
         let at = entry as usize;
         if self.nodes.len() <= at {
-            self.nodes.resize(at + 1, Node { previous: NO_ENTRY, next: NO_ENTRY, rank: None });
+            self.nodes.resize(at + 1, Node { previous: NO_ENTRY, next: NO_ENTRY });
+            self.ranks.resize(at + 1, None);
         }
         let ends = &mut self.ends[rank as usize];
         let previous = std::mem::replace(&mut ends.last, entry);
@@ -52,19 +54,21 @@ impl Queues {
         } else {
             self.nodes[previous as usize].next = entry;
         }
-        self.nodes[at] = Node { previous, next: NO_ENTRY, rank: Some(rank) };
+        self.nodes[at] = Node { previous, next: NO_ENTRY };
+        self.ranks[at] = Some(rank);
     }
 
     /// Moves an entry from the unanswered to the end of the answered, if it stands there.
     pub(super) fn promote(&mut self, entry: u32) {
-        if self.nodes.get(entry as usize).is_some_and(|node| node.rank == Some(Rank::Unanswered)) {
+        if self.rank(entry) == Some(Rank::Unanswered) {
             self.append(entry, Rank::Answered);
         }
     }
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, entry: u32) {
-        let Some(&Node { previous, next, rank: Some(rank) }) = self.nodes.get(entry as usize) else { return };
+        let Some(rank) = self.rank(entry) else { return };
+        let Node { previous, next } = self.nodes[entry as usize];
         match previous {
             NO_ENTRY => self.ends[rank as usize].first = next,
             _ => self.nodes[previous as usize].next = next,
@@ -73,7 +77,11 @@ impl Queues {
             NO_ENTRY => self.ends[rank as usize].last = previous,
             _ => self.nodes[next as usize].previous = previous,
         }
-        self.nodes[entry as usize].rank = None;
+        self.ranks[entry as usize] = None;
+    }
+
+    fn rank(&self, entry: u32) -> Option<Rank> {
+        self.ranks.get(entry as usize).copied().flatten()
     }
 
     /// The entry at the front of a queue.

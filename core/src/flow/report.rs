@@ -323,5 +323,6 @@ fn empty_record(site: Name) -> FlowRecord {
         rtt_syn_to_syn_ack: None,
         rtt_syn_ack_to_ack: None,
         counting: Counting::Exact,
+        aggregate: None,
     }
 }

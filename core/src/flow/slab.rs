@@ -1,21 +1,21 @@
 //! A slab: values by number, numbers used again.
 
-use super::live::NO_ENTRY;
+use super::{chunks::Chunks, live::NO_ENTRY};
 
 /// Values by number.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
-    values: Vec<T>,
+    values: Chunks<T>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
+        Self { values: Chunks::default(), free: Vec::new() }
     }
 }
 
-impl<T> Slab<T> {
+impl<T: Clone + Default> Slab<T> {
     /// Keeps a value; gives its number.
     pub(super) fn insert(&mut self, value: T) -> u32 {
         match self.free.pop() {
@@ -23,10 +23,7 @@ impl<T> Slab<T> {
                 self.values[entry as usize] = value;
                 entry
             }
-            None => {
-                self.values.push(value);
-                u32::try_from(self.values.len() - 1).unwrap_or(NO_ENTRY)
-            }
+            None => u32::try_from(self.values.push(value)).unwrap_or(NO_ENTRY),
         }
     }
 

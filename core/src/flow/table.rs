@@ -9,7 +9,7 @@ use super::{
     fragment::{DatagramKey, FragmentTable, Ports},
     host::FlowHost,
     icmp,
-    key::{FlowKey, KeyedHash, Side},
+    key::{End, FlowKey, KeyedHash, Side},
     lifetime::Timeouts,
     live::{Cold, Counters, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
     queue::{Queues, Rank},
@@ -31,6 +31,14 @@ const GONE: u16 = u16::MAX;
 /// A flow of the table. It is valid until the next packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHandle(u32);
+
+/// Where the flow of a packet is looked for: its key, its side of it, and the key's hash in one table.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowAddress {
+    key: FlowKey,
+    side: Side,
+    hash: u64,
+}
 
 /// What a packet says of TCP.
 #[derive(Clone, Copy, Debug)]
@@ -123,8 +131,44 @@ impl FlowTable {
         self.clock
     }
 
+    /// Where the flow of a packet is looked for; none for a fragment, whose ports may be another packet's.
+    ///
+    /// With [`Self::warm`] this serves batches: `address` of each packet first, then `warm` of all of them, then
+    /// [`Self::observe_at`] of each in order. It changes nothing in the table, so it may be asked long before the
+    /// packet is observed (though not across [`Self::renumber`]).
+    pub fn address(&self, packet: &FlowPacket<'_>) -> Option<FlowAddress> {
+        if packet.ip.fragment.is_some() {
+            return None;
+        }
+        Some(self.address_of(packet, ports_of(packet)))
+    }
+
+    /// Touches what the lookups at these addresses will read. The reads do not depend on each other, so that
+    /// the processor waits for them all at once; a lookup by itself waits for the index, then for the flow.
+    pub fn warm(&self, addresses: &[FlowAddress]) {
+        let mut touched = 0;
+        for address in addresses {
+            // The first candidate is all but certainly the flow.
+            let candidate = self.index.find(address.hash, |_| true);
+            if let Some(flow) = candidate.and_then(|&entry| self.flows.get(entry as usize)) {
+                touched ^= flow.tcp;
+            }
+        }
+        std::hint::black_box(touched);
+    }
+
     /// Counts one packet to its flow. None for a later fragment whose first one is still to come.
     pub fn observe<H: FlowHost>(&mut self, packet: &FlowPacket<'_>, host: &mut H) -> Option<FlowHandle> {
+        self.observe_at(packet, self.address(packet), host)
+    }
+
+    /// The same for a packet whose [`Self::address`] was taken before.
+    pub fn observe_at<H: FlowHost>(
+        &mut self,
+        packet: &FlowPacket<'_>,
+        address: Option<FlowAddress>,
+        host: &mut H,
+    ) -> Option<FlowHandle> {
         self.advance(packet.time, host);
         let ip = packet.ip;
         let mut ports = ports_of(packet);
@@ -145,12 +189,10 @@ impl FlowTable {
             }
             _ => None,
         };
-        let ends = ((ip.source, ports.source), (ip.destination, ports.destination));
-        let scope = packet.origin.place.scope;
-        let (key, side) = FlowKey::new(scope, ports.protocol, ends.0, ends.1, ports.one_way);
-        let entry = self.account(key, side, &packet.origin, &Tally::of(packet), tcp, host);
+        let address = address.unwrap_or_else(|| self.address_of(packet, ports));
+        let entry = self.account(address, &packet.origin, &Tally::of(packet), tcp, host);
         if let Some(pending) = before {
-            self.account(key, side, &packet.origin, &pending.tally, None, host);
+            self.account(address, &packet.origin, &pending.tally, None, host);
         }
         if ip.fragment.is_some() {
             self.count_orphans(host);
@@ -209,18 +251,34 @@ impl FlowTable {
         self.reporter.forget_scopes();
     }
 
+    fn address_of(&self, packet: &FlowPacket<'_>, ports: Ports) -> FlowAddress {
+        let (source, destination) =
+            ((packet.ip.source, ports.source), (packet.ip.destination, ports.destination));
+        self.locate(&packet.origin, ports.protocol, source, destination, ports.one_way)
+    }
+
+    fn locate(
+        &self,
+        origin: &Origin<'_>,
+        protocol: u8,
+        source: End,
+        destination: End,
+        one_way: bool,
+    ) -> FlowAddress {
+        let (key, side) = FlowKey::new(origin.place.scope, protocol, source, destination, one_way);
+        let key = if origin.tunnel.is_some() { key.in_tunnel() } else { key };
+        FlowAddress { key, side, hash: self.hash.of(&key) }
+    }
+
     /// Counts a tally to the flow of a key, which is found, taken over, or created.
     fn account<H: FlowHost>(
         &mut self,
-        key: FlowKey,
-        side: Side,
+        FlowAddress { key, side, hash }: FlowAddress,
         origin: &Origin<'_>,
         tally: &Tally,
         tcp: Option<TcpPart<'_>>,
         host: &mut H,
     ) -> u32 {
-        let key = if origin.tunnel.is_some() { key.in_tunnel() } else { key };
-        let hash = self.hash.of(&key);
         let found = self.index.find(hash, |&entry| self.flows[entry as usize].key == key).copied();
         let entry = match found {
             Some(entry) => {
@@ -508,8 +566,8 @@ impl FlowTable {
         while let Some(pending) = self.fragments.take_orphan() {
             let origin = pending.origin();
             let (source, destination) = ((pending.source, 0), (pending.destination, 0));
-            let (key, side) = FlowKey::new(origin.place.scope, pending.protocol, source, destination, false);
-            self.account(key, side, &origin, &pending.tally, None, host);
+            let address = self.locate(&origin, pending.protocol, source, destination, false);
+            self.account(address, &origin, &pending.tally, None, host);
         }
     }
 }

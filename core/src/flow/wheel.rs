@@ -20,12 +20,29 @@ pub(super) fn tick_of(time: Timestamp) -> u64 {
     (time.as_nanos().cast_unsigned() ^ 1 << 63) >> TICK_BITS
 }
 
+/// Sixteen bytes for each entry: a tick has 37 bits, which leaves room for the slot beside it.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    due: u64,
+    due_and_slot: u64,
     previous: u32,
     next: u32,
-    slot: u16,
+}
+
+impl Node {
+    const EMPTY: Self = Self { due_and_slot: UNARMED as u64, previous: NONE, next: NONE };
+
+    const fn due(&self) -> u64 {
+        self.due_and_slot >> 16
+    }
+
+    fn slot(&self) -> u16 {
+        let [.., a, b] = self.due_and_slot.to_be_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    fn set(&mut self, due: u64, slot: u16) {
+        self.due_and_slot = due << 16 | u64::from(slot);
+    }
 }
 
 /// Timers of the entries of a slab: at most one for each index.
@@ -55,16 +72,16 @@ impl TimerWheel {
         self.disarm(entry);
         let at = entry as usize;
         if self.nodes.len() <= at {
-            let empty = Node { due: 0, previous: NONE, next: NONE, slot: UNARMED };
-            self.nodes.resize(at + 1, empty);
+            self.nodes.resize(at + 1, Node::EMPTY);
         }
-        self.nodes[at].due = tick_of(deadline).saturating_add(1).max(self.tick);
+        self.nodes[at].set(tick_of(deadline).saturating_add(1).max(self.tick), UNARMED);
         self.insert(entry);
     }
 
     /// Disarms the timer of an entry, if it is armed.
     pub(super) fn disarm(&mut self, entry: u32) {
-        let Some(&Node { previous, next, slot, .. }) = self.nodes.get(entry as usize) else { return };
+        let Some(&node) = self.nodes.get(entry as usize) else { return };
+        let (Node { previous, next, .. }, slot) = (node, node.slot());
         if slot == UNARMED {
             return;
         }
@@ -79,7 +96,7 @@ impl TimerWheel {
                 self.occupied[usize::from(slot) / SLOTS] &= !(1 << (usize::from(slot) % SLOTS));
             }
         }
-        self.nodes[entry as usize].slot = UNARMED;
+        self.nodes[entry as usize].set(node.due(), UNARMED);
     }
 
     /// The next entry that is due at `tick` or before; it is disarmed by that. None once there is no more, and
@@ -110,7 +127,7 @@ impl TimerWheel {
 
     /// Links an entry into the slot of its tick, as seen from the wheel's own tick.
     fn insert(&mut self, entry: u32) {
-        let due = self.nodes[entry as usize].due;
+        let due = self.nodes[entry as usize].due();
         let highest_difference = 63 - (due ^ self.tick | SLOT_MASK).leading_zeros();
         let level = highest_difference / BITS;
         // Six bits fit everywhere.
@@ -121,7 +138,8 @@ impl TimerWheel {
             self.nodes[next as usize].previous = entry;
         }
         let node = &mut self.nodes[entry as usize];
-        (node.previous, node.next, node.slot) = (NONE, next, u16::try_from(head).unwrap_or(UNARMED));
+        (node.previous, node.next) = (NONE, next);
+        node.set(due, u16::try_from(head).unwrap_or(UNARMED));
         self.occupied[head / SLOTS] |= 1 << slot;
     }
 

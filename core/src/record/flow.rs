@@ -189,6 +189,21 @@ pub struct Tunnel {
     pub id: Option<u32>,
 }
 
+/// Attempts that are told in one record, because there were more at a time than are kept apart. The sides of such a
+/// record are prefixes: `ip` is the first address of each, `port` is 0 where the ports differ. Its counters are exact
+/// sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// Attempts in it, each a flow that has no record of its own.
+    pub flows: u64,
+    /// Different originators: exact up to 32, then an estimate with a standard error of 6.5 %.
+    pub originators: u64,
+    /// Bits of the longest prefix that holds every originator.
+    pub originator_prefix: u8,
+    /// Bits of the longest prefix that holds every responder.
+    pub responder_prefix: u8,
+}
+
 /// One side of a biflow and what it sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlowSide {
@@ -277,9 +292,19 @@ pub struct FlowRecord {
     pub rtt_syn_ack_to_ack: Option<i64>,
     /// Whether the counters are as on the wire.
     pub counting: Counting,
+    /// Set where this stands for many attempts; none for a flow of its own.
+    pub aggregate: Option<Aggregate>,
 }
 
 impl FlowRecord {
+    /// Flows that this record tells of.
+    pub const fn flows(&self) -> u64 {
+        match &self.aggregate {
+            Some(aggregate) => aggregate.flows,
+            None => 1,
+        }
+    }
+
     /// Whether only one direction was ever seen in this part.
     pub const fn is_half_flow(&self) -> bool {
         self.originator.packets == 0 || self.responder.packets == 0

@@ -11,8 +11,8 @@ pub use finding::{
     Change, Confidence, Evidence, FindingChange, ObservationEvidence, RuleId, Severity, Subject, UnknownRule,
 };
 pub use flow::{
-    ConnState, Counting, Direction, DirectionReason, EndReason, FlowRecord, FlowSide, Locality, Tunnel,
-    TunnelKind,
+    Aggregate, ConnState, Counting, Direction, DirectionReason, EndReason, FlowRecord, FlowSide, Locality,
+    Tunnel, TunnelKind,
 };
 pub use id::{FindingId, FlowId, InvalidId};
 pub use ledger::{DropStage, Layer, Ledger, Reason};

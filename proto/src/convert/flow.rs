@@ -2,8 +2,8 @@
 
 use onenet_core::{
     record::{
-        ConnState, Counting, Direction, DirectionReason, EndReason, FlowRecord, FlowSide, Locality, Tunnel,
-        TunnelKind,
+        Aggregate, ConnState, Counting, Direction, DirectionReason, EndReason, FlowRecord, FlowSide,
+        Locality, Tunnel, TunnelKind,
     },
     time::Timestamp,
 };
@@ -64,6 +64,30 @@ impl TryFrom<v1::FlowSide> for FlowSide {
     }
 }
 
+impl From<Aggregate> for v1::Aggregate {
+    fn from(aggregate: Aggregate) -> Self {
+        Self {
+            flows: aggregate.flows,
+            originators: aggregate.originators,
+            originator_prefix: aggregate.originator_prefix.into(),
+            responder_prefix: aggregate.responder_prefix.into(),
+        }
+    }
+}
+
+impl TryFrom<v1::Aggregate> for Aggregate {
+    type Error = InvalidField;
+
+    fn try_from(aggregate: v1::Aggregate) -> Result<Self, InvalidField> {
+        Ok(Self {
+            flows: aggregate.flows,
+            originators: aggregate.originators,
+            originator_prefix: narrow("aggregate.originator_prefix", aggregate.originator_prefix)?,
+            responder_prefix: narrow("aggregate.responder_prefix", aggregate.responder_prefix)?,
+        })
+    }
+}
+
 impl From<&FlowRecord> for v1::Flow {
     fn from(flow: &FlowRecord) -> Self {
         Self {
@@ -90,6 +114,7 @@ impl From<&FlowRecord> for v1::Flow {
             rtt_syn_to_syn_ack: flow.rtt_syn_to_syn_ack,
             rtt_syn_ack_to_ack: flow.rtt_syn_ack_to_ack,
             counting: flow.counting.code().into(),
+            aggregate: flow.aggregate.map(Into::into),
         }
     }
 }
@@ -130,6 +155,7 @@ impl TryFrom<v1::Flow> for FlowRecord {
             rtt_syn_to_syn_ack: flow.rtt_syn_to_syn_ack,
             rtt_syn_ack_to_ack: flow.rtt_syn_ack_to_ack,
             counting: code("counting", flow.counting, Counting::from_code)?,
+            aggregate: flow.aggregate.map(Aggregate::try_from).transpose()?,
         })
     }
 }

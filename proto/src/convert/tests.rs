@@ -2,7 +2,7 @@
 
 use onenet_core::{
     record::{
-        Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, Evidence,
+        Aggregate, Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, Evidence,
         FindingChange, FindingId, FlowRecord, FlowSide, Layer, Ledger, Locality, Observation,
         ObservationEvidence, ObservationKind, Reason, RuleId, Severity, Strength, Subject, Tunnel,
         TunnelKind,
@@ -61,6 +61,7 @@ fn flow() -> FlowRecord {
         rtt_syn_to_syn_ack: Some(0),
         rtt_syn_ack_to_ack: None,
         counting: Counting::Estimated,
+        aggregate: Some(Aggregate { flows: 9, originators: 8, originator_prefix: 24, responder_prefix: 128 }),
     }
 }
 
