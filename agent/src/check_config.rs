@@ -2,6 +2,8 @@
 
 use std::{io::Write, path::Path};
 
+use onenet_core::{mirror::MirrorPlan, plan::Role};
+
 use crate::{
     config::{Config, Pace, PcapFileSource, Purpose, Source},
     interfaces,
@@ -48,6 +50,12 @@ pub(crate) fn check(path: &Path, out: &mut dyn Write) -> Result<(), anyhow::Erro
         let routers = if macs.is_empty() { "router learnt".to_owned() } else { macs.join(" ") };
         writeln!(out, "interface  {}: {:?}, {routers}", interface.name, interface.role)?;
     }
+    for mirror in &config.mirrors {
+        writeln!(out, "mirror     {}: {}", mirror.name, describe_mirror(mirror))?;
+        if config.interface(&mirror.name).role == Role::Unknown {
+            warnings.push(format!("mirror {0} has no [[interface]] named {0} with a role", mirror.name));
+        }
+    }
     describe_plan(&config, out, &mut warnings)?;
     writeln!(
         out,
@@ -72,6 +80,22 @@ pub(crate) fn check(path: &Path, out: &mut dyn Write) -> Result<(), anyhow::Erro
     }
     writeln!(out, "{}: configuration is sound", path.display())?;
     Ok(())
+}
+
+/// What a mirror's packets are known by.
+fn describe_mirror(mirror: &MirrorPlan) -> String {
+    let mut text = mirror.kind.tunnel().to_string();
+    if let Some(id) = mirror.id {
+        text += &format!(" {id}");
+    }
+    match mirror.destination {
+        Some(destination) => text += &format!(" to {destination}"),
+        None => text += " to any address",
+    }
+    if let Some(port) = mirror.port {
+        text += &format!(", UDP port {port}");
+    }
+    text + "; its tunnel is stripped"
 }
 
 fn describe_files(

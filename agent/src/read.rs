@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use onenet_core::{
+    flow::TunnelFlows,
     net::Name,
     record::{DropStage, FindingChange, FlowRecord, Observation, RecordSink},
     sensor::Sensor,
@@ -53,9 +54,33 @@ pub struct ReadArgs {
     /// Count every packet as captured on this interface, whatever the captures say
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
+    /// Which flows a packet in a tunnel counts to; else as the configuration says
+    #[arg(long, value_enum, value_name = "WHICH")]
+    tunnels: Option<Tunnels>,
     /// Print neither progress nor summary
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// `flow.tunnels` on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tunnels {
+    /// The tunnel's flow and the one inside, which names it in tunnel_parents (as by default)
+    Both,
+    /// The innermost flow alone
+    Inner,
+    /// The tunnel's flow alone
+    Outer,
+}
+
+impl From<Tunnels> for TunnelFlows {
+    fn from(tunnels: Tunnels) -> Self {
+        match tunnels {
+            Tunnels::Both => Self::Both,
+            Tunnels::Inner => Self::Inner,
+            Tunnels::Outer => Self::Outer,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -157,6 +182,18 @@ impl Records {
 }
 
 impl ReadArgs {
+    /// The configuration, with what the command line says of it.
+    fn configuration(&self) -> Result<Config, anyhow::Error> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path, Purpose::Read)?,
+            None => Config::default(),
+        };
+        if let Some(tunnels) = self.tunnels {
+            config.flow.tunnels = tunnels.into();
+        }
+        Ok(config)
+    }
+
     /// Whether packets come from a pipe, as they happen, and somebody may be waiting for the records.
     fn live(&self) -> bool {
         self.captures.iter().any(|path| path.as_path() == Path::new("-") || path.exists() && !path.is_file())
@@ -187,11 +224,8 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
     if args.captures.iter().filter(|path| path.as_path() == Path::new("-")).count() > 1 {
         return Err(UsageError("standard input (-) is named twice among the captures".to_owned()).into());
     }
-    let config = match &args.config {
-        Some(path) => Config::load(path, Purpose::Read)?,
-        None => Config::default(),
-    };
-    let mut sensor = Sensor::new(config.sensor_config(hash_seed()?))?;
+    let config = args.configuration()?;
+    let mut sensor = config.sensor(hash_seed()?)?;
     let mut captures = CaptureSet::open(&args.captures, args.interface.as_deref().map(Name::from));
     if captures.reports().iter().all(|report| report.format.is_none()) {
         // Nothing is to be written over the results of an earlier reading.

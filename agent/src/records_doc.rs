@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use onenet_core::record::{
-    Change, ConnState, Counting, Direction, DirectionReason, EndReason, Layer, Locality, ObservationKind,
-    Reason, RuleId, Severity, Strength, TunnelKind,
+    Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, Layer, Locality,
+    ObservationKind, Reason, RuleId, Severity, Strength, TunnelKind,
 };
 use serde_json::Value;
 
@@ -77,6 +77,7 @@ fn the_document_names_every_field_of_the_summary() {
     assert_fields("### Capture", &summary["captures"][0]);
     assert_fields("### Ledger", &summary["ledger"]);
     assert_fields("### Unparsed", &summary["ledger"]["unparsed_by"][0]);
+    assert_fields("### Dropped", &summary["ledger"]["dropped_by"][0]);
     assert_fields("### Flows in summary", &summary["flows"]);
     assert_fields("### Protocol", &summary["flows"]["by_protocol"][0]);
     assert_fields("### Observations in summary", &summary["observations"]);
@@ -93,6 +94,7 @@ fn the_document_names_every_value() {
     assert_values("### Counting", Counting::ALL);
     assert_values("### Locality", Locality::ALL);
     assert_values("### Tunnel kind", TunnelKind::ALL);
+    assert_values("### Drop stage", DropStage::ALL);
     assert_values("### Observation kind", ObservationKind::ALL);
     assert_values("### Strength", Strength::ALL);
     assert_values("### Rule", RuleId::ALL);

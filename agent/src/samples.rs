@@ -29,5 +29,6 @@ pub(crate) fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     (ledger.packets, ledger.parsed, ledger.wire_bytes) = (12, 11, 2800);
     ledger.count_unparsed(Layer::Network, Reason::NotIp);
+    ledger.set_dropped(DropStage::Mirror, 2);
     ledger
 }

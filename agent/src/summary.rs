@@ -8,7 +8,7 @@ use std::{
 
 use onenet_core::{
     net::protocol_keyword,
-    record::{Change, FindingId, Ledger, RuleId, Severity},
+    record::{Change, DropStage, FindingId, Ledger, RuleId, Severity},
     time::{NANOS_PER_SECOND, Timestamp},
 };
 use serde::Serialize;
@@ -227,8 +227,25 @@ impl<'a> Summary<'a> {
                 grouped(ledger.tunnels_unopened)
             )?;
         }
-        if ledger.dropped_total() > 0 {
-            let dropped = grouped(ledger.dropped_total());
+        for (layer, reason, packets) in ledger.unopened() {
+            writeln!(out, "  {:>12} not opened  {layer}: {reason}", grouped(packets))?;
+        }
+        if ledger.mirrored > 0 {
+            writeln!(
+                out,
+                "  {:>12} came in the tunnel of a mirror, which was stripped: {}",
+                grouped(ledger.mirrored),
+                bytes(ledger.mirror_bytes)
+            )?;
+        }
+        let by_mirror = ledger.dropped(DropStage::Mirror);
+        if by_mirror > 0 {
+            let lost = grouped(by_mirror);
+            writeln!(out, "  {lost:>12} lost on the way from a mirror, by the gaps in its numbers")?;
+        }
+        let by_capture = ledger.dropped_total().saturating_sub(by_mirror);
+        if by_capture > 0 {
+            let dropped = grouped(by_capture);
             writeln!(out, "  {dropped:>12} lost before they were captured, by the capture's own account")?;
         }
         Ok(())

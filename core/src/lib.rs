@@ -8,7 +8,7 @@
 //!
 //! Floors, each of which names only those before it: [`time`], [`net`], [`record`], [`plan`], [`bounded`],
 //! [`findings`] →
-//! [`decode`] → [`flow`], `ipam` → `detect` → `sensor`.
+//! [`decode`] → [`flow`], `ipam`, [`mirror`] → `detect` → `sensor`.
 
 pub mod bounded;
 pub mod decode;
@@ -16,6 +16,7 @@ pub mod detect;
 pub mod findings;
 pub mod flow;
 pub mod ipam;
+pub mod mirror;
 pub mod net;
 pub mod plan;
 pub mod record;

@@ -5,18 +5,25 @@ use std::{net::IpAddr, sync::Arc};
 use arrayvec::ArrayVec;
 
 use crate::{
-    decode::{self, ArpPacket, CapturedPacket, Content, Decoded, InterfaceIndex, IpPacket, Link},
+    decode::{
+        self, ArpPacket, CapturedPacket, Content, Decoded, Inner, InterfaceIndex, IpPacket, Link, Unparsed,
+    },
     detect::{DetectConfig, Detector},
     flow::{
         FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable, Origin, PacketPlace,
-        SidePlace,
+        SidePlace, TunnelFlows,
     },
     ipam::{Came, ObservationSink, Observer, Place, Places, Seen},
+    mirror::{MirrorPlan, Mirrored, Mirrors},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, PlanError, Role},
-    record::{FindingChange, FlowId, FlowRecord, Ledger, Observation, RecordSink, Tunnel},
+    record::{DropStage, FindingChange, FlowId, FlowRecord, Ledger, Observation, RecordSink, Tunnel},
     time::Timestamp,
 };
+
+mod witness;
+
+pub use witness::{Told, Witness};
 
 /// Everything a sensor needs to know before its first packet.
 #[derive(Clone, Debug)]
@@ -45,6 +52,8 @@ pub struct Sensor {
     places: Places,
     flows: FlowTable,
     max_tunnel_depth: u8,
+    tunnels: TunnelFlows,
+    mirrors: Mirrors,
     observer: Observer,
     detector: Detector,
     hash_seed: [u64; 4],
@@ -61,7 +70,9 @@ impl Sensor {
         Ok(Self {
             places: Places::new(&plan, &site, &[]),
             flows: FlowTable::new(&flow, site.clone(), &sensor, hash_seed),
-            max_tunnel_depth: flow.max_tunnel_depth,
+            max_tunnel_depth: if flow.tunnels == TunnelFlows::Outer { 0 } else { flow.max_tunnel_depth },
+            tunnels: flow.tunnels,
+            mirrors: Mirrors::default(),
             observer: Observer::new(site.clone(), &detect.observe, hash_seed),
             detector: Detector::new(site.clone(), plan.clone(), &detect, hash_seed),
             interfaces: Vec::new(),
@@ -84,19 +95,95 @@ impl Sensor {
         InterfaceIndex(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
+    /// Makes a mirror known; its packets count as captured on this interface. Mirrors are asked in the order in
+    /// which they were made known.
+    pub fn add_mirror(&mut self, mirror: MirrorPlan, interface: InterfacePlan) -> InterfaceIndex {
+        let index = self.add_interface(interface);
+        self.mirrors.add(mirror, index);
+        index
+    }
+
     /// Takes one packet. Packet time moves on to the latest time seen and never back.
     pub fn handle_packet(&mut self, packet: &CapturedPacket<'_>, sink: &mut dyn RecordSink) {
+        self.handle_witnessed(packet, sink, &mut ());
+    }
+
+    /// Takes one packet, and tells a witness what becomes of it.
+    pub fn handle_witnessed<W: Witness>(
+        &mut self,
+        packet: &CapturedPacket<'_>,
+        sink: &mut dyn RecordSink,
+        witness: &mut W,
+    ) {
         self.ledger.packets = self.ledger.packets.saturating_add(1);
         self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(packet.wire_length.into());
         self.advance(packet.time, sink);
-        match decode::decode(packet) {
-            Err(unparsed) => self.ledger.count_unparsed(unparsed.layer, unparsed.reason),
-            Ok(decoded) => {
+        match decode::decode_traced(packet, witness) {
+            Err(unparsed) => self.count_unparsed(unparsed, witness),
+            Ok(decoded) if self.mirrors.is_empty() => self.handle_parsed(packet, decoded, sink, witness),
+            Ok(decoded) => self.handle_perhaps_mirrored(packet, decoded, sink, witness),
+        }
+    }
+
+    fn count_unparsed(&mut self, unparsed: Unparsed, witness: &mut impl Witness) {
+        self.ledger.count_unparsed(unparsed.layer, unparsed.reason);
+        witness.tell(Told::Unparsed(unparsed));
+    }
+
+    /// Counts a packet whose headers were read, and takes it.
+    fn handle_parsed<W: Witness>(
+        &mut self,
+        packet: &CapturedPacket<'_>,
+        decoded: Decoded<'_>,
+        sink: &mut dyn RecordSink,
+        witness: &mut W,
+    ) {
+        self.ledger.parsed = self.ledger.parsed.saturating_add(1);
+        if matches!(decoded.content, Content::Arp(_)) {
+            self.ledger.arp = self.ledger.arp.saturating_add(1);
+        }
+        self.handle_decoded(packet, decoded, sink, witness);
+    }
+
+    /// Takes a packet that may be a mirror's: then what is inside is taken in its place.
+    fn handle_perhaps_mirrored<W: Witness>(
+        &mut self,
+        packet: &CapturedPacket<'_>,
+        decoded: Decoded<'_>,
+        sink: &mut dyn RecordSink,
+        witness: &mut W,
+    ) {
+        let mirrored = match &decoded.content {
+            Content::Ip(ip) => self.mirrors.strip(ip),
+            Content::Arp(_) => Mirrored::No,
+        };
+        let (mirror, own_bytes) = match &mirrored {
+            Mirrored::No => return self.handle_parsed(packet, decoded, sink, witness),
+            Mirrored::Copy(mirror, inner) => (*mirror, packet.wire_length.saturating_sub(inner.wire_length)),
+            Mirrored::Fragment(mirror) | Mirrored::Broken(mirror, _) => (*mirror, packet.wire_length),
+        };
+        self.ledger.mirrored = self.ledger.mirrored.saturating_add(1);
+        self.ledger.mirror_bytes = self.ledger.mirror_bytes.saturating_add(own_bytes.into());
+        self.ledger.set_dropped(DropStage::Mirror, self.mirrors.lost());
+        let Some((interface, name)) = self.mirrors.interface(mirror) else { return };
+        match mirrored {
+            Mirrored::No => {}
+            Mirrored::Fragment(_) => {
                 self.ledger.parsed = self.ledger.parsed.saturating_add(1);
-                if matches!(decoded.content, Content::Arp(_)) {
-                    self.ledger.arp = self.ledger.arp.saturating_add(1);
+                self.ledger.mirror_fragments = self.ledger.mirror_fragments.saturating_add(1);
+                witness.tell(Told::MirrorFragment(name));
+            }
+            Mirrored::Broken(_, unparsed) => {
+                self.ledger.count_unparsed(unparsed.layer, unparsed.reason);
+                witness.tell(Told::MirrorBroken(name, unparsed));
+            }
+            Mirrored::Copy(_, inner) => {
+                witness.tell(Told::Mirror(name, &inner));
+                let copy = CapturedPacket { interface, wire_length: inner.wire_length, ..*packet };
+                match decode::decode_inner_traced(&inner, witness) {
+                    Err(unparsed) => self.count_unparsed(unparsed, witness),
+                    Ok(decoded) => self.handle_parsed(&copy, decoded, sink, witness),
                 }
-                self.handle_decoded(packet, decoded, sink);
             }
         }
     }
@@ -173,11 +260,12 @@ impl Sensor {
     }
 
     /// Takes a decoded packet, and what is inside it as far as tunnels are opened.
-    fn handle_decoded(
+    fn handle_decoded<W: Witness>(
         &mut self,
         packet: &CapturedPacket<'_>,
         decoded: Decoded<'_>,
         sink: &mut dyn RecordSink,
+        witness: &mut W,
     ) {
         let leaving = self.places.leaving(packet.interface, &decoded.link);
         let place = self.places.locate(packet.interface, &decoded.link, None);
@@ -192,43 +280,68 @@ impl Sensor {
         };
         let mut current = decoded;
         let mut outermost: Option<Link> = None;
-        loop {
+        for depth in 0..=u8::MAX {
+            witness.tell(Told::Decoded(&current));
             let ip = match &current.content {
                 Content::Ip(ip) => ip,
                 Content::Arp(arp) => {
+                    witness.tell(Told::Arp);
+                    if depth > 0 && self.tunnels == TunnelFlows::Inner {
+                        self.ledger.arp = self.ledger.arp.saturating_add(1);
+                    }
                     let seen = layer.seen(&current.link);
                     self.split(sink).1.arp(&seen, arp);
                     return;
                 }
             };
-            let handle = self.handle_ip(&layer, &current.link, ip, sink);
-            if layer.parents.len() >= usize::from(self.max_tunnel_depth) {
-                return;
-            }
-            let inner = match decode::inner(ip) {
-                Ok(Some(inner)) => inner,
-                Ok(None) => return,
-                Err(_) => {
-                    self.ledger.tunnels_unopened = self.ledger.tunnels_unopened.saturating_add(1);
-                    return;
+            let opened = self.open(ip, depth, witness);
+            if opened.is_some() && self.tunnels == TunnelFlows::Inner {
+                witness.tell(Told::Carrier);
+            } else if let Some(handle) = self.handle_ip(&layer, &current.link, ip, sink) {
+                let (flows, wiring) = self.split(sink);
+                if opened.is_some() {
+                    // Those beyond the fourth are opened all the same, and not named.
+                    let _ = layer.parents.try_push(flows.flow_id(handle, &wiring));
                 }
-            };
-            let Ok(opened) = decode::decode_inner(&inner) else {
-                self.ledger.tunnels_unopened = self.ledger.tunnels_unopened.saturating_add(1);
-                return;
-            };
-            let Some(handle) = handle else { return };
-            let (flows, wiring) = self.split(sink);
-            let carrier = flows.flow_id(handle, &wiring);
-            if layer.parents.try_push(carrier).is_err() {
-                return;
+                if W::HEARS {
+                    witness.tell(Told::Flow(&flows.peek(handle, &wiring)));
+                }
+            } else {
+                witness.tell(Told::Waits);
             }
+            let Some((inner, content)) = opened else { return };
             layer.tunnel = Some(inner.tunnel);
             layer.wire_bytes = inner.wire_length;
             let outermost = &*outermost.get_or_insert_with(|| current.link.clone());
             layer.place = self.places.locate(packet.interface, outermost, inner.tunnel.id);
-            current = opened;
+            current = content;
         }
+    }
+
+    /// Opens the tunnel in a packet and decodes what is inside. None where there is no tunnel, or none that can
+    /// be opened, which is counted.
+    fn open<'a, W: Witness>(
+        &mut self,
+        ip: &IpPacket<'a>,
+        depth: u8,
+        witness: &mut W,
+    ) -> Option<(Inner<'a>, Decoded<'a>)> {
+        if depth >= self.max_tunnel_depth {
+            if W::HEARS && matches!(decode::inner(ip), Ok(Some(_))) {
+                witness.tell(Told::DepthReached(depth));
+            }
+            return None;
+        }
+        let opened = decode::inner(ip).and_then(|inner| {
+            let Some(inner) = inner else { return Ok(None) };
+            witness.tell(Told::Tunnel(&inner));
+            decode::decode_inner_traced(&inner, witness).map(|decoded| Some((inner, decoded)))
+        });
+        opened.unwrap_or_else(|unparsed| {
+            self.ledger.count_unopened(unparsed.layer, unparsed.reason);
+            witness.tell(Told::Unopened(unparsed));
+            None
+        })
     }
 
     /// Counts an IP packet to its flow.

@@ -2,6 +2,7 @@
 //! records go. Unknown keys are refused; each error names file, line, column, key and what is expected.
 
 mod args;
+mod mirror;
 mod plan;
 mod sections;
 mod source;
@@ -16,9 +17,10 @@ use std::{
 use onenet_core::{
     detect::{DetectConfig, InvalidSetting},
     flow::FlowConfig,
+    mirror::MirrorPlan,
     net::Name,
-    plan::{AddressPlan, InterfacePlan, Role},
-    sensor::SensorConfig,
+    plan::{AddressPlan, InterfacePlan, PlanError, Role},
+    sensor::{Sensor, SensorConfig},
 };
 use onenet_proto::config::{ConfigError, Document};
 use serde::Deserialize;
@@ -52,6 +54,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// What is known of interfaces.
     pub interfaces: Vec<InterfacePlan>,
+    /// Tunnels that bring copies of packets.
+    pub mirrors: Vec<MirrorPlan>,
     /// The address plan.
     pub plan: Arc<AddressPlan>,
     /// Its file, where it has its own.
@@ -82,6 +86,8 @@ struct File {
     sources: Vec<source::RawSource>,
     #[serde(default, rename = "interface")]
     interfaces: Vec<InterfacePlan>,
+    #[serde(default, rename = "mirror")]
+    mirrors: Vec<MirrorPlan>,
     #[serde(default)]
     plan: plan::PlanPlace,
     #[serde(default)]
@@ -117,6 +123,7 @@ impl Default for Config {
             collector: None,
             sources: Vec::new(),
             interfaces: Vec::new(),
+            mirrors: Vec::new(),
             plan: Arc::default(),
             plan_path: None,
             flow: FlowConfig::default(),
@@ -157,6 +164,7 @@ impl Config {
                 return Err(document.error(&["interface", &index.to_string(), "name"], message));
             }
         }
+        mirror::check(document, &file.mirrors)?;
         let sources = file.sources.into_iter().enumerate();
         let sources =
             sources.map(|(index, raw)| raw.resolve(index, document)).collect::<Result<Vec<_>, _>>()?;
@@ -169,6 +177,7 @@ impl Config {
             collector: file.collector,
             sources,
             interfaces: file.interfaces,
+            mirrors: file.mirrors,
             plan: Arc::new(plan),
             plan_path,
             flow: file.flow,
@@ -191,6 +200,15 @@ impl Config {
             detect: self.detect.clone(),
             hash_seed,
         }
+    }
+
+    /// An engine with these settings and mirrors.
+    pub fn sensor(&self, hash_seed: [u64; 4]) -> Result<Sensor, PlanError> {
+        let mut sensor = Sensor::new(self.sensor_config(hash_seed))?;
+        for mirror in &self.mirrors {
+            sensor.add_mirror(mirror.clone(), self.interface(&mirror.name));
+        }
+        Ok(sensor)
     }
 
     /// What is known of the interface with this name.

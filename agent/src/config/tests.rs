@@ -66,7 +66,7 @@ fn every_setting_that_the_packaged_file_shows_is_one() {
         .collect();
     let config =
         load(&format!("heartbeat_seconds = 10\ndrain_seconds = 10\n{all}"), Purpose::Run).expect("sound");
-    assert_eq!((config.sources.len(), config.interfaces.len()), (2, 1));
+    assert_eq!((config.sources.len(), config.interfaces.len(), config.mirrors.len()), (2, 1, 1));
     let live = PcapSource {
         interface: "eth0".into(),
         snap_length: 2048,
@@ -133,6 +133,31 @@ fn what_is_wrong_is_told_with_file_line_column_and_key() {
         (
             "[[interface]]\nname = 'e'\nrouter_macs = ['1']\n",
             "agent.toml:3:15: interface[0].router_macs: expected a MAC address such as",
+        ),
+        (
+            "[flow]\ntunnels = 'none'\n",
+            "agent.toml:2:11: flow.tunnels: unknown variant `none`, expected one of `both`, `inner`, `outer`",
+        ),
+        ("[[mirror]]\nname = 'm'\n", "agent.toml:1:1: mirror[0]: missing field `kind`"),
+        (
+            "[[mirror]]\nname = 'm'\nkind = 'span'\n",
+            "agent.toml:3:8: mirror[0].kind: unknown variant `span`, expected one of `erspan`, `gre`, `vxlan`",
+        ),
+        (
+            "[[mirror]]\nname = 'm'\nkind = 'erspan'\nport = 1\n",
+            "agent.toml:4:8: mirror[0].port: is not a key of this kind, which is not carried by UDP",
+        ),
+        (
+            "[[mirror]]\nname = 'm'\nkind = 'tzsp'\nid = 1\n",
+            "agent.toml:4:6: mirror[0].id: is not a key of kind \"tzsp\"",
+        ),
+        (
+            "[[mirror]]\nname = 'm'\nkind = 'gre'\ndestination = '10.0.0.0/33'\n",
+            "agent.toml:4:15: mirror[0].destination: \"10.0.0.0/33\", expected an address or a prefix, such as",
+        ),
+        (
+            "[[mirror]]\nname = 'm'\nkind = 'gre'\n[[mirror]]\nname = 'n'\nkind = 'gre'\nid = 7\n",
+            "agent.toml:6:8: mirror[1].kind: has no packet that mirror \"m\" before it does not have",
         ),
         ("[log]\nlevel = 'loud'\n", "agent.toml:2:9: log.level: unknown variant `loud`, expected one of"),
         (

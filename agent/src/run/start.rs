@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use onenet_core::{net::Name, sensor::Sensor};
+use onenet_core::net::Name;
 use ring::{digest, hmac};
 use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
@@ -114,7 +114,7 @@ pub(crate) fn start(config_path: &Path, until_end: bool) -> Result<Started, anyh
     };
     let (control, view) = (Arc::new(PumpControl::default()), Arc::new(SharedView::default()));
     let mut pump = Pump {
-        sensor: Sensor::new(config.sensor_config(hash_seed(&identity, run)))?,
+        sensor: config.sensor(hash_seed(&identity, run))?,
         batcher: Batcher::new(limits, drafts, sealed_before),
         config: config.clone(),
         control: control.clone(),
@@ -290,6 +290,7 @@ fn fingerprint(config: &Config, files: &[CaptureFile]) -> Result<u64, anyhow::Er
     add(&serde_json::to_vec(&config.flow)?);
     add(&serde_json::to_vec(&config.detect)?);
     add(&serde_json::to_vec(&config.interfaces)?);
+    add(&serde_json::to_vec(&config.mirrors)?);
     let paced = config.sources.iter().any(|s| matches!(s, Source::PcapFile(f) if f.pace == Pace::Captured));
     add(&[u8::from(paced)]);
     for (path, interface) in files {

@@ -32,6 +32,14 @@ pub(super) fn open(at: Cursor<'_>) -> Opened<'_> {
     }
 }
 
+/// Whether a GRE packet is ERSPAN or something else, by its protocol; none where it is cut before that.
+pub(super) fn kind(at: Cursor<'_>) -> Option<TunnelKind> {
+    at.be16(2).map(|protocol| match protocol {
+        0x88be | 0x22eb => TunnelKind::Erspan,
+        _ => TunnelKind::Gre,
+    })
+}
+
 /// Opens GRE in UDP (RFC 8086), which is taken for GRE only where all that can be checked is right.
 pub(super) fn open_in_udp(at: Cursor<'_>) -> Option<Inner<'_>> {
     let is_plain = at.be16(0)? & (RESERVED | VERSION) == 0;
@@ -44,6 +52,12 @@ fn version_0(flags: u16, protocol: u16, at: Cursor<'_>) -> Opened<'_> {
     let header_length = key_at + field(KEY) + field(SEQUENCE);
     let Some(inner) = at.skip(header_length) else { return Err(at_shim(Reason::Truncated)) };
     let key = if flags & KEY == 0 { None } else { at.be32(key_at) };
+    let sequence = if flags & SEQUENCE == 0 { None } else { at.be32(key_at + field(KEY)) };
+    let opened = under_gre(flags, protocol, key, inner)?;
+    Ok(opened.map(|inner| Inner { sequence, ..inner }))
+}
+
+fn under_gre(flags: u16, protocol: u16, key: Option<u32>, inner: Cursor<'_>) -> Opened<'_> {
     let gre = |start| Ok(Some(found(TunnelKind::Gre, key, start, inner)));
     match protocol {
         // Keep-alives of routers carry protocol 0.
@@ -78,7 +92,8 @@ fn version_1(flags: u16, at: Cursor<'_>) -> Opened<'_> {
     Ok(under_ppp(inner).map(|(start, inner)| found(TunnelKind::Gre, id, start, inner)))
 }
 
-/// ERSPAN type II: eight bytes, version 1; the session is the lower ten bits of the second half word.
+/// ERSPAN type II: eight bytes, version 1; the session is the lower ten bits of the second half word, behind the
+/// encapsulation of the mirrored port (draft-foschiano-erspan): 1 and 2 say that a VLAN tag was taken off.
 fn erspan_2(at: Cursor<'_>) -> Opened<'_> {
     let (Some(first), Some(second), Some(inner)) = (at.be16(0), at.be16(2), at.skip(8)) else {
         return Err(at_shim(Reason::Truncated));
@@ -86,7 +101,9 @@ fn erspan_2(at: Cursor<'_>) -> Opened<'_> {
     if first >> 12 != 1 {
         return Err(at_shim(Reason::BadVersion));
     }
-    Ok(Some(erspan(second, InnerStart::Ethernet, inner)))
+    let is_untagged = matches!((second >> 11) & 0x03, 1 | 2);
+    let vlan = is_untagged.then_some(first & 0x0fff);
+    Ok(Some(Inner { vlan, ..erspan(second, InnerStart::Ethernet, inner) }))
 }
 
 /// ERSPAN type III: twelve bytes, version 2, with the frame's type, and eight more where the last bit is set.

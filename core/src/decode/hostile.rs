@@ -22,7 +22,7 @@ const LINK_TYPES: &[u16] = &[
 ];
 
 /// Ports that something is parsed on.
-const PORTS: &[u16] = &[53, 67, 547, 1701, 2152, 3544, 4754, 4789, 4790, 5072, 6081, 6635, 8472];
+const PORTS: &[u16] = &[53, 67, 547, 1701, 2152, 3544, 4754, 4789, 4790, 5072, 6081, 6635, 8472, 37008];
 
 fn check(packet: &IpPacket<'_>, captured: usize) {
     assert!(packet.payload.len() <= captured);
@@ -119,7 +119,8 @@ proptest! {
         let tunnel = Tunnel { kind: TunnelKind::Gre, id: None };
         let wireless = InnerStart::Link(LinkType::IEEE802_11);
         for starts_with in [InnerStart::Ethernet, InnerStart::EtherType(ether_type), wireless] {
-            let _ = decode_inner(&Inner { tunnel, starts_with, data: &data, wire_length });
+            let vlan = Some(5);
+            let _ = decode_inner(&Inner { tunnel, starts_with, data: &data, wire_length, vlan, sequence: None });
         }
     }
 

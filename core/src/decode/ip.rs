@@ -12,6 +12,7 @@ use super::{
     cursor::{Cursor, at_network, saturate},
     packet::{Fragment, IpPacket, Transport, Unparsed},
     read,
+    trace::{Trace, between},
     transport::{self, Body},
 };
 use crate::record::Reason;
@@ -47,10 +48,12 @@ impl<'a> Upper<'a> {
 
     /// Moves past an extension header whose next header and length are in its first two bytes; the length
     /// counts `unit` bytes and leaves `extra` units out. False where its first eight bytes are not all there.
-    fn skip_extension(&mut self, unit: usize, extra: usize) -> bool {
+    fn skip_extension(&mut self, unit: usize, extra: usize, trace: &mut impl Trace) -> bool {
         let Some([next, length, ..]) = read::array::<8>(self.data, 0) else { return false };
+        let (name, before) = (extension_name(self.protocol), self.data);
         self.protocol = next;
         self.skip((usize::from(length) + extra) * unit);
+        trace.header(name, between(before, self.data), None);
         true
     }
 
@@ -67,13 +70,16 @@ impl<'a> Upper<'a> {
         Some(offset)
     }
 
-    fn into_packet(self, header: Addressed) -> IpPacket<'a> {
+    fn into_packet(self, header: Addressed, trace: &mut impl Trace) -> IpPacket<'a> {
         let is_later_fragment = self.fragment.is_some_and(|fragment| fragment.offset != 0);
         let body = match (self.cut, is_later_fragment) {
             (true, _) => Body { transport: Transport::None, payload_bytes: 0, payload: &[], estimated: true },
             (false, true) => Body::whole(self.data, self.length),
             (false, false) => transport::read(self.protocol, self.data, self.length),
         };
+        if !matches!(body.transport, Transport::None) {
+            trace.header(transport::name(self.protocol), between(self.data, body.payload), None);
+        }
         IpPacket {
             source: header.source,
             destination: header.destination,
@@ -100,7 +106,7 @@ struct Addressed {
 }
 
 /// Decodes an IPv4 packet.
-pub(super) fn v4(at: Cursor<'_>) -> Result<IpPacket<'_>, Unparsed> {
+pub(super) fn v4<'a>(at: Cursor<'a>, trace: &mut impl Trace) -> Result<IpPacket<'a>, Unparsed> {
     let Some(header) = at.data.first_chunk::<20>() else {
         return Err(at_network(match at.data {
             [first, ..] if first >> 4 != 4 => Reason::BadVersion,
@@ -134,20 +140,22 @@ pub(super) fn v4(at: Cursor<'_>) -> Result<IpPacket<'_>, Unparsed> {
         estimated: stated == 0 || total < saturate(header_length) || total > at.wire,
         cut: false,
     };
+    trace.header("IPv4", at.data.get(..header_length).unwrap_or(at.data), None);
     if protocol == AUTHENTICATION && offset == 0 {
-        upper.cut = !upper.skip_extension(4, 2);
+        upper.cut = !upper.skip_extension(4, 2, trace);
     }
-    Ok(upper.into_packet(Addressed {
+    let addressed = Addressed {
         source: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         destination: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
         ttl,
         dscp: tos >> 2,
         ip_bytes: total,
-    }))
+    };
+    Ok(upper.into_packet(addressed, trace))
 }
 
 /// Decodes an IPv6 packet.
-pub(super) fn v6(at: Cursor<'_>) -> Result<IpPacket<'_>, Unparsed> {
+pub(super) fn v6<'a>(at: Cursor<'a>, trace: &mut impl Trace) -> Result<IpPacket<'a>, Unparsed> {
     let header = Ipv6HeaderSlice::from_slice(at.data).map_err(|_| {
         at_network(match at.data {
             [first, ..] if first >> 4 != 6 => Reason::BadVersion,
@@ -168,28 +176,48 @@ pub(super) fn v6(at: Cursor<'_>) -> Result<IpPacket<'_>, Unparsed> {
         estimated: unstated || total > at.wire,
         cut: false,
     };
-    follow_extensions(&mut upper)?;
-    Ok(upper.into_packet(Addressed {
+    trace.header("IPv6", header.slice(), None);
+    follow_extensions(&mut upper, trace)?;
+    let addressed = Addressed {
         source: IpAddr::V6(header.source_addr()),
         destination: IpAddr::V6(header.destination_addr()),
         ttl: header.hop_limit(),
         dscp: header.dscp().value(),
         ip_bytes: total,
-    }))
+    };
+    Ok(upper.into_packet(addressed, trace))
+}
+
+const fn extension_name(protocol: u8) -> &'static str {
+    match protocol {
+        0 => "hop-by-hop options",
+        43 => "routing header",
+        AUTHENTICATION => "authentication header",
+        60 => "destination options",
+        135 => "mobility header",
+        139 => "HIP",
+        140 => "Shim6",
+        _ => "extension header",
+    }
 }
 
 /// Follows the chain up to the first header that is none of the extension headers, or to a later fragment.
-fn follow_extensions(upper: &mut Upper<'_>) -> Result<(), Unparsed> {
+fn follow_extensions(upper: &mut Upper<'_>, trace: &mut impl Trace) -> Result<(), Unparsed> {
     for _ in 0..MAX_EXTENSIONS {
         let whole = match upper.protocol {
             // Hop-by-hop, routing, destination options, mobility, HIP, Shim6.
-            0 | 43 | 60 | 135 | 139 | 140 => upper.skip_extension(8, 1),
-            AUTHENTICATION => upper.skip_extension(4, 2),
-            44 => match upper.skip_fragment_header() {
-                Some(0) => true,
-                Some(_) => return Ok(()),
-                None => false,
-            },
+            0 | 43 | 60 | 135 | 139 | 140 => upper.skip_extension(8, 1, trace),
+            AUTHENTICATION => upper.skip_extension(4, 2, trace),
+            44 => {
+                let before = upper.data;
+                let offset = upper.skip_fragment_header();
+                trace.header("fragment header", between(before, upper.data), None);
+                match offset {
+                    Some(0) => true,
+                    Some(_) => return Ok(()),
+                    None => false,
+                }
+            }
             _ => return Ok(()),
         };
         if !whole {

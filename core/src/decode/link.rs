@@ -6,6 +6,7 @@ use super::{
     packet::{CapturedPacket, Decoded, Inner, InnerStart, Link, LinkDirection, LinkType, Unparsed},
     read,
     shim::{self, Next},
+    trace::{Trace, between},
     wan, wireless,
 };
 use crate::{net::MacAddress, record::Reason};
@@ -59,27 +60,52 @@ const HARDWARE_NETLINK: u16 = 824;
 /// Decodes one packet: link header, tags, the outermost network header and the transport header behind it.
 /// Work is bounded by constants, whatever the bytes are.
 pub fn decode<'a>(packet: &CapturedPacket<'a>) -> Result<Decoded<'a>, Unparsed> {
+    decode_traced(packet, &mut ())
+}
+
+/// [`decode`], which tells each header that it reads.
+pub fn decode_traced<'a, T: Trace>(
+    packet: &CapturedPacket<'a>,
+    trace: &mut T,
+) -> Result<Decoded<'a>, Unparsed> {
     let mut link = Link { direction: packet.direction, ..Link::default() };
     let start = Cursor::new(packet.data, packet.wire_length);
     let (next, at) = match packet.link_type {
         LinkType::ETHERNET => (Next::Ethernet, start),
-        other => link_header(other, start, &mut link)?,
+        other => {
+            let (next, at) = link_header(other, start, &mut link)?;
+            trace.header("link header", between(start.data, at.data), Some(&link));
+            (next, at)
+        }
     };
-    let content = shim::content(next, at, &mut link)?;
+    let content = shim::content(next, at, &mut link, trace)?;
     Ok(Decoded { link, content })
 }
 
 /// Decodes the packet inside a tunnel. The link of the result is that of the inner packet: its MAC addresses
 /// and tags, where it begins with an Ethernet header.
 pub fn decode_inner<'a>(inner: &Inner<'a>) -> Result<Decoded<'a>, Unparsed> {
+    decode_inner_traced(inner, &mut ())
+}
+
+/// [`decode_inner`], which tells each header that it reads.
+pub fn decode_inner_traced<'a, T: Trace>(inner: &Inner<'a>, trace: &mut T) -> Result<Decoded<'a>, Unparsed> {
     let mut link = Link::default();
+    if let Some(vlan) = inner.vlan {
+        // The list is empty before the first header.
+        let _ = link.vlans.try_push(vlan);
+    }
     let at = Cursor::new(inner.data, inner.wire_length);
     let (next, at) = match inner.starts_with {
         InnerStart::Ethernet => (Next::Ethernet, at),
         InnerStart::EtherType(ether_type) => (Next::EtherType(ether_type), at),
-        InnerStart::Link(link_type) => link_header(link_type, at, &mut link)?,
+        InnerStart::Link(link_type) => {
+            let (next, behind) = link_header(link_type, at, &mut link)?;
+            trace.header("link header", between(at.data, behind.data), Some(&link));
+            (next, behind)
+        }
     };
-    let content = shim::content(next, at, &mut link)?;
+    let content = shim::content(next, at, &mut link, trace)?;
     Ok(Decoded { link, content })
 }
 

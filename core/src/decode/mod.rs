@@ -16,16 +16,19 @@ mod read;
 mod shim;
 #[cfg(test)]
 mod testing;
+mod trace;
 mod transport;
 mod tunnel;
 mod udp_tunnel;
 mod wan;
 mod wireless;
 
-pub use link::{decode, decode_inner};
+pub use link::{decode, decode_inner, decode_inner_traced, decode_traced};
 
 pub use packet::{
     ArpOperation, ArpPacket, CapturedPacket, Content, Decoded, Fragment, Inner, InnerStart, InterfaceIndex,
     IpPacket, Link, LinkDirection, LinkType, TcpSegment, Transport, Unparsed,
 };
-pub use tunnel::inner;
+pub use trace::Trace;
+pub use tunnel::{MirrorOpened, inner, mirrored};
+pub use udp_tunnel::is_mirror_port;

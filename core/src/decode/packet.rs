@@ -233,6 +233,10 @@ pub struct Inner<'a> {
     pub data: &'a [u8],
     /// Its length by the outer length fields.
     pub wire_length: u32,
+    /// The VLAN id that the frame had on the wire and that only the tunnel header still tells (ERSPAN type II).
+    pub vlan: Option<u16>,
+    /// The packet's sequence number (GRE, ERSPAN).
+    pub sequence: Option<u32>,
 }
 
 /// What an inner packet begins with.

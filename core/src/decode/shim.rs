@@ -9,6 +9,7 @@ use super::{
     ip,
     packet::{Content, Link, Unparsed},
     read,
+    trace::{Trace, between},
 };
 use crate::{net::MacAddress, record::Reason};
 
@@ -49,17 +50,62 @@ pub(super) enum Next {
     KeepAlive,
 }
 
+impl Next {
+    /// Name of the header that this stands for.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ethernet => "Ethernet",
+            Self::EtherType(ether_type) => name(ether_type),
+            Self::Llc => "802.2 LLC",
+            Self::Snap => "802.2 SNAP",
+            Self::Ppp => "PPP",
+            Self::Ip => "IP",
+            Self::NotIp => "not IP",
+            Self::KeepAlive => "no payload",
+        }
+    }
+}
+
+const fn name(ether_type: u16) -> &'static str {
+    match ether_type {
+        0..=MAX_802_3_LENGTH => "802.3 length",
+        IPV4 => "IPv4",
+        IPV6 => "IPv6",
+        0x0806 => "ARP",
+        0x8035 => "RARP",
+        0x8100 => "802.1Q VLAN tag",
+        0x88a8 => "802.1ad VLAN tag",
+        0x9100 | 0x9200 | 0x9300 => "QinQ VLAN tag",
+        0x8847 | 0x8848 => "MPLS label stack",
+        PPP => "PPP in Ethernet",
+        0x8864 => "PPPoE session",
+        0x88e7 => "802.1ah I-TAG",
+        0x8926 => "VN-Tag",
+        0x8903 => "FabricPath",
+        0x88e5 => "MACsec",
+        0x894f => "NSH",
+        0xdada => "Marvell DSA tag",
+        0x8909 => "Cisco metadata",
+        ETHERNET_BRIDGING => "bridged frame",
+        _ => "ethertype not decoded",
+    }
+}
+
 /// Follows headers until the network header, which it decodes. Fills in what they say about the link.
-pub(super) fn content<'a>(
+pub(super) fn content<'a, T: Trace>(
     mut next: Next,
     mut at: Cursor<'a>,
     link: &mut Link,
+    trace: &mut T,
 ) -> Result<Content<'a>, Unparsed> {
     for _ in 0..MAX_STEPS {
         let step = match next {
-            Next::EtherType(IPV4) => return ip::v4(at).map(Content::Ip),
-            Next::EtherType(IPV6) => return ip::v6(at).map(Content::Ip),
-            Next::EtherType(0x0806 | 0x8035) => return arp::decode(at).map(Content::Arp),
+            Next::EtherType(IPV4) => return ip::v4(at, trace).map(Content::Ip),
+            Next::EtherType(IPV6) => return ip::v6(at, trace).map(Content::Ip),
+            Next::EtherType(0x0806 | 0x8035) => {
+                trace.header(next.name(), at.data, Some(link));
+                return arp::decode(at).map(Content::Arp);
+            }
             Next::Ethernet => ethernet(at, link),
             Next::EtherType(0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300) => vlan(at, link)?,
             Next::EtherType(0x8847 | 0x8848) => mpls(at, link)?,
@@ -77,7 +123,10 @@ pub(super) fn content<'a>(
             Next::KeepAlive => return Err(at_network(Reason::NoPayload)),
         };
         (next, at) = match step {
-            Some(step) => step,
+            Some(step) => {
+                trace.header(next.name(), between(at.data, step.1.data), Some(link));
+                step
+            }
             None if next == Next::Ethernet => return Err(at_link(Reason::Truncated)),
             None => return Err(at_shim(Reason::Truncated)),
         };

@@ -12,6 +12,20 @@ const TCP_MINIMUM: usize = 20;
 /// A TCP header up to the window field: what flows need of it.
 const TCP_NEEDED: usize = 16;
 
+/// Name of the header that is read of a protocol.
+pub(super) const fn name(protocol: u8) -> &'static str {
+    match protocol {
+        1 => "ICMP",
+        TCP => "TCP",
+        17 => "UDP",
+        33 => "DCCP",
+        58 => "ICMPv6",
+        132 => "SCTP",
+        136 => "UDP-Lite",
+        _ => "transport header",
+    }
+}
+
 /// What is behind the IP headers.
 pub(super) struct Body<'a> {
     pub(super) transport: Transport,

@@ -37,6 +37,44 @@ pub fn inner<'a>(packet: &IpPacket<'a>) -> Result<Option<Inner<'a>>, Unparsed> {
     }
 }
 
+/// The packet in the tunnel of a mirror, which is known to be of this kind: UDP with another port than the
+/// registered one is opened too.
+pub fn mirrored<'a>(
+    kind: TunnelKind,
+    port: Option<u16>,
+    packet: &IpPacket<'a>,
+) -> Result<MirrorOpened<'a>, Unparsed> {
+    let at = Cursor::new(packet.payload, packet.payload_bytes);
+    match (packet.protocol, packet.transport) {
+        (47, _) if gre::kind(at) == Some(kind) => {
+            gre::open(at).map(|inner| inner.map_or(MirrorOpened::Other, MirrorOpened::Inner))
+        }
+        (17, Transport::Ports { destination, .. }) => {
+            let is_port = match port {
+                Some(port) => destination == port,
+                None => udp_tunnel::is_mirror_port(kind, destination),
+            };
+            Ok(match is_port {
+                true => udp_tunnel::open_as(kind, destination, at)
+                    .map_or(MirrorOpened::Contradicts, MirrorOpened::Inner),
+                false => MirrorOpened::Other,
+            })
+        }
+        _ => Ok(MirrorOpened::Other),
+    }
+}
+
+/// What a packet is to a mirror of one kind.
+#[derive(Clone, Copy, Debug)]
+pub enum MirrorOpened<'a> {
+    /// Another kind of packet, or one without a copy in it.
+    Other,
+    /// A copy.
+    Inner(Inner<'a>),
+    /// On the mirror's UDP port, but its header is not one of the kind.
+    Contradicts,
+}
+
 /// The inner packet at a cursor.
 pub(super) fn found<'a>(
     kind: TunnelKind,
@@ -44,7 +82,8 @@ pub(super) fn found<'a>(
     starts_with: InnerStart,
     at: Cursor<'a>,
 ) -> Inner<'a> {
-    Inner { tunnel: Tunnel { kind, id }, starts_with, data: at.data, wire_length: at.wire }
+    let (data, wire_length) = (at.data, at.wire);
+    Inner { tunnel: Tunnel { kind, id }, starts_with, data, wire_length, vlan: None, sequence: None }
 }
 
 /// What a PPP frame carries, if it is IP or MPLS; its address and control bytes may be left out (RFC 2637

@@ -4,7 +4,7 @@
 use super::{
     cursor::{Cursor, saturate},
     gre,
-    packet::{Inner, InnerStart},
+    packet::{Inner, InnerStart, LinkType},
     read,
     shim::{ETHERNET_BRIDGING, IPV4, IPV6},
     tunnel::{found, ip_version, under_ppp},
@@ -17,6 +17,8 @@ const FRAME_MINIMUM: u32 = 14;
 const IPV6_HEADER: u32 = 40;
 /// GTP-U extension headers that are followed.
 const MAX_GTP_EXTENSIONS: usize = 8;
+/// Tagged fields of TZSP that are looked at.
+const MAX_TZSP_FIELDS: usize = 16;
 /// MPLS labels that are looked at.
 const MAX_LABELS: usize = 16;
 
@@ -34,6 +36,7 @@ pub(super) fn open<'a>(
         4790 => return vxlan_gpe(at),
         6081 => return geneve(at),
         6635 => return mpls(at),
+        37008 => return tzsp(at),
         4754 => return gre::open_in_udp(at),
         _ => {}
     }
@@ -48,6 +51,27 @@ pub(super) fn open<'a>(
         ayiya(at)
     } else {
         None
+    }
+}
+
+/// Whether a kind of tunnel has this UDP port by registration, of those that mirrors use.
+pub fn is_mirror_port(kind: TunnelKind, destination: u16) -> bool {
+    match kind {
+        TunnelKind::Vxlan => matches!(destination, 4789 | 4790 | 8472),
+        TunnelKind::Geneve => destination == 6081,
+        TunnelKind::Tzsp => destination == 37008,
+        _ => false,
+    }
+}
+
+/// Opens the payload of a UDP datagram that is known to be of this kind, whatever its port.
+pub(super) fn open_as(kind: TunnelKind, destination: u16, at: Cursor<'_>) -> Option<Inner<'_>> {
+    match kind {
+        TunnelKind::Vxlan if destination == 4790 => vxlan_gpe(at),
+        TunnelKind::Vxlan => vxlan(at),
+        TunnelKind::Geneve => geneve(at),
+        TunnelKind::Tzsp => tzsp(at),
+        _ => None,
     }
 }
 
@@ -186,6 +210,32 @@ fn mpls(at: Cursor<'_>) -> Option<Inner<'_>> {
     let bottom = (0..MAX_LABELS).find(|index| at.byte(index * 4 + 2).is_some_and(|byte| byte & 1 == 1))?;
     let is_known = matches!(at.byte((bottom + 1) * 4)? >> 4, 0 | 4 | 6);
     is_known.then(|| found(TunnelKind::MplsInUdp, None, InnerStart::EtherType(0x8847), at))
+}
+
+/// TaZmen Sniffer Protocol: version 1, a type, the kind of frame, then tagged fields up to the end tag (1) with
+/// padding (0) between; a packet without a frame (type 2 to 4) is none.
+fn tzsp(at: Cursor<'_>) -> Option<Inner<'_>> {
+    let [version, kind, p0, p1] = read::array(at.data, 0)?;
+    let start = match u16::from_be_bytes([p0, p1]) {
+        1 => InnerStart::Ethernet,
+        18 => InnerStart::Link(LinkType::IEEE802_11),
+        _ => return None,
+    };
+    if version != 1 || kind > 1 {
+        return None;
+    }
+    let mut inner = at.skip(4)?;
+    for _ in 0..MAX_TZSP_FIELDS {
+        match inner.byte(0)? {
+            0 => inner = inner.skip(1)?,
+            1 => {
+                let inner = inner.skip(1).filter(|&inner| frame_fits(inner))?;
+                return Some(found(TunnelKind::Tzsp, None, start, inner));
+            }
+            _ => inner = inner.skip(2 + usize::from(inner.byte(1)?))?,
+        }
+    }
+    None
 }
 
 /// AYIYA (draft-massar-v6ops-ayiya): identity and signature of stated lengths, forwarding (1), IPv4 or IPv6.

@@ -26,6 +26,22 @@ pub struct FlowConfig {
     pub max_fragmented_datagrams: u32,
     /// Tunnels inside tunnels that are opened.
     pub max_tunnel_depth: u8,
+    /// Which packet of a tunnel counts to a flow.
+    pub tunnels: TunnelFlows,
+}
+
+/// Which flows a packet in a tunnel counts to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelFlows {
+    /// The tunnel's flow and the one inside, which names it in `tunnel_parents`.
+    #[default]
+    Both,
+    /// The innermost flow alone; there are no `tunnel_parents`. A packet whose tunnel cannot be opened counts to
+    /// the flow of what could be.
+    Inner,
+    /// The tunnel's flow alone: no tunnel is opened.
+    Outer,
 }
 
 impl Default for FlowConfig {
@@ -42,6 +58,7 @@ impl Default for FlowConfig {
             max_flows: 1_000_000,
             max_fragmented_datagrams: 65_536,
             max_tunnel_depth: 3,
+            tunnels: TunnelFlows::Both,
         }
     }
 }

@@ -131,6 +131,13 @@ impl FlowTable {
         self.begin_part(at, reason == EndReason::Active);
     }
 
+    /// The record of the current part as it stands.
+    pub(super) fn peek_at<H: FlowHost>(&mut self, at: usize, host: &H) -> FlowRecord {
+        let mut record = empty_record(self.reporter.site.clone());
+        self.fill_record(&mut record, at, EndReason::Active, host);
+        record
+    }
+
     /// Totals of a side over the whole flow.
     fn party(&self, at: usize, side: Side) -> Party {
         let (flow, cold) = (&self.flows[at], &self.cold[at]);

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     decode::{TcpSegment, Transport},
     net::Name,
-    record::{EndReason, FlowId},
+    record::{EndReason, FlowId, FlowRecord},
     time::Timestamp,
 };
 
@@ -203,6 +203,11 @@ impl FlowTable {
     /// Identity of a flow that was just observed.
     pub fn flow_id<H: FlowHost>(&mut self, FlowHandle(entry): FlowHandle, host: &H) -> FlowId {
         self.identify(entry as usize, host)
+    }
+
+    /// The record of a flow that was just observed, as it stands; nothing is reported or ended.
+    pub fn peek<H: FlowHost>(&mut self, FlowHandle(entry): FlowHandle, host: &H) -> FlowRecord {
+        self.peek_at(entry as usize, host)
     }
 
     /// Ends every flow, in order of start. What was due by the clock is told as such, and a connection whose end

@@ -177,6 +177,16 @@ named_enum! {
         MplsInUdp = 9 "mpls-in-udp",
         /// EtherIP (RFC 3378).
         EtherIp = 10 "etherip",
+        /// CAPWAP data (RFC 5415).
+        Capwap = 11 "capwap",
+        /// MPLS in IP (RFC 4023).
+        MplsInIp = 12 "mpls-in-ip",
+        /// TaZmen Sniffer Protocol.
+        Tzsp = 13 "tzsp",
+        /// LISP data (RFC 9300).
+        Lisp = 14 "lisp",
+        /// Generic UDP Encapsulation (draft-ietf-intarea-gue).
+        Gue = 15 "gue",
     }
 }
 

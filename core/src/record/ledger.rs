@@ -40,6 +40,8 @@ named_enum! {
         NoPayload = 7 "no-payload",
         /// The frame's content is encrypted at the link (802.11, MACsec).
         Encrypted = 8 "encrypted",
+        /// A tunnel header whose fields contradict its kind, where nothing else can be meant.
+        BadTunnel = 9 "bad-tunnel",
     }
 }
 
@@ -52,6 +54,8 @@ named_enum! {
         Kernel = 1 "kernel",
         /// Filtered out on request.
         Filter = 2 "filter",
+        /// Between a mirror and the sensor, by the gaps in the mirror's sequence numbers.
+        Mirror = 3 "mirror",
     }
 }
 
@@ -66,12 +70,19 @@ pub struct Ledger {
     pub packets: u64,
     /// Their bytes on the wire.
     pub wire_bytes: u64,
-    /// Packets counted to a flow or understood as ARP.
+    /// Packets counted to a flow or understood as ARP, and later fragments of a mirror's tunnel.
     pub parsed: u64,
     /// Of the parsed, those that are ARP and belong to no flow.
     pub arp: u64,
     /// Packets whose outer headers were parsed and counted but whose inner tunnel layer could not be.
     pub tunnels_unopened: u64,
+    /// Packets that came in the tunnel of a configured mirror, which was stripped; parsed or unparsed by what was
+    /// in it.
+    pub mirrored: u64,
+    /// Bytes on the wire that were the mirrors' own: their tunnels' headers, and whole later fragments of them.
+    pub mirror_bytes: u64,
+    /// Of the mirrored, later fragments of a mirror's tunnel. What they carry was counted with the first.
+    pub mirror_fragments: u64,
     /// Flow records written, parts included.
     pub flow_records: u64,
     /// Observations written.
@@ -79,7 +90,18 @@ pub struct Ledger {
     /// Finding changes written.
     pub finding_changes: u64,
     unparsed: [[u64; REASONS]; LAYERS],
+    unopened: [[u64; REASONS]; LAYERS],
     dropped: [u64; STAGES],
+}
+
+/// The counters of a table that are not zero, in order of layer and reason.
+fn counters(table: &[[u64; REASONS]; LAYERS]) -> impl Iterator<Item = (Layer, Reason, u64)> + '_ {
+    Layer::ALL.iter().flat_map(move |&layer| {
+        Reason::ALL.iter().filter_map(move |&reason| {
+            let packets = table[layer as usize][reason as usize];
+            (packets > 0).then_some((layer, reason, packets))
+        })
+    })
 }
 
 impl Ledger {
@@ -91,6 +113,18 @@ impl Ledger {
     /// Adds to one unparsed counter.
     pub const fn add_unparsed(&mut self, layer: Layer, reason: Reason, packets: u64) {
         let counter = &mut self.unparsed[layer as usize][reason as usize];
+        *counter = counter.saturating_add(packets);
+    }
+
+    /// Counts one packet that was counted to its outer flow and whose inner packet could not be parsed.
+    pub const fn count_unopened(&mut self, layer: Layer, reason: Reason) {
+        self.tunnels_unopened = self.tunnels_unopened.saturating_add(1);
+        self.add_unopened(layer, reason, 1);
+    }
+
+    /// Adds to one counter of tunnels that were not opened, and not to their sum.
+    pub const fn add_unopened(&mut self, layer: Layer, reason: Reason, packets: u64) {
+        let counter = &mut self.unopened[layer as usize][reason as usize];
         *counter = counter.saturating_add(packets);
     }
 
@@ -116,12 +150,12 @@ impl Ledger {
 
     /// The unparsed counters that are not zero, in order of layer and reason.
     pub fn unparsed(&self) -> impl Iterator<Item = (Layer, Reason, u64)> + '_ {
-        Layer::ALL.iter().flat_map(move |&layer| {
-            Reason::ALL.iter().filter_map(move |&reason| {
-                let packets = self.unparsed[layer as usize][reason as usize];
-                (packets > 0).then_some((layer, reason, packets))
-            })
-        })
+        counters(&self.unparsed)
+    }
+
+    /// The same of tunnels that were not opened: where and why parsing stopped inside.
+    pub fn unopened(&self) -> impl Iterator<Item = (Layer, Reason, u64)> + '_ {
+        counters(&self.unopened)
     }
 
     /// Whether every packet is accounted for.
@@ -137,6 +171,9 @@ impl Ledger {
             (&mut self.parsed, other.parsed),
             (&mut self.arp, other.arp),
             (&mut self.tunnels_unopened, other.tunnels_unopened),
+            (&mut self.mirrored, other.mirrored),
+            (&mut self.mirror_bytes, other.mirror_bytes),
+            (&mut self.mirror_fragments, other.mirror_fragments),
             (&mut self.flow_records, other.flow_records),
             (&mut self.observations, other.observations),
             (&mut self.finding_changes, other.finding_changes),
@@ -145,6 +182,9 @@ impl Ledger {
         }
         for (layer, reason, packets) in other.unparsed() {
             self.add_unparsed(layer, reason, packets);
+        }
+        for (layer, reason, packets) in other.unopened() {
+            self.add_unopened(layer, reason, packets);
         }
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine = mine.saturating_add(theirs);
@@ -160,6 +200,17 @@ struct Unparsed {
     packets: u64,
 }
 
+/// One stage's drops in JSON.
+#[derive(Serialize, Deserialize)]
+struct Dropped {
+    stage: DropStage,
+    packets: u64,
+}
+
+fn listed(counters: impl Iterator<Item = (Layer, Reason, u64)>) -> Vec<Unparsed> {
+    counters.map(|(layer, reason, packets)| Unparsed { layer, reason, packets }).collect()
+}
+
 /// The ledger in JSON.
 #[derive(Serialize)]
 struct LedgerView {
@@ -170,7 +221,12 @@ struct LedgerView {
     unparsed: u64,
     unparsed_by: Vec<Unparsed>,
     dropped: u64,
+    dropped_by: Vec<Dropped>,
     tunnels_unopened: u64,
+    tunnels_unopened_by: Vec<Unparsed>,
+    mirrored: u64,
+    mirror_bytes: u64,
+    mirror_fragments: u64,
     flow_records: u64,
     observations: u64,
     finding_changes: u64,
@@ -185,12 +241,18 @@ impl Serialize for Ledger {
             parsed: self.parsed,
             arp: self.arp,
             unparsed: self.unparsed_total(),
-            unparsed_by: self
-                .unparsed()
-                .map(|(layer, reason, packets)| Unparsed { layer, reason, packets })
-                .collect(),
+            unparsed_by: listed(self.unparsed()),
             dropped: self.dropped_total(),
+            dropped_by: DropStage::ALL
+                .iter()
+                .map(|&stage| Dropped { stage, packets: self.dropped(stage) })
+                .filter(|dropped| dropped.packets > 0)
+                .collect(),
             tunnels_unopened: self.tunnels_unopened,
+            tunnels_unopened_by: listed(self.unopened()),
+            mirrored: self.mirrored,
+            mirror_bytes: self.mirror_bytes,
+            mirror_fragments: self.mirror_fragments,
             flow_records: self.flow_records,
             observations: self.observations,
             finding_changes: self.finding_changes,

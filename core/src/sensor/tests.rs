@@ -151,6 +151,54 @@ fn arp_is_observed_and_belongs_to_no_flow() {
     assert_eq!(usize::try_from(ledger.observations).ok(), Some(kept.observations.len()));
 }
 
+/// A sensor with other settings of the flow table.
+fn with_flow(flow: FlowConfig) -> Sensor {
+    Sensor::new(SensorConfig {
+        site: "boston".into(),
+        sensor: "boston-1".into(),
+        plan: Arc::default(),
+        flow,
+        detect: DetectConfig::default(),
+        hash_seed: [1, 2, 3, 4],
+    })
+    .expect("the plan is sound")
+}
+
+/// GRE around IP, a tunnel that cannot be opened, and ARP in a tunnel, through tunnels counted in one way.
+fn tunnelled(tunnels: TunnelFlows) -> (Ledger, Vec<(u8, u64, bool)>) {
+    let (mut sensor, mut kept) =
+        (with_flow(FlowConfig { tunnels, ..FlowConfig::default() }), Kept::default());
+    let inner = ipv4(17, [192, 168, 0, 1], [192, 168, 0, 2], &udp(5000, 6000, b"four"));
+    let gre = |ether_type: [u8; 2], inner: &[u8]| ipv4(47, A, B, &[&[0, 0], &ether_type, inner].concat());
+    let arp = [&[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 1][..], &A, &[2, 0, 0, 0, 0, 2], &B].concat();
+    let nested = ipv4(4, [10, 0, 0, 7], B, &gre([8, 0], &inner));
+    for packet in [gre([8, 0], &inner), gre([8, 0], &[0x45]), gre([8, 6], &arp), nested] {
+        feed(&mut sensor, 0, &ethernet(None, 0x0800, &packet), &mut kept);
+    }
+    sensor.finish(&mut kept);
+    let flows = kept.flows.iter();
+    let mut flows: Vec<_> =
+        flows.map(|flow| (flow.protocol, flow.originator.packets, !flow.tunnel_parents.is_empty())).collect();
+    flows.sort_unstable();
+    (sensor.ledger().clone(), flows)
+}
+
+#[test]
+fn a_setting_says_which_flows_of_a_tunnel_are_recorded() {
+    let (ledger, flows) = tunnelled(TunnelFlows::Both);
+    // The flow inside the nested tunnel is the same as inside the plain one; a flow of GRE in IP is not.
+    assert_eq!(flows, [(4, 1, false), (17, 2, true), (47, 1, true), (47, 3, false)]);
+    assert_eq!((ledger.parsed, ledger.tunnels_unopened, ledger.arp, ledger.balances()), (4, 1, 0, true));
+    let (ledger, flows) = tunnelled(TunnelFlows::Inner);
+    assert_eq!(flows, [(17, 2, false), (47, 1, false)]);
+    assert_eq!((ledger.parsed, ledger.tunnels_unopened, ledger.arp, ledger.balances()), (4, 1, 1, true));
+    let (ledger, flows) = tunnelled(TunnelFlows::Outer);
+    assert_eq!(flows, [(4, 1, false), (47, 3, false)]);
+    assert_eq!((ledger.parsed, ledger.tunnels_unopened, ledger.arp, ledger.balances()), (4, 0, 0, true));
+}
+
+mod mirrors;
+
 const EOHHS: &str = "[[secretariat]]\nid = 'eohhs'\n[[segment]]\nid = 'b-eohhs'\nsecretariat = 'eohhs'\n\
                      site = 'boston'\nvlan = 10\n";
 const DOT: &str = "[[secretariat]]\nid = 'dot'\n[[segment]]\nid = 'b-dot'\nsecretariat = 'dot'\nsite = 'boston'\n\

@@ -7,11 +7,11 @@ use crate::v1;
 
 impl From<&Ledger> for v1::Ledger {
     fn from(ledger: &Ledger) -> Self {
-        let unparsed = ledger.unparsed().map(|(layer, reason, packets)| v1::Unparsed {
+        let counter = |(layer, reason, packets): (Layer, Reason, u64)| v1::Unparsed {
             layer: layer.code().into(),
             reason: reason.code().into(),
             packets,
-        });
+        };
         let dropped = DropStage::ALL
             .iter()
             .map(|&stage| v1::Dropped { stage: stage.code().into(), packets: ledger.dropped(stage) })
@@ -25,8 +25,12 @@ impl From<&Ledger> for v1::Ledger {
             flow_records: ledger.flow_records,
             observations: ledger.observations,
             finding_changes: ledger.finding_changes,
-            unparsed: unparsed.collect(),
+            unparsed: ledger.unparsed().map(counter).collect(),
             dropped: dropped.collect(),
+            unopened: ledger.unopened().map(counter).collect(),
+            mirrored: ledger.mirrored,
+            mirror_bytes: ledger.mirror_bytes,
+            mirror_fragments: ledger.mirror_fragments,
         }
     }
 }
@@ -44,10 +48,18 @@ impl TryFrom<&v1::Ledger> for Ledger {
         ledger.flow_records = wire.flow_records;
         ledger.observations = wire.observations;
         ledger.finding_changes = wire.finding_changes;
+        ledger.mirrored = wire.mirrored;
+        ledger.mirror_bytes = wire.mirror_bytes;
+        ledger.mirror_fragments = wire.mirror_fragments;
         for unparsed in &wire.unparsed {
             let layer = code("unparsed.layer", unparsed.layer, Layer::from_code)?;
             let reason = code("unparsed.reason", unparsed.reason, Reason::from_code)?;
             ledger.add_unparsed(layer, reason, unparsed.packets);
+        }
+        for unopened in &wire.unopened {
+            let layer = code("unopened.layer", unopened.layer, Layer::from_code)?;
+            let reason = code("unopened.reason", unopened.reason, Reason::from_code)?;
+            ledger.add_unopened(layer, reason, unopened.packets);
         }
         for dropped in &wire.dropped {
             ledger.set_dropped(code("dropped.stage", dropped.stage, DropStage::from_code)?, dropped.packets);

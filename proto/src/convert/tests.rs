@@ -160,6 +160,8 @@ fn every_record_survives_the_wire() {
     ledger.flow_records = 1;
     ledger.add_unparsed(Layer::Shim, Reason::TooDeep, 2);
     ledger.set_dropped(DropStage::Kernel, 7);
+    ledger.count_unopened(Layer::Network, Reason::BadTunnel);
+    (ledger.mirrored, ledger.mirror_bytes, ledger.mirror_fragments) = (4, 200, 1);
     assert_eq!(Ledger::try_from(&v1::Ledger::from(&ledger)), Ok(ledger));
 }
 
