@@ -1,6 +1,6 @@
 //! One record of each kind with every field set, for tests of outputs and of the documentation.
 
-use onenet_core::record::{FindingChange, FlowRecord, Layer, Ledger, Observation, Reason};
+use onenet_core::record::{DropStage, FindingChange, FlowRecord, Layer, Ledger, Observation, Reason};
 use serde::de::DeserializeOwned;
 
 fn parse<T: DeserializeOwned>(json: &str) -> T {
