@@ -7,6 +7,8 @@ use crate::net::MacAddress;
 
 /// "99.130.83.99", RFC 2131 section 3.
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Bytes of the field of the client's hardware address.
+const MAX_HARDWARE_LENGTH: u8 = 16;
 /// Options of one message that are read, over all the fields that can hold some.
 const MAX_OPTIONS: usize = 256;
 /// Longest value that is put together from parts (RFC 3396).
@@ -96,7 +98,8 @@ pub struct Dhcp4Message {
 }
 
 /// Reads a DHCPv4 message out of the payload of UDP 67 or 68. None where it is another protocol, or is cut
-/// before its options begin; options that are cut are left out.
+/// before the client's hardware address ends. What is cut behind that is left out: without options a message
+/// has no type, as one of BOOTP (RFC 951), whose vendor area may be all zero.
 pub fn parse(payload: &[u8]) -> Option<Dhcp4Message> {
     let [operation, hardware, hardware_length, _hops] = read::array(payload, 0)?;
     let operation = match operation {
@@ -104,10 +107,15 @@ pub fn parse(payload: &[u8]) -> Option<Dhcp4Message> {
         2 => Dhcp4Operation::Reply,
         _ => return None,
     };
-    if read::array(payload, 236)? != MAGIC_COOKIE {
+    let has_options = match read::array(payload, 236) {
+        Some(MAGIC_COOKIE) => true,
+        Some([0, 0, 0, 0]) | None => false,
+        Some(_) => return None,
+    };
+    if hardware_length > MAX_HARDWARE_LENGTH {
         return None;
     }
-    let mac = read::array(payload, 28).map(MacAddress);
+    let mac = Some(MacAddress(read::array(payload, 28)?));
     let mut message = Dhcp4Message {
         operation,
         transaction_id: read::be32(payload, 4)?,
@@ -125,6 +133,9 @@ pub fn parse(payload: &[u8]) -> Option<Dhcp4Message> {
         vendor_class: None,
         client_id: None,
     };
+    if !has_options {
+        return Some(message);
+    }
     let mut texts = Texts::default();
     let mut budget = MAX_OPTIONS;
     let overload = read_options(read::rest(payload, 240), &mut budget, &mut message, &mut texts);
@@ -277,14 +288,31 @@ mod tests {
 
     #[test]
     fn what_is_not_dhcp_is_none_and_bootp_has_no_type() {
-        assert_eq!(parse(&message(&[])[..239]), None);
+        assert_eq!(parse(&message(&[])[..33]), None);
         let mut no_cookie = message(&[53, 1, 1]);
         no_cookie[239] = 0;
         assert_eq!(parse(&no_cookie), None);
         let mut operation = message(&[]);
         operation[0] = 3;
         assert_eq!(parse(&operation), None);
+        let mut long_address = message(&[]);
+        long_address[2] = 17;
+        assert_eq!(parse(&long_address), None);
         assert_eq!(parse(&message(&[])).unwrap().message_type, None);
+    }
+
+    #[test]
+    fn a_message_that_is_cut_before_its_options_gives_its_addresses_and_no_type() {
+        let whole = message(&[53, 1, 5, 51, 4, 0, 0, 0, 9]);
+        for length in [34, 54, 239] {
+            let read = parse(&whole[..length]).unwrap();
+            assert_eq!((read.message_type, read.lease_seconds), (None, None));
+            let macs = Some(MacAddress([2, 0, 0, 0, 0, 0x4d]));
+            assert_eq!((read.your_ip, read.client_mac), (Some(Ipv4Addr::new(10, 0, 0, 77)), macs));
+        }
+        let mut without_vendor_area = whole;
+        without_vendor_area[236..].fill(0);
+        assert_eq!(parse(&without_vendor_area).unwrap().message_type, None);
     }
 
     #[test]

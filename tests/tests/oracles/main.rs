@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a test stops where it finds what it did not expect")]
 
+mod addresses;
 mod flows;
 mod kit;
 mod ledger;
+mod packets;

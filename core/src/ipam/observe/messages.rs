@@ -182,7 +182,9 @@ fn of_dhcp4(message: &Dhcp4Message, source: IpAddr) -> Statements {
         }
         _ => {}
     }
+    // A message without a type is BOOTP, or cut: it may be anything.
     if message.operation == Dhcp4Operation::Reply
+        && message.message_type.is_some()
         && let Some(server) = server.or(Some(source))
     {
         // Behind a relay the frame is the relay's or a router's, so no MAC address is claimed for the server.
