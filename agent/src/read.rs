@@ -57,6 +57,9 @@ pub struct ReadArgs {
     /// Which flows a packet in a tunnel counts to; else as the configuration says
     #[arg(long, value_enum, value_name = "WHICH")]
     tunnels: Option<Tunnels>,
+    /// Seed of the Community ID; else the configuration's, or else 0
+    #[arg(long, value_name = "0..65535")]
+    community_id_seed: Option<u16>,
     /// Print neither progress nor summary
     #[arg(long, short)]
     quiet: bool,
@@ -190,6 +193,9 @@ impl ReadArgs {
         };
         if let Some(tunnels) = self.tunnels {
             config.flow.tunnels = tunnels.into();
+        }
+        if let Some(seed) = self.community_id_seed {
+            config.flow.community_id_seed = seed;
         }
         Ok(config)
     }

@@ -28,6 +28,8 @@ pub struct FlowConfig {
     pub max_tunnel_depth: u8,
     /// Which packet of a tunnel counts to a flow.
     pub tunnels: TunnelFlows,
+    /// Seed of the Community ID; whoever joins records by it needs the same one.
+    pub community_id_seed: u16,
 }
 
 /// Which flows a packet in a tunnel counts to.
@@ -59,6 +61,7 @@ impl Default for FlowConfig {
             max_fragmented_datagrams: 65_536,
             max_tunnel_depth: 3,
             tunnels: TunnelFlows::Both,
+            community_id_seed: 0,
         }
     }
 }

@@ -27,13 +27,14 @@ use crate::{
 pub(super) struct Reporter {
     site: Name,
     sensor: Name,
+    community_id_seed: u16,
     scopes: Vec<Option<[u8; 8]>>,
     record: Option<Box<FlowRecord>>,
 }
 
 impl Reporter {
-    pub(super) fn new(site: Name, sensor: &str) -> Self {
-        Self { site, sensor: sensor.into(), scopes: Vec::new(), record: None }
+    pub(super) fn new(site: Name, sensor: &str, community_id_seed: u16) -> Self {
+        Self { site, sensor: sensor.into(), community_id_seed, scopes: Vec::new(), record: None }
     }
 
     /// Scopes have new numbers.
@@ -188,7 +189,7 @@ impl FlowTable {
         let (source, destination) = (flow.key.end(originator), flow.key.end(1 - originator));
         community_id::write(
             &mut record.community_id,
-            0,
+            self.reporter.community_id_seed,
             flow.key.protocol(),
             source,
             destination,

@@ -86,7 +86,7 @@ impl FlowTable {
             timeouts: Timeouts::new(config),
             limit: config.max_flows.clamp(1, NO_ENTRY - 1) as usize,
             gave_way: 0,
-            reporter: Reporter::new(site, sensor),
+            reporter: Reporter::new(site, sensor, config.community_id_seed),
         }
     }
 

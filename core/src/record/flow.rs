@@ -258,7 +258,7 @@ pub struct FlowSide {
 pub struct FlowRecord {
     /// Identity of the flow, the same in each of its parts.
     pub flow_id: FlowId,
-    /// Community ID version 1, seed 0.
+    /// Community ID version 1, with the seed of the configuration.
     pub community_id: String,
     /// First packet of the flow.
     pub flow_start: Timestamp,

@@ -1,6 +1,7 @@
 //! The captures of `../shared`, each read once by the real program for all tests of this folder.
 
 use std::{
+    ffi::OsStr,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
@@ -10,7 +11,8 @@ use std::{
     },
 };
 
-use onenet_core::record::FlowRecord;
+use onenet_core::record::{FlowRecord, Observation};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 fn workspace() -> &'static Path {
@@ -33,6 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) stderr: String,
     pub(crate) summary: Option<Value>,
     pub(crate) flows: Result<Vec<FlowRecord>, String>,
+    pub(crate) observations: Result<Vec<Observation>, String>,
 }
 
 /// Every capture, read once for all tests of this file; none where the captures are not there.
@@ -42,7 +45,6 @@ pub(crate) static OUTCOMES: LazyLock<Option<Vec<Outcome>>> = LazyLock::new(|| {
         say(&format!("SKIPPED: no captures at {}; nothing was compared", directory.display()));
         return None;
     }
-    let agent = onenet_tests::programs::directory().expect("the programs are built").join("onenet-agent");
     let mut captures: Vec<PathBuf> = directory
         .read_dir()
         .expect("the captures can be listed")
@@ -50,14 +52,15 @@ pub(crate) static OUTCOMES: LazyLock<Option<Vec<Outcome>>> = LazyLock::new(|| {
         .filter(|path| path.is_file() && !path.ends_with("EXPECTED.md") && !path.ends_with("MANIFEST.tsv"))
         .collect();
     captures.sort();
-    Some(read_all(&agent, &captures))
+    Some(read_all(&captures, &[]))
 });
 
-fn read_all(agent: &Path, captures: &[PathBuf]) -> Vec<Outcome> {
+/// Reads captures with these arguments more, each by itself.
+pub(crate) fn read_all(captures: &[PathBuf], arguments: &[&OsStr]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let worker = || {
         let take = || captures.get(next.fetch_add(1, Ordering::Relaxed));
-        std::iter::from_fn(take).map(|capture| read(agent, capture)).collect::<Vec<_>>()
+        std::iter::from_fn(take).map(|capture| read(capture, arguments)).collect::<Vec<_>>()
     };
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let mut outcomes: Vec<Outcome> = std::thread::scope(|scope| {
@@ -68,7 +71,16 @@ fn read_all(agent: &Path, captures: &[PathBuf]) -> Vec<Outcome> {
     outcomes
 }
 
-fn read(agent: &Path, capture: &Path) -> Outcome {
+/// Every line of a file as a record; a file that is not there has none.
+fn records<R: DeserializeOwned>(path: &Path) -> Result<Vec<R>, String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let record = |line| serde_json::from_str(line).map_err(|error| format!("{error} in {line}"));
+    text.lines().map(record).collect()
+}
+
+/// Reads one capture with the real program and these arguments more.
+pub(crate) fn read(capture: &Path, arguments: &[&OsStr]) -> Outcome {
+    let agent = onenet_tests::programs::directory().expect("the programs are built").join("onenet-agent");
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| scratch.path().join(name);
     let output = Command::new(agent)
@@ -80,19 +92,17 @@ fn read(agent: &Path, capture: &Path) -> Outcome {
         .arg(path("findings"))
         .arg("--summary")
         .arg(path("summary"))
+        .args(arguments)
         .arg(capture)
         .output()
         .expect("onenet-agent starts");
-    let flows = std::fs::read_to_string(path("flows")).unwrap_or_default();
     let summary = std::fs::read(path("summary")).ok();
     Outcome {
         name: capture.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         exit: output.status.code(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         summary: summary.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
-        flows: flows
-            .lines()
-            .map(|line| serde_json::from_str(line).map_err(|error| format!("{error} in {line}")))
-            .collect(),
+        flows: records(&path("flows")),
+        observations: records(&path("observations")),
     }
 }

@@ -9,6 +9,9 @@ fn complaint(outcome: &Outcome) -> Option<String> {
     if let Err(error) = &outcome.flows {
         return Some(format!("a flow does not read back: {error}"));
     }
+    if let Err(error) = &outcome.observations {
+        return Some(format!("an observation does not read back: {error}"));
+    }
     let stderr = outcome.stderr.trim_end();
     let broke = match (outcome.exit, &outcome.summary) {
         (Some(0), Some(summary)) if stderr.is_empty() => summary["captures"][0]["error"].is_string(),

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test stops where it finds what it did not expect")]
 
 mod addresses;
+mod community_id;
 mod flows;
 mod kit;
 mod ledger;
