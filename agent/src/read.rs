@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use onenet_core::{
-    flow::TunnelFlows,
+    flow::{ChecksumMode, FragmentMode, TunnelFlows},
     net::Name,
     record::{DropStage, FindingChange, FlowRecord, Observation, RecordSink},
     sensor::Sensor,
@@ -60,6 +60,12 @@ pub struct ReadArgs {
     /// Seed of the Community ID; else the configuration's, or else 0
     #[arg(long, value_name = "0..65535")]
     community_id_seed: Option<u16>,
+    /// What becomes of packets with a wrong checksum; else as the configuration says
+    #[arg(long, value_enum, value_name = "MODE")]
+    checksums: Option<Checksums>,
+    /// What a fragmented datagram counts as; else as the configuration says
+    #[arg(long, value_enum, value_name = "MODE")]
+    fragments: Option<Fragments>,
     /// Print neither progress nor summary
     #[arg(long, short)]
     quiet: bool,
@@ -97,6 +103,45 @@ Examples:
 
 Exit code: 0; 1 where a capture could not be read to its end (what came before counts);
 2 for wrong usage or configuration. docs/records.md states every field.";
+
+/// `--checksums`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Checksums {
+    /// Counted as any other packet, and flagged (the default)
+    Ignore,
+    /// Left out of every count but that of wrong checksums, as their receiver would; `c` in the history
+    Verify,
+    /// Not looked at
+    Skip,
+}
+
+/// `--fragments`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Fragments {
+    /// Each fragment is a packet, as on the wire (the default)
+    Counted,
+    /// The datagram is one packet, once all of it was seen
+    Reassembled,
+}
+
+impl From<Checksums> for ChecksumMode {
+    fn from(mode: Checksums) -> Self {
+        match mode {
+            Checksums::Ignore => Self::Ignore,
+            Checksums::Verify => Self::Verify,
+            Checksums::Skip => Self::Skip,
+        }
+    }
+}
+
+impl From<Fragments> for FragmentMode {
+    fn from(mode: Fragments) -> Self {
+        match mode {
+            Fragments::Counted => Self::Counted,
+            Fragments::Reassembled => Self::Reassembled,
+        }
+    }
+}
 
 /// Where the records go.
 struct Records {
@@ -196,6 +241,12 @@ impl ReadArgs {
         }
         if let Some(seed) = self.community_id_seed {
             config.flow.community_id_seed = seed;
+        }
+        if let Some(mode) = self.checksums {
+            config.flow.checksums = mode.into();
+        }
+        if let Some(mode) = self.fragments {
+            config.flow.fragments = mode.into();
         }
         Ok(config)
     }

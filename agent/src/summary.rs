@@ -227,6 +227,13 @@ impl<'a> Summary<'a> {
                 grouped(ledger.tunnels_unopened)
             )?;
         }
+        if ledger.fragments_unassembled > 0 {
+            writeln!(
+                out,
+                "  {:>12} parsed, but fragments of datagrams that never became whole",
+                grouped(ledger.fragments_unassembled)
+            )?;
+        }
         for (layer, reason, packets) in ledger.unopened() {
             writeln!(out, "  {:>12} not opened  {layer}: {reason}", grouped(packets))?;
         }

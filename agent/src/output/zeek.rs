@@ -201,6 +201,9 @@ fn add_side(sum: &mut FlowSide, earlier: &FlowSide) {
         (&mut sum.fragments, earlier.fragments),
         (&mut sum.retransmissions, earlier.retransmissions),
         (&mut sum.missed_bytes, earlier.missed_bytes),
+        (&mut sum.zero_windows, earlier.zero_windows),
+        (&mut sum.bad_checksums, earlier.bad_checksums),
+        (&mut sum.overlapping_fragments, earlier.overlapping_fragments),
     ] {
         *counter = counter.saturating_add(more);
     }

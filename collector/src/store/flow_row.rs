@@ -78,13 +78,34 @@ pub(super) const COLUMNS: &[&str] = &[
     "aggregate_originators INTEGER",
     "aggregate_originator_prefix INTEGER",
     "aggregate_responder_prefix INTEGER",
+    "orig_zero_windows INTEGER NOT NULL DEFAULT 0",
+    "orig_bad_checksums INTEGER NOT NULL DEFAULT 0",
+    "orig_overlapping_fragments INTEGER NOT NULL DEFAULT 0",
+    "resp_zero_windows INTEGER NOT NULL DEFAULT 0",
+    "resp_bad_checksums INTEGER NOT NULL DEFAULT 0",
+    "resp_overlapping_fragments INTEGER NOT NULL DEFAULT 0",
 ];
 
-/// The names of the columns, separated by commas, each behind `prefix`.
-pub(super) fn names(prefix: &str) -> String {
-    let names = COLUMNS.iter().map(|column| {
+/// Columns that segments of this schema version have: the first so many of [`COLUMNS`].
+fn columns_of(version: i64) -> usize {
+    if version < 2 { COLUMNS.len() - 10 } else { COLUMNS.len() }
+}
+
+/// The columns that a segment of this schema version is without.
+pub(super) fn columns_since(version: i64) -> &'static [&'static str] {
+    &COLUMNS[columns_of(version)..]
+}
+
+/// The names of the columns, separated by commas, each behind `prefix`, in a segment of this schema version; for
+/// those that it is without stands what they are by default.
+pub(super) fn names(prefix: &str, version: i64) -> String {
+    let known = columns_of(version);
+    let names = COLUMNS.iter().enumerate().map(|(at, column)| {
         let name = column.split(' ').next().unwrap_or_default();
-        format!("{prefix}{name}")
+        if at < known {
+            return format!("{prefix}{name}");
+        }
+        if column.ends_with(" DEFAULT 0") { "0".to_owned() } else { "NULL".to_owned() }
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -135,6 +156,12 @@ impl Binder<'_, '_> {
     fn put(&mut self, value: impl ToSql) -> Result<(), rusqlite::Error> {
         self.index += 1;
         self.statement.raw_bind_parameter(self.index, value)
+    }
+
+    fn side_since_2(&mut self, side: &FlowSide) -> Result<(), rusqlite::Error> {
+        self.put(counter(side.zero_windows))?;
+        self.put(counter(side.bad_checksums))?;
+        self.put(counter(side.overlapping_fragments))
     }
 
     fn side(&mut self, side: &FlowSide) -> Result<(), rusqlite::Error> {
@@ -194,13 +221,15 @@ pub(super) fn insert(
     row.put(flow.aggregate.map(|aggregate| counter(aggregate.originators)))?;
     row.put(flow.aggregate.map(|aggregate| aggregate.originator_prefix))?;
     row.put(flow.aggregate.map(|aggregate| aggregate.responder_prefix))?;
+    row.side_since_2(&flow.originator)?;
+    row.side_since_2(&flow.responder)?;
     statement.raw_execute().map(|_| ())
 }
 
 /// The statement that [`insert`] binds.
 pub(super) fn insert_sql() -> String {
     let marks = vec!["?"; COLUMNS.len() + 1].join(", ");
-    format!("INSERT INTO flows (batch, {}) VALUES ({marks})", names(""))
+    format!("INSERT INTO flows (batch, {}) VALUES ({marks})", names("", super::segment::VERSION))
 }
 
 /// Reads columns one after another.
@@ -255,6 +284,13 @@ impl Reader<'_, '_> {
         Ok(items.iter().map(|&bytes| item(bytes)).collect())
     }
 
+    fn side_since_2(&mut self, side: &mut FlowSide) -> Result<(), rusqlite::Error> {
+        side.zero_windows = self.counter()?;
+        side.bad_checksums = self.counter()?;
+        side.overlapping_fragments = self.counter()?;
+        Ok(())
+    }
+
     fn side(&mut self) -> Result<FlowSide, rusqlite::Error> {
         Ok(FlowSide {
             ip: self.ip()?,
@@ -271,6 +307,9 @@ impl Reader<'_, '_> {
             dscp: self.get()?,
             retransmissions: self.counter()?,
             missed_bytes: self.counter()?,
+            zero_windows: 0,
+            bad_checksums: 0,
+            overlapping_fragments: 0,
             locality: self.code(Locality::from_code)?,
             segment: self.get()?,
             secretariat: self.get()?,
@@ -295,7 +334,7 @@ impl Reader<'_, '_> {
 /// Reads the columns that [`names`] lists, from column `first` on.
 pub(super) fn read(row: &Row<'_>, first: usize) -> Result<FlowRecord, rusqlite::Error> {
     let mut row = Reader { row, index: first };
-    Ok(FlowRecord {
+    let mut flow = FlowRecord {
         flow_id: row.id()?,
         community_id: row.get()?,
         flow_start: Timestamp(row.get()?),
@@ -325,5 +364,8 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Result<FlowRecord, rusqlite::
         rtt_syn_ack_to_ack: row.get()?,
         counting: row.code(Counting::from_code)?,
         aggregate: row.aggregate()?,
-    })
+    };
+    row.side_since_2(&mut flow.originator)?;
+    row.side_since_2(&mut flow.responder)?;
+    Ok(flow)
 }

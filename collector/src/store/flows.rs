@@ -12,7 +12,7 @@ use rusqlite::{ToSql, types::Value};
 use serde::{Serialize, Serializer};
 
 use super::{
-    SegmentFile, SegmentNumber, SegmentStats, Store, StoreError,
+    SegmentFile, SegmentNumber, SegmentStats, Store, StoreError, connection,
     flow_row::{self, IpBytes},
 };
 
@@ -265,13 +265,13 @@ fn search(segment: &SegmentFile, query: &FlowQuery, wanted: usize) -> Result<Vec
     let mut conditions = Conditions::of(query, segment.number);
     conditions.sql.push("true".to_owned());
     conditions.values.push(Value::Integer(i64::try_from(wanted).unwrap_or(i64::MAX)));
-    let sql = format!(
-        "SELECT flows.id, sensor, epoch, sequence, {} FROM flows JOIN batches ON batches.id = batch
-         WHERE {} ORDER BY start DESC, flows.id DESC LIMIT ?",
-        flow_row::names("flows."),
-        conditions.sql.join(" AND ")
-    );
     segment.readers.with(|connection| {
+        let sql = format!(
+            "SELECT flows.id, sensor, epoch, sequence, {} FROM flows JOIN batches ON batches.id = batch
+             WHERE {} ORDER BY start DESC, flows.id DESC LIMIT ?",
+            flow_row::names("flows.", connection::version(connection)?),
+            conditions.sql.join(" AND ")
+        );
         let mut statement = connection.prepare_cached(&sql)?;
         let parameters: Vec<&dyn ToSql> = conditions.values.iter().map(|value| value as &dyn ToSql).collect();
         let rows = statement.query_map(&parameters[..], |row| {

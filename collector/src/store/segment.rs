@@ -15,8 +15,9 @@ use super::{
 /// Number of a segment; later segments have greater numbers.
 pub type SegmentNumber = u32;
 
-/// Version of the schema, in SQLite's `user_version`.
-const VERSION: i64 = 2;
+/// Version of the schema, in SQLite's `user_version`. Segments of version 1, which know less of a flow, are read
+/// as they are; the one that is written to next is brought up to date first.
+pub(super) const VERSION: i64 = 2;
 
 const BATCHES: &str = "
 CREATE TABLE batches (
@@ -90,6 +91,7 @@ pub(super) fn open(path: &Path, heads: &Heads) -> Result<Connection, StoreError>
     let found = connection::version(&connection).map_err(StoreError::sqlite(path))?;
     match found {
         0 => create(&mut connection, heads).map_err(StoreError::sqlite(path))?,
+        1 => upgrade(&mut connection, found).map_err(StoreError::sqlite(path))?,
         VERSION => {}
         found => return Err(StoreError::Schema { path: path.to_owned(), found, expected: VERSION }),
     }
@@ -107,6 +109,16 @@ fn create(connection: &mut Connection, heads: &Heads) -> Result<(), rusqlite::Er
     ))?;
     for (sensor, head) in heads {
         heads::write(&transaction, sensor, head)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// Adds the columns that a segment of an earlier version is without. SQLite rewrites no row for that.
+fn upgrade(connection: &mut Connection, found: i64) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    for column in flow_row::columns_since(found) {
+        transaction.execute_batch(&format!("ALTER TABLE flows ADD COLUMN {column}"))?;
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()

@@ -262,6 +262,36 @@ fn a_segment_that_was_not_finished_when_the_collector_stopped_is_begun_again() {
 }
 
 #[test]
+fn segments_of_the_first_version_are_read_and_written_on() {
+    let mut rig = Rig::with(|config| StoreConfig { segment_max_flows: 2, ..config });
+    let batches = [rig.sensor.seal(&body(&[full_flow(1), full_flow(2)])), rig.sensor.batch(1)];
+    rig.submit(&batches[..1]);
+    rig.submit(&batches[1..]);
+    rig.writer.take().expect("it runs").stop();
+    // One closed segment and one that is written to, as the first version had them.
+    for number in segment::list(&rig.store.segment_directory()).expect("listed") {
+        let path = segment::path(&rig.store.segment_directory(), number);
+        let connection = rusqlite::Connection::open(path).expect("it opens");
+        for column in super::flow_row::columns_since(1) {
+            let name = column.split(' ').next().expect("a name");
+            connection.execute_batch(&format!("ALTER TABLE flows DROP COLUMN {name}")).expect("dropped");
+        }
+        connection.pragma_update(None, "user_version", 1).expect("set");
+    }
+    let (store, writer) = Store::open(&rig.config).expect("the store opens again");
+    (rig.store, rig.writer) = (store, Some(writer));
+    let later = rig.sensor.seal(&body(&[full_flow(9)]));
+    rig.submit(&[later]);
+    let mut expected = [full_flow(1), full_flow(2), full_flow(9)];
+    for side in expected[..2].iter_mut().map(|flow| &mut flow.originator) {
+        (side.zero_windows, side.bad_checksums, side.overlapping_fragments) = (0, 0, 0);
+    }
+    let flows = rig.all_flows();
+    assert_eq!(flows.len(), 4);
+    assert!(expected.iter().all(|flow| flows.contains(flow)), "{flows:?}");
+}
+
+#[test]
 fn a_flow_is_found_by_each_of_its_properties() {
     let mut rig = Rig::new();
     let mut other = flow(9, 50_000);

@@ -2,6 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What becomes of packets whose checksum is wrong. Checked are IPv4 header, TCP, UDP, ICMP and SCTP of packets
+/// that were captured whole and are no fragments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChecksumMode {
+    /// They are counted as any other, and counted as wrong beside that. Right where packets are captured on the
+    /// host that sends them: its network card fills the checksums in behind the capture.
+    #[default]
+    Ignore,
+    /// They count to nothing but the checksum counter, as a receiver would drop them; `c` in the history.
+    Verify,
+    /// Checksums are not looked at.
+    Skip,
+}
+
+/// What a fragmented datagram counts as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FragmentMode {
+    /// Each fragment is a packet, as on the wire.
+    #[default]
+    Counted,
+    /// One packet, once all of its fragments were seen; else nothing.
+    Reassembled,
+}
+
 /// Timeouts and limits of the flow table. Times are whole seconds of packet time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +56,10 @@ pub struct FlowConfig {
     pub tunnels: TunnelFlows,
     /// Seed of the Community ID; whoever joins records by it needs the same one.
     pub community_id_seed: u16,
+    /// What becomes of packets whose checksum is wrong.
+    pub checksums: ChecksumMode,
+    /// What a fragmented datagram counts as.
+    pub fragments: FragmentMode,
 }
 
 /// Which flows a packet in a tunnel counts to.
@@ -62,6 +92,8 @@ impl Default for FlowConfig {
             max_tunnel_depth: 3,
             tunnels: TunnelFlows::Both,
             community_id_seed: 0,
+            checksums: ChecksumMode::Ignore,
+            fragments: FragmentMode::Counted,
         }
     }
 }

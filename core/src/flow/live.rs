@@ -86,9 +86,24 @@ pub(super) struct Tally {
     pub ttl_max: u8,
     pub dscp: u8,
     pub estimated: bool,
+    pub flaws: Flaws,
     pub mac: Option<MacAddress>,
     pub first: Timestamp,
     pub last: Timestamp,
+}
+
+/// Packets that something was wrong with, which most flows do not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flaws {
+    pub bad_checksums: u64,
+    pub overlapping_fragments: u64,
+}
+
+impl Flaws {
+    pub(super) fn add(&mut self, other: Self) {
+        self.bad_checksums = self.bad_checksums.saturating_add(other.bad_checksums);
+        self.overlapping_fragments = self.overlapping_fragments.saturating_add(other.overlapping_fragments);
+    }
 }
 
 impl Tally {
@@ -110,6 +125,7 @@ impl Tally {
             ttl_max: ip.ttl,
             dscp: ip.dscp,
             estimated: ip.estimated,
+            flaws: Flaws::default(),
             mac: packet.origin.link.source_mac,
             first: packet.time,
             last: packet.time,
@@ -127,6 +143,7 @@ impl Tally {
         self.ttl_min = self.ttl_min.min(other.ttl_min);
         self.ttl_max = self.ttl_max.max(other.ttl_max);
         self.estimated |= other.estimated;
+        self.flaws.add(other.flaws);
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
     }
@@ -261,5 +278,7 @@ pub(super) struct Cold {
     pub moved_packets: [u64; 2],
     pub id: Option<FlowId>,
     pub past: Option<Box<[Past; 2]>>,
+    /// What was wrong with packets of this part, by side.
+    pub flaws: Option<Box<[Flaws; 2]>>,
     pub wrapping: Option<Box<Wrapping>>,
 }

@@ -28,7 +28,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
-pub use config::{FlowConfig, TunnelFlows};
+pub use config::{ChecksumMode, FlowConfig, FragmentMode, TunnelFlows};
 pub use event::{FlowContext, FlowEvent, Party};
 pub use host::FlowHost;
 pub use live::{FlowPacket, Origin, PacketPlace, SidePlace};

@@ -233,6 +233,10 @@ impl FlowTable {
         record.dscp = counters.dscp;
         let losses = self.tcp.get(flow.tcp).map(|tcp| tcp.losses(side)).unwrap_or_default();
         (record.retransmissions, record.missed_bytes) = (losses.retransmissions, losses.missed_bytes);
+        record.zero_windows = losses.zero_windows;
+        let flaws = cold.flaws.as_ref().map(|flaws| flaws[side]).unwrap_or_default();
+        record.bad_checksums = flaws.bad_checksums;
+        record.overlapping_fragments = flaws.overlapping_fragments;
         record.locality = place.locality;
         record.segment = place.segment.and_then(|segment| host.segment_name(segment));
         record.secretariat = place.secretariat.and_then(|secretariat| host.secretariat_name(secretariat));
@@ -277,6 +281,7 @@ impl FlowTable {
         flow.estimated = false;
         cold.part = cold.part.saturating_add(1);
         cold.moves = 0;
+        cold.flaws = None;
         cold.moved_packets = [0; 2];
         if let Some(tcp) = self.tcp.get_mut(flow.tcp) {
             tcp.begin_part();
@@ -300,6 +305,9 @@ fn empty_side() -> FlowSide {
         dscp: 0,
         retransmissions: 0,
         missed_bytes: 0,
+        zero_windows: 0,
+        bad_checksums: 0,
+        overlapping_fragments: 0,
         locality: Locality::Unknown,
         segment: None,
         secretariat: None,

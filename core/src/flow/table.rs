@@ -11,7 +11,7 @@ use super::{
     icmp,
     key::{End, FlowKey, KeyedHash, Side},
     lifetime::Timeouts,
-    live::{Cold, Counters, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
+    live::{Cold, Counters, Flaws, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
     queue::{Queues, Rank},
     report::Reporter,
     slab::Slab,
@@ -378,6 +378,7 @@ impl FlowTable {
             moved_packets: [0; 2],
             id: None,
             past: None,
+            flaws: None,
             wrapping: wrapping(origin),
         };
         let at = entry as usize;
@@ -433,6 +434,9 @@ impl FlowTable {
         flow.referenced = true;
         flow.estimated |= tally.estimated;
         flow.sides[side].add(tally);
+        if tally.flaws != Flaws::default() {
+            self.cold[at].flaws.get_or_insert_default()[side].add(tally.flaws);
+        }
         let outcome = tcp.map(|tcp| self.track(at, side, &tcp, tally.first)).unwrap_or_default();
         if first_of_side {
             self.first_of_side(entry, side, origin, is_new, host);

@@ -81,13 +81,16 @@ pub(super) struct TcpState {
     losses: [Losses; 2],
 }
 
-/// What was sent again by one side, and what of it was never seen, in the current part.
+/// What was sent again by one side, what of it was never seen, and how often it had no room, in the current
+/// part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Losses {
     /// Segments with payload that brought nothing new.
     pub(super) retransmissions: u64,
     /// Payload bytes that were acknowledged and never seen.
     pub(super) missed_bytes: u64,
+    /// Segments that closed the window.
+    pub(super) zero_windows: u64,
 }
 
 /// What a segment brought about.
@@ -257,6 +260,8 @@ impl TcpState {
         let end = &mut self.ends[segment.side];
         if segment.header.window == 0 && !segment.rst() && !peer_closed && end.state != EndState::Reset {
             end.zero_windows = end.zero_windows.saturating_add(1);
+            let losses = &mut self.losses[segment.side];
+            losses.zero_windows = losses.zero_windows.saturating_add(1);
             if is_power_of_ten(end.zero_windows.into()) {
                 self.history.push(cased(b'W', segment.is_from_originator()));
             }

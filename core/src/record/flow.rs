@@ -245,6 +245,13 @@ pub struct FlowSide {
     pub retransmissions: u64,
     /// Payload bytes missing from the TCP sequence (Zeek's missed_bytes, each way).
     pub missed_bytes: u64,
+    /// TCP segments that closed the window: it was zero, and the segment no RST nor behind the peer's FIN.
+    pub zero_windows: u64,
+    /// Packets with a wrong checksum (IPv4 header, TCP, UDP, ICMP, SCTP), as far as they could be checked.
+    pub bad_checksums: u64,
+    /// Fragments that cover bytes which other fragments of their datagram cover too, exact repeats left out:
+    /// what the receiver makes of them depends on the receiver.
+    pub overlapping_fragments: u64,
     /// Ours or not.
     pub locality: Locality,
     /// Segment the packets of this side arrived on.

@@ -42,6 +42,8 @@ named_enum! {
         Encrypted = 8 "encrypted",
         /// A tunnel header whose fields contradict its kind, where nothing else can be meant.
         BadTunnel = 9 "bad-tunnel",
+        /// The checksum of the IPv4 header is wrong, where that is to be verified.
+        BadChecksum = 10 "bad-checksum",
     }
 }
 
@@ -83,6 +85,8 @@ pub struct Ledger {
     pub mirror_bytes: u64,
     /// Of the mirrored, later fragments of a mirror's tunnel. What they carry was counted with the first.
     pub mirror_fragments: u64,
+    /// Where datagrams are counted whole: fragments of datagrams that never became so, and are in no flow.
+    pub fragments_unassembled: u64,
     /// Flow records written, parts included.
     pub flow_records: u64,
     /// Observations written.
@@ -174,6 +178,7 @@ impl Ledger {
             (&mut self.mirrored, other.mirrored),
             (&mut self.mirror_bytes, other.mirror_bytes),
             (&mut self.mirror_fragments, other.mirror_fragments),
+            (&mut self.fragments_unassembled, other.fragments_unassembled),
             (&mut self.flow_records, other.flow_records),
             (&mut self.observations, other.observations),
             (&mut self.finding_changes, other.finding_changes),
@@ -227,6 +232,7 @@ struct LedgerView {
     mirrored: u64,
     mirror_bytes: u64,
     mirror_fragments: u64,
+    fragments_unassembled: u64,
     flow_records: u64,
     observations: u64,
     finding_changes: u64,
@@ -253,6 +259,7 @@ impl Serialize for Ledger {
             mirrored: self.mirrored,
             mirror_bytes: self.mirror_bytes,
             mirror_fragments: self.mirror_fragments,
+            fragments_unassembled: self.fragments_unassembled,
             flow_records: self.flow_records,
             observations: self.observations,
             finding_changes: self.finding_changes,

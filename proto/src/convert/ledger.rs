@@ -22,6 +22,7 @@ impl From<&Ledger> for v1::Ledger {
             parsed: ledger.parsed,
             arp: ledger.arp,
             tunnels_unopened: ledger.tunnels_unopened,
+            fragments_unassembled: ledger.fragments_unassembled,
             flow_records: ledger.flow_records,
             observations: ledger.observations,
             finding_changes: ledger.finding_changes,
@@ -45,6 +46,7 @@ impl TryFrom<&v1::Ledger> for Ledger {
         ledger.parsed = wire.parsed;
         ledger.arp = wire.arp;
         ledger.tunnels_unopened = wire.tunnels_unopened;
+        ledger.fragments_unassembled = wire.fragments_unassembled;
         ledger.flow_records = wire.flow_records;
         ledger.observations = wire.observations;
         ledger.finding_changes = wire.finding_changes;
