@@ -26,14 +26,15 @@ impl Progress {
         Self { bar, packets: 0 }
     }
 
-    /// Counts one packet.
-    pub(crate) fn packet(&mut self, captures: &CaptureSet) {
-        self.packets += 1;
+    /// Counts packets.
+    pub(crate) fn packets(&mut self, count: u64, captures: &CaptureSet) {
+        let before = self.packets;
+        self.packets += count;
         if let Some(bar) = &self.bar
-            && self.packets % STRIDE == 1
+            && (before == 0 || before / STRIDE != self.packets / STRIDE)
         {
             let (read, size) = captures.progress();
-            if self.packets == 1 {
+            if before == 0 {
                 let template = match size {
                     Some(_) => "{bar:40} {bytes}/{total_bytes}  {binary_bytes_per_sec}  {msg}  ETA {eta}",
                     None => "{spinner} {bytes}  {binary_bytes_per_sec}  {msg}",

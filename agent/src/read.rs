@@ -17,6 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::{
     config::{Config, Purpose},
     error::{AlreadyTold, UsageError},
+    intake::{Destination, Intake},
     interrupt::Interrupt,
     output::{self, Format, Output, OutputError},
     progress::Progress,
@@ -66,6 +67,9 @@ pub struct ReadArgs {
     /// What a fragmented datagram counts as; else as the configuration says
     #[arg(long, value_enum, value_name = "MODE")]
     fragments: Option<Fragments>,
+    /// Threads to read with: 1, or 2 to read and decode captures beside the engine. The records are the same
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    threads: u8,
     /// Print neither progress nor summary
     #[arg(long, short)]
     quiet: bool,
@@ -150,6 +154,8 @@ struct Records {
     findings: Option<Output<FindingChange>>,
     tally: Tally,
     ending: Ending,
+    /// Whether the summary is written to a file, whatever becomes of the records.
+    has_summary: bool,
 }
 
 /// Why records can no longer be written.
@@ -219,13 +225,15 @@ impl Records {
                 .transpose()?,
             tally: Tally::default(),
             ending: Ending::default(),
+            has_summary: args.summary.is_some(),
         })
     }
+}
 
-    /// Whether nobody is left to read for.
-    fn unwanted(&self, args: &ReadArgs) -> bool {
+impl Destination for Records {
+    fn unwanted(&self) -> bool {
         let open = self.flows.is_some() || self.observations.is_some() || self.findings.is_some();
-        self.ending.failure.is_some() || (self.ending.pipe_closed && !open && args.summary.is_none())
+        self.ending.failure.is_some() || (self.ending.pipe_closed && !open && !self.has_summary)
     }
 }
 
@@ -293,18 +301,19 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
         io::stdout().is_terminal() && args.outputs().iter().any(|(_, path)| *path == Path::new("-"));
     let mut progress = Progress::new(args.quiet || to_terminal);
     let interrupt = Interrupt::watch()?;
-    while let Some(packet) = captures.next(&mut |name| sensor.add_interface(config.interface(name))) {
-        sensor.handle_packet(&packet, &mut records);
-        progress.packet(&captures);
-        if records.unwanted(args) || interrupt.asked() {
-            break;
-        }
-    }
+    let mut intake = Intake {
+        config: &config,
+        captures: &mut captures,
+        progress: &mut progress,
+        interrupt: &interrupt,
+        live: args.live(),
+    };
+    intake.run(args.threads.into(), &mut sensor, &mut records);
     progress.finish();
-    if !records.unwanted(args) {
+    if !records.unwanted() {
         sensor.finish(&mut records);
     }
-    let Records { flows, observations, findings, tally, mut ending } = records;
+    let Records { flows, observations, findings, tally, mut ending, .. } = records;
     ending.finish(flows);
     ending.finish(observations);
     ending.finish(findings);

@@ -21,8 +21,10 @@ use crate::{
     time::Timestamp,
 };
 
+mod batch;
 mod witness;
 
+pub use batch::Batch;
 pub use witness::{Told, Witness};
 
 /// Everything a sensor needs to know before its first packet.
@@ -190,10 +192,7 @@ impl Sensor {
 
     /// Moves packet time on without a packet, so that timeouts run on a quiet link.
     pub fn advance(&mut self, now: Timestamp, sink: &mut dyn RecordSink) {
-        if let Some(next) = self.next.take() {
-            let (plan, detect) = *next;
-            self.change_plan(plan, &detect, sink);
-        }
+        self.change_if_asked(sink);
         let (flows, mut wiring) = self.split(sink);
         if flows.advance(now, &mut wiring) {
             wiring.advance(now);
@@ -216,6 +215,13 @@ impl Sensor {
         plan.check()?;
         self.next = Some(Box::new((plan, detect)));
         Ok(())
+    }
+
+    fn change_if_asked(&mut self, sink: &mut dyn RecordSink) {
+        if let Some(next) = self.next.take() {
+            let (plan, detect) = *next;
+            self.change_plan(plan, &detect, sink);
+        }
     }
 
     /// Changes to the plan that was loaded.

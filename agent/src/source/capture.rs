@@ -132,7 +132,16 @@ impl Capture {
         }
     }
 
+    /// Whether the next packet is there without waiting for more of the stream.
+    pub fn is_at_hand(&self) -> bool {
+        match &self.format {
+            Format::Pcap(reader) => reader.is_at_hand(&self.window),
+            Format::PcapNg(reader) => reader.is_at_hand(&self.window),
+        }
+    }
+
     /// Moves on to the next packet; false at the end of the capture, and for ever after an error.
+    #[inline]
     pub fn advance(&mut self) -> Result<bool, CaptureError> {
         self.current = None;
         if self.ended {
@@ -142,16 +151,20 @@ impl Capture {
             Format::Pcap(reader) => reader.advance(&mut self.window),
             Format::PcapNg(reader) => reader.advance(&mut self.window),
         };
-        let ending = match found {
+        match found {
             Ok(Some(found)) => {
                 self.current = Some(found);
-                return Ok(true);
+                Ok(true)
             }
-            Ok(None) => None,
-            Err(problem) => Some(problem),
-        };
+            Ok(None) => self.end(None),
+            Err(problem) => self.end(Some(problem)),
+        }
+    }
+
+    /// A stream that fails looks like one that ends; the failure is the cause.
+    #[cold]
+    fn end(&mut self, ending: Option<Problem>) -> Result<bool, CaptureError> {
         self.ended = true;
-        // A stream that fails looks like one that ends; the failure is the cause.
         let problem = match (ending, self.window.take_failure()) {
             (None | Some(Problem::Truncated { .. }), Some(failure)) => Problem::Read(failure),
             (None, None) => return Ok(false),
@@ -161,6 +174,7 @@ impl Capture {
     }
 
     /// The packet that `advance` moved to.
+    #[inline]
     pub fn packet(&self) -> Option<CapturePacket<'_>> {
         let found = self.current.as_ref()?;
         let interface = self.interfaces().get(found.interface)?;
@@ -180,6 +194,11 @@ impl Capture {
             Format::Pcap(reader) => std::slice::from_ref(&reader.interface),
             Format::PcapNg(reader) => &reader.interfaces,
         }
+    }
+
+    /// Whether the capture itself can say what was lost.
+    pub(super) const fn has_account(&self) -> bool {
+        matches!(self.format, Format::PcapNg(_))
     }
 
     /// What the capture itself says was lost.

@@ -133,20 +133,7 @@ impl CaptureSet {
     /// The next packet of all captures; none once every one has ended. `resolve` gives the index of an
     /// interface by its name and is asked once for each.
     pub fn next(&mut self, resolve: &mut dyn FnMut(&str) -> InterfaceIndex) -> Option<CapturedPacket<'_>> {
-        if let Some(index) = self.current.take() {
-            self.advance(index);
-        }
-        while let Some(&(time, index)) = self.waiting.front() {
-            if self.ready.peek().is_some_and(|&Reverse((ready, _))| ready < time) {
-                break;
-            }
-            self.waiting.pop_front();
-            let begun = self.members.get(index).is_some_and(|member| member.capture.is_some());
-            if let Some(first) = if begun { Some(time) } else { self.begin(index) } {
-                self.ready.push(Reverse((first, index)));
-            }
-        }
-        let Reverse((_, index)) = self.ready.pop()?;
+        let index = self.earliest()?;
         self.current = Some(index);
         let report = self.reports.get_mut(index)?;
         let member = self.members.get_mut(index)?;
@@ -181,6 +168,13 @@ impl CaptureSet {
             wire_length: packet.wire_length,
             data: packet.data,
         })
+    }
+
+    /// Whether the next packet can be had without waiting for one.
+    pub fn is_at_hand(&self) -> bool {
+        self.current
+            .and_then(|index| self.members.get(index)?.capture.as_ref())
+            .is_some_and(Capture::is_at_hand)
     }
 
     /// What has become of each capture so far, in the order they were given.
@@ -223,11 +217,29 @@ impl CaptureSet {
         self.step(index)
     }
 
-    /// Moves a member on and puts it back among the ready.
-    fn advance(&mut self, index: usize) {
-        if let Some(time) = self.step(index) {
+    /// The member with the earliest packet, after the one that was handed out last has moved on.
+    fn earliest(&mut self) -> Option<usize> {
+        if let Some(index) = self.current.take()
+            && let Some(time) = self.step(index)
+        {
+            let is_next = self.waiting.is_empty()
+                && self.ready.peek().is_none_or(|&Reverse(ready)| (time, index) < ready);
+            if is_next {
+                return Some(index);
+            }
             self.ready.push(Reverse((time, index)));
         }
+        while let Some(&(time, index)) = self.waiting.front() {
+            if self.ready.peek().is_some_and(|&Reverse((ready, _))| ready < time) {
+                break;
+            }
+            self.waiting.pop_front();
+            let begun = self.members.get(index).is_some_and(|member| member.capture.is_some());
+            if let Some(first) = if begun { Some(time) } else { self.begin(index) } {
+                self.ready.push(Reverse((first, index)));
+            }
+        }
+        self.ready.pop().map(|Reverse((_, index))| index)
     }
 
     /// Moves a member to its next packet; its time. At the end its report is complete.
@@ -236,8 +248,10 @@ impl CaptureSet {
         let report = self.reports.get_mut(index)?;
         let capture = member.capture.as_mut()?;
         let advanced = capture.advance();
-        report.drops = capture.drops();
-        report.irregular_blocks = capture.irregular_blocks();
+        if capture.has_account() {
+            report.drops = capture.drops();
+            report.irregular_blocks = capture.irregular_blocks();
+        }
         match advanced {
             Ok(true) => return capture.packet().map(|packet| packet.time),
             Ok(false) => {}

@@ -98,10 +98,25 @@ impl PcapReader {
         }
     }
 
+    /// Whether the next packet is there without reading on.
+    pub(super) fn is_at_hand(&self, window: &Window) -> bool {
+        let bytes = window.at_hand();
+        let length = self.header_length() + self.order.u32(bytes, 8) as usize;
+        bytes.len() >= length
+    }
+
+    const fn header_length(&self) -> usize {
+        if self.modified { 24 } else { 16 }
+    }
+
     /// The next packet; none at the end of the file.
+    #[inline]
     pub(super) fn advance(&mut self, window: &mut Window) -> Result<Option<Found>, Problem> {
-        let header_length = if self.modified { 24 } else { 16 };
-        let header = window.have(header_length);
+        let header_length = self.header_length();
+        let header = match window.at_hand() {
+            enough if enough.len() >= header_length => enough,
+            _ => window.have(header_length),
+        };
         if header.len() < header_length {
             return match header.len() as u64 {
                 0 => Ok(None),
@@ -114,8 +129,8 @@ impl PcapReader {
         let wire_length = self.order.u32(header, 12);
         // The variant's packet type is that of Linux: 0 to us, 4 sent by us (packet(7)).
         let direction = match header.get(22) {
-            Some(0) => LinkDirection::Received,
-            Some(4) => LinkDirection::Sent,
+            Some(0) if self.modified => LinkDirection::Received,
+            Some(4) if self.modified => LinkDirection::Sent,
             _ => LinkDirection::Unknown,
         };
         if captured > MAX_CAPTURED {
@@ -123,9 +138,8 @@ impl PcapReader {
             return Err(Problem::BadLength { what: "packet record", stated, expected: MAX_CAPTURED_TEXT });
         }
         let length = header_length + captured as usize;
-        let have = window.have(length).len();
-        if have < length {
-            let (needed, have) = (length as u64, have as u64);
+        if window.at_hand().len() < length && window.have(length).len() < length {
+            let (needed, have) = (length as u64, window.at_hand().len() as u64);
             return Err(Problem::Truncated { what: "packet record", needed, have });
         }
         let data = window.position() + header_length..window.position() + length;

@@ -106,6 +106,13 @@ impl PcapNgReader {
         self.section.iter().fold(self.drops_before, |sum, interface| sum.plus(interface.drops))
     }
 
+    /// Whether the next block is a packet's and there without reading on.
+    pub(super) fn is_at_hand(&self, window: &Window) -> bool {
+        let bytes = window.at_hand();
+        let is_packet = matches!(self.order.u32(bytes, 0), ENHANCED_PACKET | OLD_PACKET | SIMPLE_PACKET);
+        is_packet && bytes.len() >= self.order.u32(bytes, 4) as usize
+    }
+
     /// The next packet; none at the end of the file.
     pub(super) fn advance(&mut self, window: &mut Window) -> Result<Option<Found>, Problem> {
         loop {

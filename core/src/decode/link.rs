@@ -2,8 +2,8 @@
 
 use super::{
     cursor::{Cursor, at_link},
-    metadata,
-    packet::{CapturedPacket, Decoded, Inner, InnerStart, Link, LinkDirection, LinkType, Unparsed},
+    fast, metadata,
+    packet::{CapturedPacket, Content, Decoded, Inner, InnerStart, Link, LinkDirection, LinkType, Unparsed},
     read,
     shim::{self, Next},
     trace::{Trace, between},
@@ -60,10 +60,13 @@ const HARDWARE_NETLINK: u16 = 824;
 /// Decodes one packet: link header, tags, the outermost network header and the transport header behind it.
 /// Work is bounded by constants, whatever the bytes are.
 pub fn decode<'a>(packet: &CapturedPacket<'a>) -> Result<Decoded<'a>, Unparsed> {
-    decode_traced(packet, &mut ())
+    match fast::usual(packet) {
+        Some((link, ip)) => Ok(Decoded { link, content: Content::Ip(ip) }),
+        None => decode_traced(packet, &mut ()),
+    }
 }
 
-/// [`decode`], which tells each header that it reads.
+/// [`decode`] without the short way for the usual headers, which tells each header that it reads.
 pub fn decode_traced<'a, T: Trace>(
     packet: &CapturedPacket<'a>,
     trace: &mut T,
@@ -237,10 +240,7 @@ fn set_direction(link: &mut Link, packet_type: u16) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        Content,
-        testing::{IPV4_UDP, assert_opens, captured, error, link_of},
-    };
+    use super::super::testing::{IPV4_UDP, assert_opens, captured, error, link_of};
     use super::*;
     use crate::record::Layer;
 

@@ -4,6 +4,7 @@ mod arp;
 mod cursor;
 pub mod dhcp4;
 pub mod dhcp6;
+mod fast;
 mod gre;
 #[cfg(test)]
 mod hostile;
@@ -23,6 +24,7 @@ mod udp_tunnel;
 mod wan;
 mod wireless;
 
+pub(crate) use fast::usual;
 pub use link::{decode, decode_inner, decode_inner_traced, decode_traced};
 
 pub use packet::{

@@ -73,7 +73,7 @@ pub struct Link {
 }
 
 /// One packet, decoded through its outermost network header and the transport header behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded<'a> {
     /// Link header and tags.
     pub link: Link,
@@ -82,7 +82,7 @@ pub struct Decoded<'a> {
 }
 
 /// What a link carries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
     /// IPv4 or IPv6.
     Ip(IpPacket<'a>),
@@ -91,7 +91,7 @@ pub enum Content<'a> {
 }
 
 /// An IP packet: header, fragment and transport.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpPacket<'a> {
     /// Source address.
     pub source: IpAddr,
@@ -118,6 +118,25 @@ pub struct IpPacket<'a> {
     /// Captured bytes behind the transport header (behind the IP headers where there is none), without
     /// Ethernet padding.
     pub payload: &'a [u8],
+}
+
+impl IpPacket<'_> {
+    /// The same without its payload, for those who need no more.
+    pub(crate) const fn without_payload(&self) -> IpPacket<'static> {
+        IpPacket {
+            source: self.source,
+            destination: self.destination,
+            protocol: self.protocol,
+            ttl: self.ttl,
+            dscp: self.dscp,
+            ip_bytes: self.ip_bytes,
+            payload_bytes: self.payload_bytes,
+            estimated: self.estimated,
+            fragment: self.fragment,
+            transport: self.transport,
+            payload: &[],
+        }
+    }
 }
 
 /// Where a fragment belongs. The fragments of one datagram agree in source, destination, `identification` and

@@ -87,7 +87,7 @@ pub(super) fn of_arp(arp: &ArpPacket) -> Option<Statement> {
 }
 
 /// Whether a packet may be NDP or DHCP, by type or ports.
-pub(super) const fn may_state(packet: &IpPacket<'_>) -> bool {
+pub(crate) const fn may_state(packet: &IpPacket<'_>) -> bool {
     match packet.transport {
         Transport::Icmp { kind: 133..=137, .. } => packet.protocol == 58,
         Transport::Ports { source: 67 | 68 | 546 | 547, destination: 67 | 68 | 546 | 547 } => {

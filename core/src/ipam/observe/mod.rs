@@ -15,6 +15,7 @@ mod tests;
 
 pub use config::ObserveConfig;
 use messages::Statement;
+pub(crate) use messages::may_state;
 use stations::{Standing, Station, Stations};
 pub use table::ObservationSink;
 use table::{Key, Output, Sighting, Table, Verdict};

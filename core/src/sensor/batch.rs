@@ -1,0 +1,169 @@
+//! Packets in batches: decoded one after the other, then taken together, so that the lookups of many flows wait
+//! for memory at the same time. What comes out is what [`Sensor::handle_packet`] gives packet by packet.
+//!
+//! A batch owns what it holds, so that it can be filled on one thread and taken on another. Of the usual packets
+//! it keeps the headers alone; others, whose payload says something, it keeps whole.
+
+use std::ops::Range;
+
+use arrayvec::ArrayVec;
+
+use super::{Sensor, packet_place};
+use crate::{
+    decode::{self, CapturedPacket, InterfaceIndex, IpPacket, Link, LinkDirection, LinkType},
+    flow::{FlowPacket, Origin},
+    ipam,
+    plan::InterfacePlan,
+    record::RecordSink,
+    time::Timestamp,
+};
+
+/// Packets that are looked up together.
+const TOGETHER: usize = 32;
+/// Packets of one batch.
+const PACKETS: usize = 256;
+/// Bytes of whole packets, beyond which a batch is full.
+const WHOLE_BYTES: usize = 256 * 1024;
+
+/// A packet that is its headers, as far as the engine is concerned.
+#[derive(Debug)]
+struct Plain {
+    time: Timestamp,
+    interface: InterfaceIndex,
+    wire_length: u32,
+    link: Link,
+    ip: IpPacket<'static>,
+}
+
+/// What comes between plain packets.
+#[derive(Debug)]
+enum Other {
+    Whole(Whole),
+    Interface(InterfacePlan),
+}
+
+/// A packet with its bytes, which the batch holds.
+#[derive(Debug)]
+struct Whole {
+    time: Timestamp,
+    interface: InterfaceIndex,
+    link_type: LinkType,
+    direction: LinkDirection,
+    wire_length: u32,
+    bytes: Range<usize>,
+}
+
+/// Packets in the order they came, and the interfaces that became known between them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    plain: Vec<Plain>,
+    /// Each with the number of plain packets before it.
+    others: Vec<(usize, Other)>,
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// Takes one packet in.
+    pub fn push(&mut self, packet: &CapturedPacket<'_>) {
+        let &CapturedPacket { time, interface, link_type, direction, wire_length, data } = packet;
+        if let Some((link, ip)) = decode::usual(packet)
+            && matches!(decode::inner(&ip), Ok(None))
+            && !ipam::may_state(&ip)
+        {
+            self.plain.push(Plain { time, interface, wire_length, link, ip: ip.without_payload() });
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(data);
+        let bytes = start..self.bytes.len();
+        let whole = Whole { time, interface, link_type, direction, wire_length, bytes };
+        self.others.push((self.plain.len(), Other::Whole(whole)));
+    }
+
+    /// Makes an interface known before the packets that are still to come. Its index is that of the name among
+    /// all interfaces of the sensor, in the order in which they became known.
+    pub fn push_interface(&mut self, interface: InterfacePlan) {
+        self.others.push((self.plain.len(), Other::Interface(interface)));
+    }
+
+    /// Whether it is time to hand the batch on.
+    pub fn is_full(&self) -> bool {
+        self.plain.len().saturating_add(self.others.len()) >= PACKETS || self.bytes.len() >= WHOLE_BYTES
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.others.is_empty()
+    }
+
+    /// Empties it for the next packets; its memory stays, but not that of an outsize packet.
+    pub fn clear(&mut self) {
+        self.plain.clear();
+        self.others.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(2 * WHOLE_BYTES);
+    }
+}
+
+impl Sensor {
+    /// Takes the packets of a batch, as [`Sensor::handle_packet`] takes them one by one.
+    pub fn handle_batch(&mut self, batch: &Batch, sink: &mut dyn RecordSink) {
+        let mut done = 0;
+        for (before, other) in &batch.others {
+            self.handle_plain(batch.plain.get(done..*before).unwrap_or(&[]), sink);
+            done = *before;
+            match other {
+                Other::Interface(interface) => {
+                    self.add_interface(interface.clone());
+                }
+                Other::Whole(whole) => {
+                    let packet = CapturedPacket {
+                        time: whole.time,
+                        interface: whole.interface,
+                        link_type: whole.link_type,
+                        direction: whole.direction,
+                        wire_length: whole.wire_length,
+                        data: batch.bytes.get(whole.bytes.clone()).unwrap_or(&[]),
+                    };
+                    self.handle_packet(&packet, sink);
+                }
+            }
+        }
+        self.handle_plain(batch.plain.get(done..).unwrap_or(&[]), sink);
+    }
+
+    fn handle_plain(&mut self, packets: &[Plain], sink: &mut dyn RecordSink) {
+        self.change_if_asked(sink);
+        for together in packets.chunks(TOGETHER) {
+            self.handle_together(together, sink);
+        }
+    }
+
+    /// Locates every packet first, then lets the lookups wait together, then counts one by one.
+    fn handle_together(&mut self, packets: &[Plain], sink: &mut dyn RecordSink) {
+        let count = packets.len() as u64;
+        self.ledger.packets = self.ledger.packets.saturating_add(count);
+        self.ledger.parsed = self.ledger.parsed.saturating_add(count);
+        let mut located = ArrayVec::<FlowPacket<'_>, TOGETHER>::new();
+        for packet in packets {
+            let Plain { time, interface, wire_length, ref link, ref ip } = *packet;
+            self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(wire_length.into());
+            let origin = Origin {
+                interface,
+                link,
+                place: packet_place(self.places.locate(interface, link, None)),
+                tunnel: None,
+                parents: &[],
+                leaving: self.places.leaving(interface, link),
+            };
+            located.push(FlowPacket { time, wire_bytes: wire_length, ip, origin });
+        }
+        let (flows, mut wiring) = self.split(sink);
+        for packet in &located {
+            if flows.advance(packet.time, &mut wiring) {
+                wiring.advance(packet.time);
+            }
+            flows.observe(packet, &mut wiring);
+        }
+    }
+}
