@@ -145,7 +145,7 @@ impl FlowTable {
 
     /// Touches what the lookups at these addresses will read. The reads do not depend on each other, so that
     /// the processor waits for them all at once; a lookup by itself waits for the index, then for the flow.
-    pub fn warm(&self, addresses: &[FlowAddress]) {
+    pub fn warm<'a>(&self, addresses: impl IntoIterator<Item = &'a FlowAddress>) {
         let mut touched = 0;
         for address in addresses {
             // The first candidate is all but certainly the flow.

@@ -159,11 +159,13 @@ impl Sensor {
             located.push(FlowPacket { time, wire_bytes: wire_length, ip, origin });
         }
         let (flows, mut wiring) = self.split(sink);
-        for packet in &located {
+        let addresses: ArrayVec<_, TOGETHER> = located.iter().map(|packet| flows.address(packet)).collect();
+        flows.warm(addresses.iter().flatten());
+        for (packet, address) in located.iter().zip(addresses) {
             if flows.advance(packet.time, &mut wiring) {
                 wiring.advance(packet.time);
             }
-            flows.observe(packet, &mut wiring);
+            flows.observe_at(packet, address, &mut wiring);
         }
     }
 }

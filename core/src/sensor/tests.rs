@@ -44,16 +44,19 @@ fn sensor(plan: &str, seed: u64) -> Sensor {
     sensor
 }
 
-fn feed(sensor: &mut Sensor, seconds: i64, data: &[u8], kept: &mut Kept) {
-    let packet = CapturedPacket {
+fn captured(seconds: i64, data: &[u8]) -> CapturedPacket<'_> {
+    CapturedPacket {
         time: Timestamp::from_parts(1_700_000_000 + seconds, 0),
         interface: InterfaceIndex(0),
         link_type: LinkType(1),
         direction: LinkDirection::Unknown,
         wire_length: u32::try_from(data.len()).expect("a short packet"),
         data,
-    };
-    sensor.handle_packet(&packet, kept);
+    }
+}
+
+fn feed(sensor: &mut Sensor, seconds: i64, data: &[u8], kept: &mut Kept) {
+    sensor.handle_packet(&captured(seconds, data), kept);
 }
 
 fn ethernet(vlan: Option<u16>, ether_type: u16, payload: &[u8]) -> Vec<u8> {
@@ -270,5 +273,65 @@ proptest! {
         let counted: u64 = outermost.map(|flow| flow.originator.packets + flow.responder.packets).sum();
         prop_assert_eq!(counted, ledger.parsed);
         prop_assert_eq!(run(99), (ledger, kept));
+    }
+}
+
+proptest! {
+    #[test]
+    fn batches_give_what_packets_give_one_by_one(
+        packets in prop::collection::vec(
+            (0_u8..6, 0_u8..6, 66_u16..69, prop::option::of(0_usize..60), 0_u8..5, -3_i64..30), 1..400,
+        ),
+        ends in prop::collection::vec(1_usize..300, 1..9),
+    ) {
+        let frames: Vec<(i64, Vec<u8>)> = packets.iter().scan(0, |seconds, &(from, to, port, cut, kind, step)| {
+            *seconds += step;
+            let (from, to) = ([10, 0, 0, from], [10, 0, 0, to]);
+            let udp = ipv4(17, from, to, &udp(port, 67, b"data"));
+            let tcp = [0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 1 << (port % 5), 4, 0, 0, 0, 0, 0];
+            let mut frame = match kind {
+                0 => ethernet(None, 0x0800, &ipv4(4, A, B, &udp)),
+                1 => ethernet(Some(20), 0x0800, &udp),
+                2 => ethernet(None, 0x0806, &[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1]),
+                _ => ethernet(Some(10), 0x0800, &ipv4(6, from, to, &tcp)),
+            };
+            frame.truncate(cut.unwrap_or(usize::MAX));
+            Some((*seconds, frame))
+        }).collect();
+        let plan = plan_of(&[EOHHS, DOT]);
+        let outside = InterfacePlan { name: "out".into(), role: Role::Outside, router_macs: Vec::new() };
+        let of = |index: usize, time, data| {
+            let interface = InterfaceIndex(u16::from(index > 150));
+            CapturedPacket { interface, ..captured(time, data) }
+        };
+
+        let (mut single, mut one_by_one) = (sensor(&plan, 1), Kept::default());
+        for (index, (time, frame)) in frames.iter().enumerate() {
+            if index == 151 {
+                single.add_interface(outside.clone());
+            }
+            single.handle_packet(&of(index, *time, frame), &mut one_by_one);
+        }
+        single.finish(&mut one_by_one);
+
+        let (mut whole, mut batched) = (sensor(&plan, 1), Kept::default());
+        let (mut batch, mut ends) = (Batch::default(), ends.iter().cycle());
+        let mut left = *ends.next().expect("there is one");
+        for (index, (time, frame)) in frames.iter().enumerate() {
+            if index == 151 {
+                batch.push_interface(outside.clone());
+            }
+            batch.push(&of(index, *time, frame));
+            left -= 1;
+            if batch.is_full() || left == 0 {
+                whole.handle_batch(&batch, &mut batched);
+                batch.clear();
+                left = *ends.next().expect("there is one");
+            }
+        }
+        whole.handle_batch(&batch, &mut batched);
+        whole.finish(&mut batched);
+        prop_assert_eq!(single.ledger(), whole.ledger());
+        prop_assert_eq!(one_by_one, batched);
     }
 }
