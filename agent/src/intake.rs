@@ -34,14 +34,18 @@ pub(crate) trait Destination: RecordSink {
 impl Intake<'_> {
     /// Hands every packet to the sensor, until the captures end or somebody asks to stop.
     pub(crate) fn run(&mut self, threads: usize, sensor: &mut Sensor, to: &mut impl Destination) {
-        let mut filler = Filler { intake: self, interfaces: Vec::new() };
+        let interfaces = sensor.interface_names().cloned().collect();
+        let mut filler = Filler { intake: self, interfaces };
         if threads > 1 {
             return run_apart(&mut filler, sensor, to);
         }
-        let mut batch = Batch::default();
-        while filler.fill(&mut batch) && !to.unwanted() {
+        let mut batch = sensor.batch();
+        while filler.fill(&mut batch) {
             sensor.handle_batch(&batch, to);
             batch.clear();
+            if to.unwanted() || filler.intake.interrupt.asked() {
+                break;
+            }
         }
     }
 }
@@ -56,7 +60,7 @@ struct Filler<'a, 'b> {
 impl Filler<'_, '_> {
     /// Fills an empty batch as far as packets come; false where there are no more.
     fn fill(&mut self, batch: &mut Batch) -> bool {
-        let Self { intake: Intake { config, captures, progress, interrupt, live }, interfaces } = self;
+        let Self { intake: Intake { config, captures, progress, live, .. }, interfaces } = self;
         let mut packets = 0;
         while !batch.is_full() && (!*live || batch.is_empty() || captures.is_at_hand()) {
             let mut resolve = |name: &str| index_of(config, interfaces, batch, name);
@@ -65,7 +69,7 @@ impl Filler<'_, '_> {
             packets += 1;
         }
         progress.packets(packets, captures);
-        !batch.is_empty() && !interrupt.asked()
+        !batch.is_empty()
     }
 }
 
@@ -84,8 +88,12 @@ fn index_of(config: &Config, interfaces: &mut Vec<Name>, batch: &mut Batch, name
 fn run_apart(filler: &mut Filler<'_, '_>, sensor: &mut Sensor, to: &mut impl Destination) {
     let (filled, incoming) = sync_channel(IN_FLIGHT);
     let (emptied, empty) = sync_channel(IN_FLIGHT);
+    for _ in 0..IN_FLIGHT {
+        // There is room for all of them.
+        let _ = emptied.try_send(sensor.batch());
+    }
     std::thread::scope(|scope| {
-        // Both ends are dropped with their side, so that neither waits for one that is gone; a panic there goes on
+        // Each side drops its ends when it stops, so that the other does not wait for it; a panic there goes on
         // here, when the scope ends.
         scope.spawn(move || fill_all(filler, &filled, &empty));
         for mut batch in incoming {
@@ -94,16 +102,14 @@ fn run_apart(filler: &mut Filler<'_, '_>, sensor: &mut Sensor, to: &mut impl Des
             }
             sensor.handle_batch(&batch, to);
             batch.clear();
-            // There is room for all that are in flight; a thread that has finished takes none back.
             let _ = emptied.try_send(batch);
         }
     });
 }
 
 fn fill_all(filler: &mut Filler<'_, '_>, filled: &SyncSender<Batch>, empty: &Receiver<Batch>) {
-    loop {
-        let mut batch = empty.try_recv().unwrap_or_default();
-        if !filler.fill(&mut batch) || filled.send(batch).is_err() {
+    while let Ok(mut batch) = empty.recv() {
+        if !filler.fill(&mut batch) || filled.send(batch).is_err() || filler.intake.interrupt.asked() {
             return;
         }
     }

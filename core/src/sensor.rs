@@ -97,6 +97,11 @@ impl Sensor {
         InterfaceIndex(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
+    /// Names of the interfaces that are known, in the order of their indices.
+    pub fn interface_names(&self) -> impl Iterator<Item = &Name> {
+        self.interfaces.iter().map(|interface| &interface.name)
+    }
+
     /// Makes a mirror known; its packets count as captured on this interface. Mirrors are asked in the order in
     /// which they were made known.
     pub fn add_mirror(&mut self, mirror: MirrorPlan, interface: InterfacePlan) -> InterfaceIndex {
@@ -120,7 +125,8 @@ impl Sensor {
         self.ledger.packets = self.ledger.packets.saturating_add(1);
         self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(packet.wire_length.into());
         self.advance(packet.time, sink);
-        match decode::decode_traced(packet, witness) {
+        let decoded = if W::HEARS { decode::decode_traced(packet, witness) } else { decode::decode(packet) };
+        match decoded {
             Err(unparsed) => self.count_unparsed(unparsed, witness),
             Ok(decoded) if self.mirrors.is_empty() => self.handle_parsed(packet, decoded, sink, witness),
             Ok(decoded) => self.handle_perhaps_mirrored(packet, decoded, sink, witness),

@@ -25,6 +25,9 @@ const PACKETS: usize = 256;
 /// Bytes of whole packets, beyond which a batch is full.
 const WHOLE_BYTES: usize = 256 * 1024;
 
+/// IP protocol number of UDP, the only one of the usual packets that brings mirrors.
+const UDP: u8 = 17;
+
 /// A packet that is its headers, as far as the engine is concerned.
 #[derive(Debug)]
 struct Plain {
@@ -60,6 +63,8 @@ pub struct Batch {
     /// Each with the number of plain packets before it.
     others: Vec<(usize, Other)>,
     bytes: Vec<u8>,
+    /// Whether packets may be a mirror's, so that their payload says something.
+    is_mirrored: bool,
 }
 
 impl Batch {
@@ -67,6 +72,7 @@ impl Batch {
     pub fn push(&mut self, packet: &CapturedPacket<'_>) {
         let &CapturedPacket { time, interface, link_type, direction, wire_length, data } = packet;
         if let Some((link, ip)) = decode::usual(packet)
+            && !(self.is_mirrored && ip.protocol == UDP)
             && matches!(decode::inner(&ip), Ok(None))
             && !ipam::may_state(&ip)
         {
@@ -106,6 +112,11 @@ impl Batch {
 }
 
 impl Sensor {
+    /// An empty batch for this sensor, once its mirrors are known.
+    pub fn batch(&self) -> Batch {
+        Batch { is_mirrored: !self.mirrors.is_empty(), ..Batch::default() }
+    }
+
     /// Takes the packets of a batch, as [`Sensor::handle_packet`] takes them one by one.
     pub fn handle_batch(&mut self, batch: &Batch, sink: &mut dyn RecordSink) {
         let mut done = 0;

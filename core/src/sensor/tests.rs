@@ -315,7 +315,7 @@ proptest! {
         single.finish(&mut one_by_one);
 
         let (mut whole, mut batched) = (sensor(&plan, 1), Kept::default());
-        let (mut batch, mut ends) = (Batch::default(), ends.iter().cycle());
+        let (mut batch, mut ends) = (whole.batch(), ends.iter().cycle());
         let mut left = *ends.next().expect("there is one");
         for (index, (time, frame)) in frames.iter().enumerate() {
             if index == 151 {
