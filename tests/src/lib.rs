@@ -1,4 +1,6 @@
 //! Traffic generator with planted truth, and the tests that run the real programs.
 
+pub mod craft;
+pub mod fuzz;
 pub mod programs;
 pub mod traffic;

@@ -1,0 +1,4 @@
+//! See `onenet_tests::fuzz::dhcp`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| onenet_tests::fuzz::dhcp(bytes));
