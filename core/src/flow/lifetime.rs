@@ -152,6 +152,7 @@ impl FlowTable {
             self.tell(at, FlowEvent::Unanswered, None, host);
         }
         self.report(at, reason, host);
+        self.gone_until = self.gone_until.max(self.cold[at].created);
         self.wheel.disarm(entry);
         self.queues.remove(entry);
         let tcp = std::mem::replace(&mut self.flows[at].tcp, NO_ENTRY);

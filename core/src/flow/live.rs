@@ -261,7 +261,7 @@ pub(super) struct Wrapping {
 pub(super) struct Cold {
     /// Time of the first packet to arrive: part of the identity.
     pub created: Timestamp,
-    /// Distinguishes flows of one tuple that began at the same moment.
+    /// Distinguishes flows of one tuple that began at the same moment: 0, or a number that counts such beginnings.
     pub serial: u16,
     /// Number of moves told in this part.
     pub moves: u8,

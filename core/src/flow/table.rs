@@ -65,6 +65,9 @@ pub struct FlowTable {
     pub(super) timeouts: Timeouts,
     pub(super) limit: usize,
     pub(super) gave_way: u64,
+    /// Latest begin of a flow that has ended: only what begins at or before it can be taken for another.
+    pub(super) gone_until: Timestamp,
+    repeats: u16,
     pub(super) reporter: Reporter,
 }
 
@@ -86,6 +89,8 @@ impl FlowTable {
             timeouts: Timeouts::new(config),
             limit: config.max_flows.clamp(1, NO_ENTRY - 1) as usize,
             gave_way: 0,
+            gone_until: Timestamp(i64::MIN),
+            repeats: 0,
             reporter: Reporter::new(site, sensor, config.community_id_seed),
         }
     }
@@ -357,11 +362,12 @@ impl FlowTable {
             established: false,
             estimated: false,
         };
-        let serial = match self.cold.get(entry as usize) {
-            Some(old) if old.created == tally.first && self.flows[entry as usize].key == key => {
-                old.serial.wrapping_add(1)
-            }
-            _ => 0,
+        let serial = if tally.first > self.gone_until {
+            0
+        } else {
+            // One bit of the number tells tunnelled flows from others.
+            self.repeats = if self.repeats >= 0x7fff { 1 } else { self.repeats + 1 };
+            self.repeats
         };
         let cold = Cold {
             created: tally.first,

@@ -6,11 +6,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use onenet_core::{
-    decode::{
-        self, CapturedPacket, Content, Decoded, InterfaceIndex, IpPacket, LinkDirection, LinkType, Unparsed,
-    },
+    decode::{self, CapturedPacket, Content, InterfaceIndex, IpPacket, LinkDirection, LinkType},
     detect::DetectConfig,
-    flow::FlowConfig,
+    flow::{FlowConfig, TunnelFlows},
+    mirror::{MirrorKind, MirrorPlan},
     net::MacAddress,
     plan::{AddressPlan, InterfacePlan, Role},
     record::{EndReason, FindingChange, FlowId, FlowRecord, FlowSide, Ledger, Observation, RecordSink},
@@ -74,6 +73,7 @@ struct Run<'a> {
     input: Input<'a>,
     sensor: Sensor,
     limits: FlowConfig,
+    mirrored: bool,
     now: Timestamp,
     counted: Expected,
     sink: Checker,
@@ -117,7 +117,7 @@ impl Sums {
 impl<'a> Run<'a> {
     fn new(bytes: &'a [u8], seed: u64) -> Self {
         let mut input = Input(bytes);
-        let [which, limit, idle, active, depth, fragments, detect, _] = input.array();
+        let [which, limit, idle, active, depth, fragments, detect, mode] = input.array();
         let limits = FlowConfig {
             tcp_idle_seconds: u32::from(idle) * 3,
             udp_idle_seconds: idle.into(),
@@ -129,6 +129,7 @@ impl<'a> Run<'a> {
             max_flows: 1 + u32::from(limit % 24),
             max_fragmented_datagrams: 1 + u32::from(fragments % 6),
             max_tunnel_depth: depth % 6,
+            tunnels: [TunnelFlows::Both, TunnelFlows::Inner, TunnelFlows::Outer][usize::from(mode % 3)],
             ..FlowConfig::default()
         };
         let config = SensorConfig {
@@ -141,11 +142,21 @@ impl<'a> Run<'a> {
         };
         let sensor = Sensor::new(config);
         assert!(sensor.is_ok(), "{:?}", sensor.err());
-        let Ok(sensor) = sensor else { unreachable!("asserted above") };
+        let Ok(mut sensor) = sensor else { unreachable!("asserted above") };
+        let mirrored = mode >= 192;
+        if mirrored {
+            let kind = [MirrorKind::Gre, MirrorKind::Vxlan, MirrorKind::Erspan][usize::from(mode >> 2) % 3];
+            let name = "mirror".into();
+            let plan = MirrorPlan { name, kind, destination: None, id: None, port: None };
+            let interface =
+                InterfacePlan { name: "mirror".into(), role: Role::Inside, router_macs: Vec::new() };
+            sensor.add_mirror(plan, interface);
+        }
         Self {
             input,
             sensor,
             limits,
+            mirrored,
             now: Timestamp::from_parts(1_700_000_000, 0),
             counted: Expected::default(),
             sink: Checker::default(),
@@ -207,7 +218,7 @@ impl<'a> Run<'a> {
     }
 
     fn interface(&mut self, which: u8) {
-        let role = if which % 2 == 0 { Role::Inside } else { Role::Outside };
+        let role = if which.is_multiple_of(2) { Role::Inside } else { Role::Outside };
         let router_macs = if which == 1 { vec![MacAddress([2, 0, 0, 0, 0, 1])] } else { Vec::new() };
         let name = ["in", "out", "in2", "out2"][usize::from(which % 4)].into();
         self.sensor.add_interface(InterfacePlan { name, role, router_macs });
@@ -244,16 +255,25 @@ impl<'a> Run<'a> {
 
     /// Notes what the packet must be counted as.
     fn expect(&mut self, captured: &CapturedPacket<'_>) {
-        let mut decoded = decode::decode(captured);
-        for depth in 0..=self.limits.max_tunnel_depth.min(4) {
-            let Ok(Decoded { content: Content::Ip(ip), .. }) = &decoded else { return };
-            match depth {
-                0 => self.counted.outer.add(captured.wire_length, ip),
-                _ => self.counted.inner_packets += 1,
+        let depth_limit =
+            if self.limits.tunnels == TunnelFlows::Outer { 0 } else { self.limits.max_tunnel_depth };
+        let Ok(mut decoded) = decode::decode(captured) else { return };
+        let mut wire_bytes = captured.wire_length;
+        for depth in 0..=depth_limit {
+            let ip = match &decoded.content {
+                Content::Ip(ip) => ip,
+                Content::Arp(_) => return,
+            };
+            let inner = if depth < depth_limit { decode::inner(ip).ok().flatten() } else { None };
+            let opened =
+                inner.and_then(|inner| Some((inner.wire_length, decode::decode_inner(&inner).ok()?)));
+            match (self.limits.tunnels, &opened) {
+                (TunnelFlows::Inner, Some(_)) => {}
+                (TunnelFlows::Both, _) if depth > 0 => self.counted.inner_packets += 1,
+                _ => self.counted.outer.add(wire_bytes, ip),
             }
-            let Ok(Some(inner)) = decode::inner(ip) else { return };
-            decoded =
-                decode::decode_inner(&inner).map_err(|Unparsed { layer, reason }| Unparsed { layer, reason });
+            let Some((length, inside)) = opened else { return };
+            (wire_bytes, decoded) = (length, inside);
         }
     }
 
@@ -263,8 +283,11 @@ impl<'a> Run<'a> {
         assert_eq!(self.sensor.live_flows(), 0);
         let ledger = self.sensor.ledger();
         assert!(ledger.balances(), "{ledger:?}");
-        assert_eq!(ledger.parsed - ledger.arp, self.counted.outer.packets);
-        assert_eq!(self.sink.sums, self.counted, "what was written is not what was counted");
+        assert_eq!(ledger.parsed - ledger.arp - ledger.mirror_fragments, self.sink.sums.outer.packets);
+        assert!(ledger.mirror_bytes <= ledger.wire_bytes && ledger.mirrored <= ledger.packets);
+        if !self.mirrored {
+            assert_eq!(self.sink.sums, self.counted, "what was written is not what was counted");
+        }
         assert!(self.sink.open.values().all(|progress| progress.ended), "a flow has no last part");
         self.sink.agrees_with(ledger);
     }
@@ -319,7 +342,7 @@ impl RecordSink for Checker {
         assert!(flow.part > 0 || flow.originator.packets + flow.responder.packets > 0, "{flow:?}");
         assert!(flow.rtt_syn_to_syn_ack.is_none_or(|time| time >= 0), "{flow:?}");
         assert!(flow.rtt_syn_ack_to_ack.is_none_or(|time| time >= 0), "{flow:?}");
-        assert!(flow.tunnel.is_some() != flow.tunnel_parents.is_empty(), "{flow:?}");
+        assert!(flow.tunnel.is_some() || flow.tunnel_parents.is_empty(), "{flow:?}");
         assert!(
             flow.history.chars().all(|letter| "ShHADadFfRrCcGgTtWwIiQqXx^s".contains(letter)),
             "{flow:?}"

@@ -38,7 +38,7 @@ pub(crate) fn packets(file: &Path, most: usize, longest: usize) -> Vec<(LinkType
     let mut number = 0_usize;
     while let Ok(true) = capture.advance() {
         number += 1;
-        if number % skip != 0 {
+        if !number.is_multiple_of(skip) {
             continue;
         }
         let Some(packet) = capture.packet() else { break };

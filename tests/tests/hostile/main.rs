@@ -3,5 +3,6 @@
 
 #![expect(clippy::expect_used, reason = "a test stops where it finds what it did not expect")]
 
+mod found;
 mod fuzz;
 mod kit;
