@@ -2,7 +2,7 @@
 
 use super::{
     cursor::{Cursor, at_shim},
-    packet::{Inner, InnerStart, LinkType},
+    packet::{Inner, InnerStart, LinkType, Unparsed},
     shim::{ETHERNET_BRIDGING, IPV4, IPV6, PPP},
     tunnel::{Opened, found, under_ppp},
 };
@@ -15,6 +15,8 @@ const SEQUENCE: u16 = 0x1000;
 /// Version 1 only.
 const ACKNOWLEDGEMENT: u16 = 0x0080;
 const VERSION: u16 = 0x0007;
+/// Entries of source routes that are followed.
+const MAX_ROUTES: usize = 16;
 /// Flags that RFC 2784 and RFC 2890 leave zero in version 0.
 const RESERVED: u16 = 0x4ff8;
 
@@ -24,8 +26,6 @@ pub(super) fn open(at: Cursor<'_>) -> Opened<'_> {
         return Err(at_shim(Reason::Truncated));
     };
     match flags & VERSION {
-        // Source routing (RFC 1701) was taken out of GRE and its header has no fixed end.
-        0 if flags & ROUTING != 0 => Err(at_shim(Reason::TooDeep)),
         0 => version_0(flags, protocol, at),
         1 => version_1(flags, at),
         _ => Err(at_shim(Reason::BadVersion)),
@@ -48,13 +48,31 @@ pub(super) fn open_in_udp(at: Cursor<'_>) -> Option<Inner<'_>> {
 
 fn version_0(flags: u16, protocol: u16, at: Cursor<'_>) -> Opened<'_> {
     let field = |flag| if flags & flag == 0 { 0 } else { 4 };
-    let key_at = 4 + field(CHECKSUM);
+    // With routes there is an offset beside the checksum, so the two come together.
+    let key_at = 4 + field(CHECKSUM | ROUTING);
     let header_length = key_at + field(KEY) + field(SEQUENCE);
-    let Some(inner) = at.skip(header_length) else { return Err(at_shim(Reason::Truncated)) };
+    let Some(mut inner) = at.skip(header_length) else { return Err(at_shim(Reason::Truncated)) };
+    if flags & ROUTING != 0 {
+        inner = behind_routes(inner)?;
+    }
     let key = if flags & KEY == 0 { None } else { at.be32(key_at) };
     let sequence = if flags & SEQUENCE == 0 { None } else { at.be32(key_at + field(KEY)) };
     let opened = under_gre(flags, protocol, key, inner)?;
     Ok(opened.map(|inner| Inner { sequence, ..inner }))
+}
+
+/// Source routes (RFC 1701): entries of a family, an offset, a length and so many bytes, up to an empty one of
+/// family 0.
+fn behind_routes(mut at: Cursor<'_>) -> Result<Cursor<'_>, Unparsed> {
+    for _ in 0..MAX_ROUTES {
+        let entry = at.be16(0).zip(at.byte(3));
+        let Some((family, length)) = entry else { return Err(at_shim(Reason::Truncated)) };
+        at = at.skip(4 + usize::from(length)).ok_or(at_shim(Reason::Truncated))?;
+        if family == 0 && length == 0 {
+            return Ok(at);
+        }
+    }
+    Err(at_shim(Reason::TooDeep))
 }
 
 fn under_gre(flags: u16, protocol: u16, key: Option<u32>, inner: Cursor<'_>) -> Opened<'_> {
@@ -173,6 +191,8 @@ mod tests {
             (TunnelKind::Gre, Some(256))
         );
         assert_eq!(opened(&[&[0, 0, 0x65, 0x58], &FRAME]), (TunnelKind::Gre, None));
+        let routes = [&[0x60, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 7][..], &[8, 0, 4, 8], &[9; 8], &[0; 4]].concat();
+        assert_eq!(opened(&[&routes]), (TunnelKind::Gre, Some(7)));
         assert_eq!(opened(&[&[0, 0, 0x88, 0x47, 0, 1, 1, 64]]), (TunnelKind::Gre, None));
     }
 
@@ -215,7 +235,9 @@ mod tests {
         assert_eq!(refused(&[0, 0, 8]), at_shim(Reason::Truncated));
         assert_eq!(refused(&[0x20, 0, 8, 0]), at_shim(Reason::Truncated));
         assert_eq!(refused(&[0, 2, 8, 0, 0, 0]), at_shim(Reason::BadVersion));
-        assert_eq!(refused(&[0x40, 0, 8, 0, 0, 0]), at_shim(Reason::TooDeep));
+        assert_eq!(refused(&[0x40, 0, 8, 0, 0, 0, 0, 0]), at_shim(Reason::Truncated));
+        let endless = [&[0x40, 0, 8, 0, 0, 0, 0, 0][..], &[8, 0, 0, 4, 1, 2, 3, 4].repeat(20)].concat();
+        assert_eq!(refused(&endless), at_shim(Reason::TooDeep));
         assert_eq!(refused(&[0, 0, 0x20, 0x01, 0, 0]), at_shim(Reason::NotIp));
         assert_eq!(
             refused(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x20, 0, 0, 0, 0, 0, 0, 0]),

@@ -17,12 +17,14 @@ const DEPTH: usize = 8;
 
 /// Link types that are decoded, and one that is not.
 const LINK_TYPES: &[u16] = &[
-    0, 1, 9, 12, 14, 50, 51, 101, 104, 105, 107, 108, 113, 127, 147, 192, 204, 205, 206, 226, 228, 229, 239,
-    253, 258, 276, 281, 282, 284, 285,
+    0, 1, 6, 7, 8, 9, 10, 12, 14, 50, 51, 100, 101, 104, 105, 106, 107, 108, 109, 113, 117, 119, 122, 123,
+    127, 129, 135, 137, 138, 143, 147, 149, 163, 164, 168, 178, 179, 180, 181, 192, 197, 204, 205, 206, 226,
+    228, 229, 239, 240, 241, 242, 253, 258, 259, 274, 276, 281, 282, 284, 285,
 ];
 
 /// Ports that something is parsed on.
-const PORTS: &[u16] = &[53, 67, 547, 1701, 2152, 3544, 4754, 4789, 4790, 5072, 6081, 6635, 8472, 37008];
+const PORTS: &[u16] =
+    &[53, 67, 547, 1701, 2152, 3544, 4754, 4789, 4790, 5072, 6081, 6635, 8472, 37008, 4341, 5247, 6080];
 
 fn check(packet: &IpPacket<'_>, captured: usize) {
     assert!(packet.payload.len() <= captured);
@@ -87,7 +89,7 @@ proptest! {
     #[test]
     fn random_payloads_never_panic_behind_sound_headers(
         port in select(PORTS),
-        protocol in select(&[1_u8, 4, 6, 17, 41, 47, 51, 58, 97, 132][..]),
+        protocol in select(&[1_u8, 4, 6, 17, 41, 47, 51, 58, 97, 115, 132, 137, 143][..]),
         data in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         walk(&captured(LinkType::RAW, &over_udp(port, &data)));
@@ -118,7 +120,8 @@ proptest! {
     ) {
         let tunnel = Tunnel { kind: TunnelKind::Gre, id: None };
         let wireless = InnerStart::Link(LinkType::IEEE802_11);
-        for starts_with in [InnerStart::Ethernet, InnerStart::EtherType(ether_type), wireless] {
+        let swapped = InnerStart::SwappedIeee80211;
+        for starts_with in [InnerStart::Ethernet, InnerStart::EtherType(ether_type), wireless, swapped] {
             let vlan = Some(5);
             let _ = decode_inner(&Inner { tunnel, starts_with, data: &data, wire_length, vlan, sequence: None });
         }

@@ -4,7 +4,7 @@ use super::{
     cursor::{Cursor, at_link},
     fast, metadata,
     packet::{CapturedPacket, Content, Decoded, Inner, InnerStart, Link, LinkDirection, LinkType, Unparsed},
-    read,
+    rare, read,
     shim::{self, Next},
     trace::{Trace, between},
     wan, wireless,
@@ -34,6 +34,10 @@ impl LinkType {
     pub const FRELAY: Self = Self(107);
     /// Linux "cooked" capture.
     pub const LINUX_SLL: Self = Self(113);
+    /// IEEE 802.11 behind a header of Prism cards.
+    pub const PRISM: Self = Self(119);
+    /// IEEE 802.11 behind an AVS header.
+    pub const AVS: Self = Self(163);
     /// IEEE 802.11 behind a radiotap header.
     pub const RADIOTAP: Self = Self(127);
     /// Per-packet information, then another link type.
@@ -102,6 +106,11 @@ pub fn decode_inner_traced<'a, T: Trace>(inner: &Inner<'a>, trace: &mut T) -> Re
     let (next, at) = match inner.starts_with {
         InnerStart::Ethernet => (Next::Ethernet, at),
         InnerStart::EtherType(ether_type) => (Next::EtherType(ether_type), at),
+        InnerStart::SwappedIeee80211 => {
+            let (next, behind) = wireless::swapped(at, &mut link)?;
+            trace.header("IEEE 802.11", between(at.data, behind.data), Some(&link));
+            (next, behind)
+        }
         InnerStart::Link(link_type) => {
             let (next, behind) = link_header(link_type, at, &mut link)?;
             trace.header("link header", between(at.data, behind.data), Some(&link));
@@ -148,26 +157,19 @@ fn rare_link_header<'a>(
     at: Cursor<'a>,
     link: &mut Link,
 ) -> Result<Option<(Next, Cursor<'a>)>, Unparsed> {
-    Ok(match link_type {
-        LinkType::FRELAY => wan::frame_relay(at),
-        LinkType::NFLOG => metadata::nflog(at, link),
-        LinkType(10) => wan::fddi(at, link),
-        // ATM_RFC1483 and ATM_CLIP.
-        LinkType(100) => Some((Next::Llc, at)),
-        LinkType(106) => Some(wan::classical_ip(at)),
-        // PPP, Cisco HDLC and frame relay with direction.
-        LinkType(204) => wan::direction_byte(at, link).and_then(wan::ppp),
-        LinkType(205) => wan::direction_byte(at, link).and_then(wan::cisco_hdlc),
-        LinkType(206) => wan::direction_byte(at, link).and_then(wan::frame_relay),
-        LinkType(219) => Some((Next::EtherType(0x8847), at)),
-        LinkType(226) => metadata::ipnet(at),
-        // Broadcom's switch tag, behind the addresses or before them; Marvell's, short and with an ethertype.
-        LinkType(281) => metadata::tagged(at, link, 4),
-        LinkType(282) => at.skip(4).map(|at| (Next::Ethernet, at)),
-        LinkType(284) => metadata::dsa(at, link, 4),
-        LinkType(285) => metadata::dsa(at, link, 8),
-        _ => return Err(at_link(Reason::UnknownLinkType)),
-    })
+    match link_type {
+        LinkType::FRELAY => Ok(wan::frame_relay(at)),
+        LinkType::NFLOG => Ok(metadata::nflog(at, link)),
+        LinkType::PRISM | LinkType::AVS => match wireless::older_header(at) {
+            Some(at) => wireless::ieee80211(at, link, false).map(Some),
+            None => Ok(None),
+        },
+        // A private number, under which Darwin wrote PKTAP.
+        LinkType(149) if rare::is_pktap(at) => named_link(LinkType::PKTAP, at, link).map(Some),
+        other => rare::header(other, at, link)
+            .or_else(|| rare::juniper(other, at, link))
+            .ok_or(at_link(Reason::UnknownLinkType)),
+    }
 }
 
 /// A header that names the link type of what follows it; that cannot be such a header again.

@@ -1,6 +1,7 @@
 //! Bytes to headers. This module is the only user of etherparse; what it gives is defined in [`packet`].
 
 mod arp;
+mod capwap;
 mod cursor;
 pub mod dhcp4;
 pub mod dhcp6;
@@ -9,10 +10,12 @@ mod gre;
 #[cfg(test)]
 mod hostile;
 mod ip;
+mod l2tp;
 mod link;
 mod metadata;
 pub mod ndp;
 pub mod packet;
+mod rare;
 mod read;
 mod shim;
 #[cfg(test)]

@@ -267,4 +267,7 @@ pub enum InnerStart {
     EtherType(u16),
     /// The header of this link type.
     Link(LinkType),
+    /// An IEEE 802.11 header whose two bytes of frame control are in the wrong order, as some access points send
+    /// them.
+    SwappedIeee80211,
 }

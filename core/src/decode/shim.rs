@@ -25,7 +25,7 @@ pub(super) const PPP: u16 = 0x880b;
 /// Headers between link and network that are followed, whatever they are.
 const MAX_STEPS: usize = 16;
 /// Labels of one MPLS stack that are followed.
-const MAX_LABELS: usize = 16;
+const MAX_LABELS: usize = 64;
 /// Highest value of the type field that is an 802.3 length.
 const MAX_802_3_LENGTH: u16 = 1500;
 
@@ -86,6 +86,11 @@ const fn name(ether_type: u16) -> &'static str {
         0x894f => "NSH",
         0xdada => "Marvell DSA tag",
         0x8909 => "Cisco metadata",
+        0x893f => "802.1BR E-tag",
+        0xf1c1 => "802.1CB redundancy tag",
+        0x892f => "HSR",
+        0x8870 => "802.2 long frame",
+        0x22f3 => "TRILL",
         ETHERNET_BRIDGING => "bridged frame",
         _ => "ethertype not decoded",
     }
@@ -164,12 +169,21 @@ fn mpls<'a>(mut at: Cursor<'a>, link: &mut Link) -> Result<Step<'a>, Unparsed> {
     Err(at_shim(Reason::TooDeep))
 }
 
+/// Labels do not tell what they carry, so that a frame without control word (RFC 4448 section 4.2) is taken for
+/// one only where it has the ethertype of one and the bytes cannot be anything else.
 fn under_labels(at: Cursor<'_>) -> Step<'_> {
-    match at.byte(0)? >> 4 {
-        4 => Some((Next::EtherType(IPV4), at)),
-        6 => Some((Next::EtherType(IPV6), at)),
+    let first = at.byte(0)?;
+    match first >> 4 {
+        4 if first & 0x0f >= 5 || !is_frame(at) => Some((Next::EtherType(IPV4), at)),
+        6 if !is_frame(at) || at.be16(4).is_some_and(|length| u32::from(length) + 40 <= at.wire) => {
+            Some((Next::EtherType(IPV6), at))
+        }
         // A pseudowire's control word (RFC 4385), then a frame (RFC 4448).
-        0 => Some((Next::Ethernet, at.skip(4)?)),
+        0 => {
+            let behind = at.skip(4)?;
+            Some((Next::Ethernet, if is_frame(at) && !is_frame(behind) { at } else { behind }))
+        }
+        _ if is_frame(at) => Some((Next::Ethernet, at)),
         // An associated channel header (RFC 4385 section 5); its type can be a PPP number of IP.
         1 => {
             let next = match at.be16(2)? {
@@ -181,6 +195,11 @@ fn under_labels(at: Cursor<'_>) -> Step<'_> {
         }
         _ => Some((Next::NotIp, at)),
     }
+}
+
+/// Whether the ethertype of a frame here would be a common one.
+fn is_frame(at: Cursor<'_>) -> bool {
+    matches!(at.be16(12), Some(IPV4 | IPV6 | 0x0806 | 0x8100 | 0x88a8 | 0x8847 | 0x8864))
 }
 
 fn llc(at: Cursor<'_>) -> Step<'_> {
@@ -219,9 +238,23 @@ pub(super) fn ppp(at: Cursor<'_>) -> Step<'_> {
         0x0057 => Next::EtherType(IPV6),
         0x0281 => Next::EtherType(0x8847),
         0x0283 => Next::EtherType(0x8848),
+        0x003d => return multilink(at.skip(length)?),
         _ => Next::NotIp,
     };
     Some((next, at.skip(length)?))
+}
+
+/// PPP multilink (RFC 1990) with long sequence numbers, unless two bytes lead to IP and four do not: a whole
+/// packet, or its first fragment; later ones carry no header.
+fn multilink(at: Cursor<'_>) -> Step<'_> {
+    if at.byte(0)? & 0x80 == 0 {
+        return Some((Next::KeepAlive, at));
+    }
+    let [long, short] = [4, 2].map(|length| at.skip(length));
+    let is_known = |at: Option<Cursor<'_>>| {
+        at.is_some_and(|at| matches!(at.data, [0x21 | 0x57, ..] | [0, 0x21 | 0x57, ..]))
+    };
+    Some((Next::Ppp, if is_known(short) && !is_known(long) { short? } else { long? }))
 }
 
 /// The other tags and frames within frames.
@@ -241,8 +274,17 @@ fn tag(ether_type: u16, at: Cursor<'_>) -> Result<Step<'_>, Unparsed> {
         0x894f => nsh(at),
         // Marvell's switch tag: two reserved bytes, four of the tag, then the ethertype.
         0xdada => then_ether_type(at, 6),
-        // Cisco metadata (TrustSec): six bytes, then the ethertype.
-        0x8909 => then_ether_type(at, 6),
+        // Cisco metadata (TrustSec) and the E-tag of 802.1BR: six bytes, then the ethertype.
+        0x8909 | 0x893f => then_ether_type(at, 6),
+        // The redundancy tag of 802.1CB, and HSR: four bytes, then the ethertype.
+        0xf1c1 | 0x892f => then_ether_type(at, 4),
+        // A long frame of 802.2 (draft-ietf-isis-ext-eth).
+        0x8870 => Some((Next::Llc, at)),
+        // TRILL (RFC 6325): six bytes, options counted in four bytes, then the frame whole.
+        0x22f3 => {
+            let Some(flags) = at.be16(0) else { return Ok(None) };
+            at.skip(6 + usize::from((flags >> 6) & 0x1f) * 4).map(|at| (Next::Ethernet, at))
+        }
         // Ethernet configuration test and pause frames.
         0x9000 | 0x8808 => Some((Next::KeepAlive, at)),
         _ => Some((Next::NotIp, at)),
@@ -336,6 +378,11 @@ mod tests {
         let link = link_of(LinkType::ETHERNET, &frame(&[&pseudowire, &customer, &[0x08, 0x00], &IPV4_UDP]));
         assert_eq!(link.source_mac, Some(MacAddress([0x0a; 6])), "the station is the inner frame's");
         assert_opens(&[&[0x88, 0x48, 0x00, 0x01, 0x01, 0x40, 0x10, 0x00, 0x00, 0x21]]);
+        for first in [0x02, 0x40, 0x52] {
+            // A frame without control word, whatever its first byte is.
+            let customer = [first, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+            assert_opens(&[&[0x88, 0x47, 0x00, 0x01, 0x01, 0x40], &customer]);
+        }
         let other = frame(&[&[0x88, 0x47, 0x00, 0x01, 0x01, 0x40, 0x25]]);
         assert_eq!(error(LinkType::ETHERNET, &other), (Layer::Network, Reason::NotIp));
     }
@@ -360,6 +407,13 @@ mod tests {
         assert_opens(&[&[0x89, 0x09], &[1, 1, 0, 1, 0, 5], &[0x08, 0x00]]); // Cisco metadata
         assert_opens(&[&[0x89, 0x4f], &[0, 2, 1, 1], &[0; 4]]); // NSH of 8 bytes
         assert_opens(&[&[0x65, 0x58], &MACS, &[0x08, 0x00]]);
+        assert_opens(&[&[0x89, 0x3f], &[0; 6], &[0x08, 0x00]]); // E-tag
+        assert_opens(&[&[0xf1, 0xc1], &[0, 0, 0, 7], &[0x08, 0x00]]);
+        assert_opens(&[&[0x89, 0x2f], &[0, 40, 0, 7], &[0x08, 0x00]]); // HSR
+        assert_opens(&[&[0x88, 0x70], &[0xaa, 0xaa, 0x03, 0, 0, 0, 0x08, 0x00]]);
+        assert_opens(&[&[0x22, 0xf3], &[0x00, 0x41, 0, 1, 0, 2], &[0; 4], &MACS, &[0x08, 0x00]]); // TRILL
+        assert_opens(&[&pppoe[..8], &[0x00, 0x3d, 0xc0, 0, 0, 1, 0x00, 0x21]]); // multilink
+        assert_opens(&[&pppoe[..8], &[0x3d, 0x80, 1, 0x21]]);
     }
 
     #[test]

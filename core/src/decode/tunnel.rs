@@ -3,7 +3,7 @@
 
 use super::{
     cursor::{Cursor, at_network, at_shim},
-    gre,
+    gre, l2tp,
     packet::{Inner, InnerStart, IpPacket, Transport, Unparsed},
     shim::{self, IPV4, IPV6, Next},
     udp_tunnel,
@@ -14,9 +14,10 @@ use crate::record::{Reason, Tunnel, TunnelKind};
 /// is one for certain could not be opened.
 pub(super) type Opened<'a> = Result<Option<Inner<'a>>, Unparsed>;
 
-/// The packet inside an IP packet, where that is a tunnel: GRE, ERSPAN, IP in IP, EtherIP, and on their
-/// registered UDP ports VXLAN, Geneve, GTP-U, Teredo, L2TP, AYIYA, MPLS and GRE. UDP is opened only where every
-/// field of the tunnel header that can be checked is right, because anything can use a port.
+/// The packet inside an IP packet, where that is a tunnel: GRE, ERSPAN, IP in IP, EtherIP, Ethernet in IPv6 (RFC
+/// 8986), L2TP, MPLS in IP, and on their registered UDP ports VXLAN, Geneve, GTP-U, Teredo, L2TP, AYIYA, MPLS,
+/// GRE, CAPWAP, LISP, GUE and TZSP. UDP is opened only where every field of the tunnel header that can be checked
+/// is right, because anything can use a port.
 ///
 /// Of a fragmented tunnel packet only the first fragment is opened: it holds the inner headers.
 pub fn inner<'a>(packet: &IpPacket<'a>) -> Result<Option<Inner<'a>>, Unparsed> {
@@ -33,6 +34,9 @@ pub fn inner<'a>(packet: &IpPacket<'a>) -> Result<Option<Inner<'a>>, Unparsed> {
         (41, _) => ip_in_ip(IPV6, at),
         (47, _) => gre::open(at),
         (97, _) => ether_ip(at),
+        (115, _) => l2tp::open_in_ip(at),
+        (137, _) => mpls_in_ip(at),
+        (143, _) => Ok(Some(found(TunnelKind::EtherIp, None, InnerStart::Ethernet, at))),
         _ => Ok(None),
     }
 }
@@ -115,6 +119,11 @@ fn ip_in_ip(ether_type: u16, at: Cursor<'_>) -> Opened<'_> {
     }
 }
 
+/// RFC 4023: a label stack and what it carries.
+fn mpls_in_ip(at: Cursor<'_>) -> Opened<'_> {
+    Ok(Some(found(TunnelKind::MplsInIp, None, InnerStart::EtherType(0x8847), at)))
+}
+
 /// RFC 3378: version 3 and twelve reserved bits, then a frame.
 fn ether_ip(at: Cursor<'_>) -> Opened<'_> {
     match (at.be16(0), at.skip(2)) {
@@ -146,6 +155,14 @@ mod tests {
         assert_eq!(tunnel_of(&over_ipv4(97, &frame)).kind, TunnelKind::EtherIp);
         let other = over_ipv4(97, &[0x40, 0, 0, 0]);
         assert_eq!(inner(&raw(&other)).unwrap_err(), at_shim(Reason::BadVersion));
+    }
+
+    #[test]
+    fn mpls_in_ip_and_ethernet_in_ip_are_opened() {
+        let labelled = over_ipv4(137, &[&[0, 1, 1, 64], &IPV4_UDP[..]].concat());
+        assert_eq!(tunnel_of(&labelled).kind, TunnelKind::MplsInIp);
+        let frame = over_ipv4(143, &[&[2; 12][..], &[8, 0], &IPV4_UDP].concat());
+        assert_eq!(tunnel_of(&frame).kind, TunnelKind::EtherIp);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! every length; what fails is not a tunnel, and no error.
 
 use super::{
+    capwap,
     cursor::{Cursor, saturate},
-    gre,
+    gre, l2tp,
     packet::{Inner, InnerStart, LinkType},
     read,
     shim::{ETHERNET_BRIDGING, IPV4, IPV6},
-    tunnel::{found, ip_version, under_ppp},
+    tunnel::{found, ip_version},
 };
 use crate::record::TunnelKind;
 
@@ -37,6 +38,8 @@ pub(super) fn open<'a>(
         6081 => return geneve(at),
         6635 => return mpls(at),
         37008 => return tzsp(at),
+        4341 => return lisp(at, is_fragment),
+        6080 => return gue(at, is_fragment),
         4754 => return gre::open_in_udp(at),
         _ => {}
     }
@@ -46,9 +49,11 @@ pub(super) fn open<'a>(
     } else if is_port(3544) {
         teredo(at, is_fragment)
     } else if is_port(1701) {
-        l2tp(at, is_fragment)
+        l2tp::open_in_udp(at, is_fragment)
     } else if is_port(5072) {
         ayiya(at)
+    } else if is_port(5247) {
+        capwap::open(at)
     } else {
         None
     }
@@ -177,39 +182,52 @@ fn teredo(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
         .then(|| found(TunnelKind::Teredo, None, InnerStart::EtherType(IPV6), inner))
 }
 
-/// RFC 2661: a data message of version 2 with tunnel and session, then PPP. The cookie of version 3 (RFC 3931)
-/// has a length that only the ends know.
-fn l2tp(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
-    const LENGTH: u16 = 0x4000;
-    const SEQUENCE: u16 = 0x0800;
-    const OFFSET: u16 = 0x0200;
-    const PRIORITY: u16 = 0x0100;
-    let flags = at.be16(0)?;
-    if flags & !(LENGTH | SEQUENCE | OFFSET | PRIORITY) != 2 {
-        return None;
-    }
-    let mut inner = at.skip(2)?;
-    if flags & LENGTH != 0 {
-        if !fits(u32::from(inner.be16(0)?), at, is_fragment) {
-            return None;
-        }
-        inner = inner.skip(2)?;
-    }
-    let (tunnel, session) = (inner.be16(0)?, inner.be16(2)?);
-    inner = inner.skip(if flags & SEQUENCE == 0 { 4 } else { 8 })?;
-    if flags & OFFSET != 0 {
-        inner = inner.skip(2 + usize::from(inner.be16(0)?))?;
-    }
-    let (start, inner) = under_ppp(inner)?;
-    let is_sound = tunnel != 0 && session != 0 && ip_version(inner) == Some(start);
-    is_sound.then(|| found(TunnelKind::L2tp, Some(u32::from(session)), start, inner))
-}
-
 /// RFC 7510: a label stack, then IP, or a pseudowire's control word.
 fn mpls(at: Cursor<'_>) -> Option<Inner<'_>> {
     let bottom = (0..MAX_LABELS).find(|index| at.byte(index * 4 + 2).is_some_and(|byte| byte & 1 == 1))?;
     let is_known = matches!(at.byte((bottom + 1) * 4)? >> 4, 0 | 4 | 6);
     is_known.then(|| found(TunnelKind::MplsInUdp, None, InnerStart::EtherType(0x8847), at))
+}
+
+/// Whether the length of an IP header here fills what there is.
+fn ip_fits(at: Cursor<'_>, is_fragment: bool) -> Option<InnerStart> {
+    let start = ip_version(at)?;
+    let length = match start {
+        InnerStart::EtherType(IPV4) => u32::from(at.be16(2)?),
+        _ => u32::from(at.be16(4)?).saturating_add(IPV6_HEADER),
+    };
+    fits(length, at, is_fragment).then_some(start)
+}
+
+/// LISP data (RFC 9300 section 5): flags, nonce or map version, instance and locator bits; not encrypted (RFC
+/// 8061); then IP that fills the datagram.
+fn lisp(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
+    const INSTANCE: u8 = 0x08;
+    const KEY: u8 = 0x03;
+    let [flags, _, _, _, i0, i1, i2, _] = read::array(at.data, 0)?;
+    let inner = at.skip(8)?;
+    let id = if flags & INSTANCE == 0 { None } else { number24(i0, i1, i2) };
+    let start = ip_fits(inner, is_fragment).filter(|_| flags & KEY == 0)?;
+    Some(found(TunnelKind::Lisp, id, start, inner))
+}
+
+/// Generic UDP Encapsulation (draft-ietf-intarea-gue): version 0 with a protocol number behind a header of stated
+/// length, or version 1, which is IP itself.
+fn gue(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
+    let (first, protocol) = (at.byte(0)?, at.byte(1)?);
+    let inner = match first >> 6 {
+        // Not control, which is the flag behind the version.
+        0 if first & 0x20 == 0 => at.skip(4 + usize::from(first & 0x1f) * 4)?,
+        1 => at,
+        _ => return None,
+    };
+    let start = ip_fits(inner, is_fragment)?;
+    let is_sound = match start {
+        _ if first >> 6 == 1 => true,
+        InnerStart::EtherType(IPV4) => protocol == 4,
+        _ => protocol == 41,
+    };
+    is_sound.then(|| found(TunnelKind::Gue, None, start, inner))
 }
 
 /// TaZmen Sniffer Protocol: version 1, a type, the kind of frame, then tagged fields up to the end tag (1) with
@@ -350,6 +368,30 @@ mod tests {
     fn mpls_and_gre_in_udp_are_opened() {
         assert_checked(6635, &[&[0, 1, 1, 64], &IPV4_UDP], TunnelKind::MplsInUdp, None, &[4]);
         assert_checked(4754, &[&[0, 0, 8, 0], &IPV4_UDP], TunnelKind::Gre, None, &[0, 1, 2]);
+    }
+
+    #[test]
+    fn tzsp_is_opened_behind_its_fields() {
+        let header = [1, 0, 0, 1, 10, 1, 0xc8, 0, 0, 1];
+        assert_checked(37008, &[&header, &FRAME, &IPV4_UDP], TunnelKind::Tzsp, None, &[0, 1, 2, 3]);
+        let wireless = [&[0x08, 0, 0, 0][..], &[2; 18], &[0, 0], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]].concat();
+        assert_checked(37008, &[&[1, 0, 0, 18, 1], &wireless, &IPV4_UDP], TunnelKind::Tzsp, None, &[0, 3]);
+        let endless = over_udp(37008, &[&[1, 0, 0, 1][..], &[0; 80]].concat());
+        assert!(inner(&raw(&endless)).unwrap().is_none());
+    }
+
+    #[test]
+    fn lisp_is_opened_where_ip_fills_it() {
+        let header = [0xc8, 1, 2, 3, 0, 0, 9, 1];
+        assert_checked(4341, &[&header, &IPV4_UDP], TunnelKind::Lisp, Some(9), &[0, 8, 10, 11]);
+        assert_checked(4341, &[&[0x80, 1, 2, 3, 0, 0, 9, 1], &BUBBLE], TunnelKind::Lisp, None, &[0, 8, 12]);
+    }
+
+    #[test]
+    fn gue_is_opened_in_both_versions() {
+        assert_checked(6080, &[&[0, 4, 0, 0], &IPV4_UDP], TunnelKind::Gue, None, &[0, 1, 4, 6]);
+        assert_checked(6080, &[&[1, 41, 0, 0, 9, 9, 9, 9], &BUBBLE], TunnelKind::Gue, None, &[1, 8]);
+        assert_checked(6080, &[&IPV4_UDP], TunnelKind::Gue, None, &[0, 2]);
     }
 
     #[test]

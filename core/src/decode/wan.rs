@@ -45,6 +45,8 @@ pub(super) fn frame_relay(at: Cursor<'_>) -> Option<(Next, Cursor<'_>)> {
         0xcc => (Next::EtherType(IPV4), at),
         0x8e => (Next::EtherType(IPV6), at),
         0x80 => (Next::Snap, at),
+        // PPP in frame relay (RFC 1973).
+        0xcf => (Next::Ppp, at),
         _ => (Next::NotIp, at),
     })
 }
@@ -107,6 +109,7 @@ mod tests {
         assert_opens(LinkType::FRELAY, &[0x18, 0x40, 0x00, 0x01, 0x03, 0x00, 0xcc]);
         assert_opens(LinkType::FRELAY, &[0x18, 0x41, 0x03, 0x00, 0x80, 0, 0, 0, 0x08, 0x00]);
         assert_opens(LinkType::FRELAY, &[0x18, 0x41, 0x08, 0x00]);
+        assert_opens(LinkType::FRELAY, &[0x18, 0x41, 0x03, 0xcf, 0x00, 0x21]);
         assert_eq!(error(LinkType::FRELAY, &[0; 8]), (Layer::Link, Reason::Truncated));
         assert_eq!(error(LinkType::FRELAY, &[0x18, 0x41, 0x03, 0x81]), (Layer::Network, Reason::NotIp));
     }

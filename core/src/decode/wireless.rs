@@ -26,6 +26,36 @@ pub(super) fn ieee80211<'a>(
     padded: bool,
 ) -> Result<(Next, Cursor<'a>), Unparsed> {
     let [control, flags] = read::array(at.data, 0).ok_or(at_link(Reason::Truncated))?;
+    frame(at, link, control, flags, padded)
+}
+
+/// The same of a frame whose two bytes of frame control are in the wrong order.
+pub(super) fn swapped<'a>(at: Cursor<'a>, link: &mut Link) -> Result<(Next, Cursor<'a>), Unparsed> {
+    let [flags, control] = read::array(at.data, 0).ok_or(at_link(Reason::Truncated))?;
+    frame(at, link, control, flags, false)
+}
+
+/// Whether the first byte of frame control is that of a data frame.
+pub(super) const fn is_data(control: u8) -> bool {
+    control & 0x0f == 0x08
+}
+
+/// Skips the header that captures had before radiotap: AVS, which shows by its version, or that of Prism cards,
+/// whose length is in the byte order of the capturing machine.
+pub(super) fn older_header(at: Cursor<'_>) -> Option<Cursor<'_>> {
+    let stated = at.be32(4)?;
+    let is_avs = at.be32(0)? >> 12 == 0x80211;
+    let length = if is_avs || stated < 0x1000 { stated } else { stated.swap_bytes() };
+    at.skip(usize::try_from(length).ok()?.max(8))
+}
+
+fn frame<'a>(
+    at: Cursor<'a>,
+    link: &mut Link,
+    control: u8,
+    flags: u8,
+    padded: bool,
+) -> Result<(Next, Cursor<'a>), Unparsed> {
     let (version, kind, subtype) = (control & 0x03, (control >> 2) & 0x03, control >> 4);
     if version != 0 || kind != 2 || subtype & 0x04 != 0 {
         return Err(at_link(Reason::NoPayload));
@@ -139,6 +169,19 @@ mod tests {
         let mut later_fragment = frame(0x08, 0, &LLC);
         later_fragment[22] = 0x11;
         assert_eq!(error(LinkType::IEEE802_11, &later_fragment), at(Reason::NoPayload));
+    }
+
+    #[test]
+    fn headers_older_than_radiotap_are_skipped() {
+        let data = frame(0x08, 0, &LLC);
+        let prism = [&[0x44, 0, 0, 0, 144, 0, 0, 0][..], &[0; 136], &data].concat();
+        assert_opens(LinkType::PRISM, &prism);
+        let prism = [&[0, 0, 0, 0x44, 0, 0, 0, 144][..], &[0; 136], &data].concat();
+        assert_opens(LinkType::PRISM, &prism);
+        let avs = [&[0x80, 0x21, 0x10, 1, 0, 0, 0, 64][..], &[0; 56], &data].concat();
+        assert_opens(LinkType::AVS, &avs);
+        assert_opens(LinkType::PRISM, &avs);
+        assert_eq!(error(LinkType::AVS, &avs[..20]), (Layer::Link, Reason::Truncated));
     }
 
     #[test]
