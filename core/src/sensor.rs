@@ -7,17 +7,20 @@ use arrayvec::ArrayVec;
 use crate::{
     decode::{
         self, ArpPacket, CapturedPacket, Content, Decoded, Inner, InterfaceIndex, IpPacket, Link, Unparsed,
+        checksum::{self, Checksum},
     },
     detect::{DetectConfig, Detector},
     flow::{
-        FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable, Origin, PacketPlace,
-        SidePlace, TunnelFlows,
+        ChecksumMode, FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable,
+        Integrity, Origin, PacketPlace, SidePlace, TunnelFlows,
     },
     ipam::{Came, ObservationSink, Observer, Place, Places, Seen},
     mirror::{MirrorPlan, Mirrored, Mirrors},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, PlanError, Role},
-    record::{DropStage, FindingChange, FlowId, FlowRecord, Ledger, Observation, RecordSink, Tunnel},
+    record::{
+        DropStage, FindingChange, FlowId, FlowRecord, Layer, Ledger, Observation, Reason, RecordSink, Tunnel,
+    },
     time::Timestamp,
 };
 
@@ -55,6 +58,7 @@ pub struct Sensor {
     flows: FlowTable,
     max_tunnel_depth: u8,
     tunnels: TunnelFlows,
+    checksums: ChecksumMode,
     mirrors: Mirrors,
     observer: Observer,
     detector: Detector,
@@ -74,6 +78,7 @@ impl Sensor {
             flows: FlowTable::new(&flow, site.clone(), &sensor, hash_seed),
             max_tunnel_depth: if flow.tunnels == TunnelFlows::Outer { 0 } else { flow.max_tunnel_depth },
             tunnels: flow.tunnels,
+            checksums: flow.checksums,
             mirrors: Mirrors::default(),
             observer: Observer::new(site.clone(), &detect.observe, hash_seed),
             detector: Detector::new(site.clone(), plan.clone(), &detect, hash_seed),
@@ -138,6 +143,26 @@ impl Sensor {
         witness.tell(Told::Unparsed(unparsed));
     }
 
+    /// What the checksums of a packet make of it, by the settings.
+    fn integrity(&self, ip: &IpPacket<'_>) -> Integrity {
+        match self.checksums {
+            ChecksumMode::Skip => Integrity::Sound,
+            _ if checksum::check(ip) == Checksum::Sound => Integrity::Sound,
+            ChecksumMode::Ignore => Integrity::Flawed,
+            ChecksumMode::Verify => Integrity::Rejected,
+        }
+    }
+
+    /// An error where the checksum of the IP header is wrong and counts.
+    fn verify_header(&self, decoded: &Decoded<'_>) -> Result<(), Unparsed> {
+        match &decoded.content {
+            Content::Ip(ip) if self.checksums == ChecksumMode::Verify && checksum::is_header_wrong(ip) => {
+                Err(Unparsed { layer: Layer::Network, reason: Reason::BadChecksum })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Counts a packet whose headers were read, and takes it.
     fn handle_parsed<W: Witness>(
         &mut self,
@@ -146,6 +171,10 @@ impl Sensor {
         sink: &mut dyn RecordSink,
         witness: &mut W,
     ) {
+        if let Err(unparsed) = self.verify_header(&decoded) {
+            self.count_unparsed(unparsed, witness);
+            return;
+        }
         self.ledger.parsed = self.ledger.parsed.saturating_add(1);
         if matches!(decoded.content, Content::Arp(_)) {
             self.ledger.arp = self.ledger.arp.saturating_add(1);
@@ -306,10 +335,14 @@ impl Sensor {
                     return;
                 }
             };
-            let opened = self.open(ip, depth, witness);
+            let integrity = self.integrity(ip);
+            if integrity != Integrity::Sound {
+                witness.tell(Told::WrongChecksum);
+            }
+            let opened = (integrity != Integrity::Rejected).then(|| self.open(ip, depth, witness)).flatten();
             if opened.is_some() && self.tunnels == TunnelFlows::Inner {
                 witness.tell(Told::Carrier);
-            } else if let Some(handle) = self.handle_ip(&layer, &current.link, ip, sink) {
+            } else if let Some(handle) = self.handle_ip(&layer, &current.link, ip, integrity, sink) {
                 let (flows, wiring) = self.split(sink);
                 if opened.is_some() {
                     // Those beyond the fourth are opened all the same, and not named.
@@ -347,7 +380,9 @@ impl Sensor {
         let opened = decode::inner(ip).and_then(|inner| {
             let Some(inner) = inner else { return Ok(None) };
             witness.tell(Told::Tunnel(&inner));
-            decode::decode_inner_traced(&inner, witness).map(|decoded| Some((inner, decoded)))
+            let decoded = decode::decode_inner_traced(&inner, witness)?;
+            self.verify_header(&decoded)?;
+            Ok(Some((inner, decoded)))
         });
         opened.unwrap_or_else(|unparsed| {
             self.ledger.count_unopened(unparsed.layer, unparsed.reason);
@@ -362,6 +397,7 @@ impl Sensor {
         layer: &Enclosed,
         link: &Link,
         ip: &IpPacket<'_>,
+        integrity: Integrity,
         sink: &mut dyn RecordSink,
     ) -> Option<FlowHandle> {
         let origin = Origin {
@@ -372,10 +408,12 @@ impl Sensor {
             parents: &layer.parents,
             leaving: layer.leaving,
         };
-        let packet = FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin };
+        let packet = FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin, integrity };
         let (flows, mut wiring) = self.split(sink);
         let handle = flows.observe(&packet, &mut wiring);
-        wiring.packet(&layer.seen(link), ip);
+        if integrity != Integrity::Rejected {
+            wiring.packet(&layer.seen(link), ip);
+        }
         handle
     }
 }

@@ -70,7 +70,7 @@ impl<'a> Upper<'a> {
         Some(offset)
     }
 
-    fn into_packet(self, header: Addressed, trace: &mut impl Trace) -> IpPacket<'a> {
+    fn into_packet(self, header: Addressed<'a>, trace: &mut impl Trace) -> IpPacket<'a> {
         let is_later_fragment = self.fragment.is_some_and(|fragment| fragment.offset != 0);
         let body = match (self.cut, is_later_fragment) {
             (true, _) => Body { transport: Transport::None, payload_bytes: 0, payload: &[], estimated: true },
@@ -91,13 +91,18 @@ impl<'a> Upper<'a> {
             estimated: self.estimated || body.estimated,
             fragment: self.fragment,
             transport: body.transport,
+            header: between(header.start, self.data),
+            body: self.data,
+            body_bytes: self.length,
             payload: body.payload,
         }
     }
 }
 
 /// What both versions' headers say beside what follows them.
-struct Addressed {
+struct Addressed<'a> {
+    /// Captured bytes up to the packet's end by its length field.
+    start: &'a [u8],
     source: IpAddr,
     destination: IpAddr,
     ttl: u8,
@@ -145,6 +150,7 @@ pub(super) fn v4<'a>(at: Cursor<'a>, trace: &mut impl Trace) -> Result<IpPacket<
         upper.cut = !upper.skip_extension(4, 2, trace);
     }
     let addressed = Addressed {
+        start: within(at.data, 0, total),
         source: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         destination: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
         ttl,
@@ -179,6 +185,7 @@ pub(super) fn v6<'a>(at: Cursor<'a>, trace: &mut impl Trace) -> Result<IpPacket<
     trace.header("IPv6", header.slice(), None);
     follow_extensions(&mut upper, trace)?;
     let addressed = Addressed {
+        start: within(at.data, 0, total),
         source: IpAddr::V6(header.source_addr()),
         destination: IpAddr::V6(header.destination_addr()),
         ttl: header.hop_limit(),

@@ -2,6 +2,8 @@
 
 mod arp;
 mod capwap;
+pub mod checksum;
+mod crc32c;
 mod cursor;
 pub mod dhcp4;
 pub mod dhcp6;

@@ -115,6 +115,12 @@ pub struct IpPacket<'a> {
     pub fragment: Option<Fragment>,
     /// The transport header.
     pub transport: Transport,
+    /// Captured bytes of the IP headers, from the first on.
+    pub header: &'a [u8],
+    /// Captured bytes behind them, without Ethernet padding.
+    pub body: &'a [u8],
+    /// How many bytes are behind them by the length fields.
+    pub body_bytes: u32,
     /// Captured bytes behind the transport header (behind the IP headers where there is none), without
     /// Ethernet padding.
     pub payload: &'a [u8],

@@ -5,6 +5,23 @@ const MOST: usize = INLINE + MORE;
 const INLINE: usize = 23;
 const MORE: usize = 97;
 
+/// A letter of the originator, or of the responder.
+pub(super) const fn cased(letter: u8, from_originator: bool) -> u8 {
+    if from_originator { letter } else { letter.to_ascii_lowercase() }
+}
+
+/// Repeated events are written at 1, 10, 100, …
+pub(super) const fn is_power_of_ten(count: u64) -> bool {
+    let mut power = 1_u64;
+    while power < count {
+        match power.checked_mul(10) {
+            Some(next) => power = next,
+            None => return false,
+        }
+    }
+    power == count
+}
+
 /// Letters in order. The first few need no allocation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
@@ -46,6 +63,14 @@ impl History {
             return false;
         }
         letters.find(|letter| b"HAFGIQR".contains(letter)) == Some(b'R')
+    }
+}
+
+impl FromIterator<u8> for History {
+    fn from_iter<I: IntoIterator<Item = u8>>(letters: I) -> Self {
+        let mut history = Self::default();
+        letters.into_iter().for_each(|letter| history.push(letter));
+        history
     }
 }
 

@@ -2,7 +2,10 @@
 
 use arrayvec::ArrayVec;
 
-use super::key::{FlowKey, Side};
+use super::{
+    history::History,
+    key::{FlowKey, Side},
+};
 use crate::{
     decode::{InterfaceIndex, IpPacket, Link, Transport},
     net::MacAddress,
@@ -71,6 +74,20 @@ pub struct FlowPacket<'a> {
     pub ip: &'a IpPacket<'a>,
     /// Where it came from.
     pub origin: Origin<'a>,
+    /// What its checksums say.
+    pub integrity: Integrity,
+}
+
+/// What the checksums of a packet make of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Integrity {
+    /// Nothing, or they were not looked at.
+    #[default]
+    Sound,
+    /// One is wrong; the packet counts all the same.
+    Flawed,
+    /// One is wrong, and the packet counts as nothing else.
+    Rejected,
 }
 
 /// What is counted of one packet, or of several of one direction.
@@ -99,6 +116,17 @@ pub(super) struct Flaws {
     pub overlapping_fragments: u64,
 }
 
+/// What was wrong with packets of a flow, by side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Flawed {
+    /// In the current part.
+    pub flaws: [Flaws; 2],
+    /// Packets that were rejected, over the whole flow.
+    pub rejected: [u64; 2],
+    /// The history of a flow that is not TCP, from the first rejected packet on.
+    pub history: Option<History>,
+}
+
 impl Flaws {
     pub(super) fn add(&mut self, other: Self) {
         self.bad_checksums = self.bad_checksums.saturating_add(other.bad_checksums);
@@ -125,7 +153,10 @@ impl Tally {
             ttl_max: ip.ttl,
             dscp: ip.dscp,
             estimated: ip.estimated,
-            flaws: Flaws::default(),
+            flaws: Flaws {
+                bad_checksums: u64::from(packet.integrity != Integrity::Sound),
+                overlapping_fragments: 0,
+            },
             mac: packet.origin.link.source_mac,
             first: packet.time,
             last: packet.time,
@@ -278,7 +309,7 @@ pub(super) struct Cold {
     pub moved_packets: [u64; 2],
     pub id: Option<FlowId>,
     pub past: Option<Box<[Past; 2]>>,
-    /// What was wrong with packets of this part, by side.
-    pub flaws: Option<Box<[Flaws; 2]>>,
+    /// What was wrong with packets.
+    pub flawed: Option<Box<Flawed>>,
     pub wrapping: Option<Box<Wrapping>>,
 }

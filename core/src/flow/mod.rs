@@ -31,5 +31,5 @@ mod tests;
 pub use config::{ChecksumMode, FlowConfig, FragmentMode, TunnelFlows};
 pub use event::{FlowContext, FlowEvent, Party};
 pub use host::FlowHost;
-pub use live::{FlowPacket, Origin, PacketPlace, SidePlace};
+pub use live::{FlowPacket, Integrity, Origin, PacketPlace, SidePlace};
 pub use table::{FlowAddress, FlowHandle, FlowTable};

@@ -9,7 +9,7 @@ use super::{
     event::{FlowContext, FlowEvent, Party},
     host::FlowHost,
     key::Side,
-    live::{Flow, Origin, Past},
+    live::{Cold, Flow, Origin, Past},
     table::FlowTable,
     tcp::TcpState,
 };
@@ -203,7 +203,7 @@ impl FlowTable {
         self.fill_side(&mut record.originator, at, originator, host);
         self.fill_side(&mut record.responder, at, 1 - originator, host);
         record.conn_state = self.conn_state(flow);
-        self.write_history(&mut record.history, flow, cold.reason);
+        self.write_history(&mut record.history, flow, cold);
         record.direction_reason = cold.reason;
         record.direction = direction(record.originator.locality, record.responder.locality);
         record.interface = host.interface_name(cold.interface);
@@ -234,7 +234,7 @@ impl FlowTable {
         let losses = self.tcp.get(flow.tcp).map(|tcp| tcp.losses(side)).unwrap_or_default();
         (record.retransmissions, record.missed_bytes) = (losses.retransmissions, losses.missed_bytes);
         record.zero_windows = losses.zero_windows;
-        let flaws = cold.flaws.as_ref().map(|flaws| flaws[side]).unwrap_or_default();
+        let flaws = cold.flawed.as_ref().map(|flawed| flawed.flaws[side]).unwrap_or_default();
         record.bad_checksums = flaws.bad_checksums;
         record.overlapping_fragments = flaws.overlapping_fragments;
         record.locality = place.locality;
@@ -242,22 +242,32 @@ impl FlowTable {
         record.secretariat = place.secretariat.and_then(|secretariat| host.secretariat_name(secretariat));
     }
 
-    /// TCP's letters; for UDP a D for each side that was heard.
-    fn write_history(&self, text: &mut String, flow: &Flow, reason: DirectionReason) {
+    /// The letters of TCP, of a flow with rejected packets, or of the sides that were heard.
+    fn write_history(&self, text: &mut String, flow: &Flow, cold: &Cold) {
         text.clear();
         if let Some(tcp) = self.tcp.get(flow.tcp) {
             tcp.history().write(text);
-        } else if flow.key.protocol() == 17 {
-            let originator = flow.originator();
-            let heard = [flow.sides[originator].heard, flow.sides[1 - originator].heard];
-            let letters = match (reason, heard) {
-                (DirectionReason::ServerPort, [true, true]) => "^dD",
-                (DirectionReason::ServerPort, _) => "^d",
-                (_, [true, true]) => "Dd",
-                (_, [true, false]) => "D",
-                _ => "",
-            };
-            text.push_str(letters);
+        } else if let Some(history) = cold.flawed.as_ref().and_then(|flawed| flawed.history.as_ref()) {
+            history.write(text);
+        } else {
+            text.push_str(self.letters_by_sides(flow, cold.reason));
+        }
+    }
+
+    /// For UDP a D for each side that was heard.
+    pub(super) fn letters_by_sides(&self, flow: &Flow, reason: DirectionReason) -> &'static str {
+        if flow.key.protocol() != 17 {
+            return "";
+        }
+        let originator = flow.originator();
+        let heard = [flow.sides[originator].heard, flow.sides[1 - originator].heard];
+        match (reason, heard) {
+            (DirectionReason::ServerPort, [true, true]) => "^dD",
+            (DirectionReason::ServerPort, [_, true]) => "^d",
+            (DirectionReason::ServerPort, [_, false]) => "^",
+            (_, [true, true]) => "Dd",
+            (_, [true, false]) => "D",
+            (_, [false, _]) => "",
         }
     }
 
@@ -281,7 +291,9 @@ impl FlowTable {
         flow.estimated = false;
         cold.part = cold.part.saturating_add(1);
         cold.moves = 0;
-        cold.flaws = None;
+        if let Some(flawed) = &mut cold.flawed {
+            flawed.flaws = Default::default();
+        }
         cold.moved_packets = [0; 2];
         if let Some(tcp) = self.tcp.get_mut(flow.tcp) {
             tcp.begin_part();

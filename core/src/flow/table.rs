@@ -7,11 +7,15 @@ use super::{
     direction::judge,
     event::FlowEvent,
     fragment::{DatagramKey, FragmentTable, Ports},
+    history::{History, cased, is_power_of_ten},
     host::FlowHost,
     icmp,
     key::{End, FlowKey, KeyedHash, Side},
     lifetime::Timeouts,
-    live::{Cold, Counters, Flaws, Flow, FlowPacket, NO_ENTRY, Origin, SidePlace, Tally, Waiting, Wrapping},
+    live::{
+        Cold, Counters, Flaws, Flow, FlowPacket, Integrity, NO_ENTRY, Origin, SidePlace, Tally, Waiting,
+        Wrapping,
+    },
     queue::{Queues, Rank},
     report::Reporter,
     slab::Slab,
@@ -195,7 +199,11 @@ impl FlowTable {
             _ => None,
         };
         let address = address.unwrap_or_else(|| self.address_of(packet, ports));
-        let entry = self.account(address, &packet.origin, &Tally::of(packet), tcp, host);
+        let tally = Tally::of(packet);
+        if packet.integrity == Integrity::Rejected {
+            return Some(FlowHandle(self.reject(address, &packet.origin, &tally, tcp, host)));
+        }
+        let entry = self.account(address, &packet.origin, &tally, tcp, host);
         if let Some(pending) = before {
             self.account(address, &packet.origin, &pending.tally, None, host);
         }
@@ -283,28 +291,69 @@ impl FlowTable {
     /// Counts a tally to the flow of a key, which is found, taken over, or created.
     fn account<H: FlowHost>(
         &mut self,
-        FlowAddress { key, side, hash }: FlowAddress,
+        address: FlowAddress,
         origin: &Origin<'_>,
         tally: &Tally,
         tcp: Option<TcpPart<'_>>,
         host: &mut H,
     ) -> u32 {
-        let found = self.index.find(hash, |&entry| self.flows[entry as usize].key == key).copied();
-        let entry = match found {
+        let (entry, _) = self.find_or_begin(address, origin, tally, tcp, host);
+        self.count(entry, address.side, origin, tally, tcp, host);
+        entry
+    }
+
+    /// The flow of a key, which is found, taken over, or begun; and whether it was begun.
+    fn find_or_begin<H: FlowHost>(
+        &mut self,
+        FlowAddress { key, side, hash }: FlowAddress,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        tcp: Option<TcpPart<'_>>,
+        host: &mut H,
+    ) -> (u32, bool) {
+        match self.index.find(hash, |&entry| self.flows[entry as usize].key == key).copied() {
             Some(entry) => {
-                if !self.is_current(entry, tcp, host) {
+                let goes_on = self.is_current(entry, tcp, host);
+                if !goes_on {
                     self.begin(entry, key, side, origin, tally, tcp, host);
                 }
-                entry
+                (entry, !goes_on)
             }
             None => {
                 let entry = self.new_entry(host);
                 self.begin(entry, key, side, origin, tally, tcp, host);
                 self.link(entry);
-                entry
+                (entry, true)
             }
-        };
-        self.count(entry, side, origin, tally, tcp, host);
+        }
+    }
+
+    /// Notes a packet that is rejected for its checksum with its flow, and counts nothing else of it.
+    fn reject<H: FlowHost>(
+        &mut self,
+        address: FlowAddress,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        tcp: Option<TcpPart<'_>>,
+        host: &mut H,
+    ) -> u32 {
+        let (entry, is_new) = self.find_or_begin(address, origin, tally, tcp, host);
+        if is_new {
+            self.arm(entry);
+        }
+        let (at, side) = (entry as usize, address.side);
+        let flow = &self.flows[at];
+        let originator = flow.originator();
+        let letters = self.letters_by_sides(flow, self.cold[at].reason);
+        let flawed = self.cold[at].flawed.get_or_insert_default();
+        flawed.flaws[side].add(tally.flaws);
+        flawed.rejected[side] = flawed.rejected[side].saturating_add(1);
+        if let Some(state) = self.tcp.get_mut(flow.tcp) {
+            state.reject(side, originator);
+        } else if is_power_of_ten(flawed.rejected[side]) {
+            let history = flawed.history.get_or_insert_with(|| letters.bytes().collect());
+            history.push(cased(b'C', side == originator));
+        }
         entry
     }
 
@@ -384,7 +433,7 @@ impl FlowTable {
             moved_packets: [0; 2],
             id: None,
             past: None,
-            flaws: None,
+            flawed: None,
             wrapping: wrapping(origin),
         };
         let at = entry as usize;
@@ -425,6 +474,7 @@ impl FlowTable {
         let flow = &self.flows[at];
         let is_new = !flow.sides[0].heard && !flow.sides[1].heard;
         let first_of_side = !flow.sides[side].heard;
+        let originator = flow.originator();
         if flow.sides[side].mac != tally.mac {
             self.change_mac(at, side, origin, tally, host);
         }
@@ -441,7 +491,10 @@ impl FlowTable {
         flow.estimated |= tally.estimated;
         flow.sides[side].add(tally);
         if tally.flaws != Flaws::default() {
-            self.cold[at].flaws.get_or_insert_default()[side].add(tally.flaws);
+            self.cold[at].flawed.get_or_insert_default().flaws[side].add(tally.flaws);
+        }
+        if first_of_side && let Some(history) = self.history_of(at) {
+            history.push(cased(b'D', side == originator));
         }
         let outcome = tcp.map(|tcp| self.track(at, side, &tcp, tally.first)).unwrap_or_default();
         if first_of_side {
@@ -457,6 +510,11 @@ impl FlowTable {
         if first_of_side || outcome != Outcome::default() || self.flows[at].waiting == Waiting::Answer {
             self.react(entry, &outcome, first_of_side && !is_new, (side, origin), host);
         }
+    }
+
+    /// The letters of a flow that is not TCP and had packets rejected.
+    fn history_of(&mut self, at: usize) -> Option<&mut History> {
+        self.cold[at].flawed.as_mut()?.history.as_mut()
     }
 
     /// Runs the TCP state machine.

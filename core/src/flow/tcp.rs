@@ -2,7 +2,7 @@
 //! meaning of states and letters is Zeek's, so that `conn_state` and `history` read as analysts know them.
 
 use super::{
-    history::History,
+    history::{History, cased, is_power_of_ten},
     key::Side,
     sequence::{Missing, Sequence, low},
 };
@@ -47,6 +47,7 @@ pub(super) struct TcpEnd {
     seen: u8,
     closed: bool,
     zero_windows: u32,
+    rejected: u32,
     last_syn: u32,
     last_fin: u32,
     last_rst: u32,
@@ -155,6 +156,15 @@ impl TcpState {
     /// Marks at the start of the history that the direction was repaired.
     pub(super) fn note_flip(&mut self) {
         self.history.push(b'^');
+    }
+
+    /// Notes a segment that was rejected for its checksum.
+    pub(super) fn reject(&mut self, side: Side, originator: Side) {
+        let end = &mut self.ends[side];
+        end.rejected = end.rejected.saturating_add(1);
+        if is_power_of_ten(end.rejected.into()) {
+            self.history.push(cased(b'C', side == originator));
+        }
     }
 
     /// Takes one segment.
@@ -581,20 +591,4 @@ impl TcpState {
         }
         resets
     }
-}
-
-const fn cased(letter: u8, from_originator: bool) -> u8 {
-    if from_originator { letter } else { letter.to_ascii_lowercase() }
-}
-
-/// Repeated events are written at 1, 10, 100, …
-const fn is_power_of_ten(count: u64) -> bool {
-    let mut power = 1_u64;
-    while power < count {
-        match power.checked_mul(10) {
-            Some(next) => power = next,
-            None => return false,
-        }
-    }
-    power == count
 }

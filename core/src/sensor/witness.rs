@@ -19,6 +19,8 @@ pub enum Told<'a> {
     MirrorFragment(&'a str),
     /// It is this mirror's packet and cannot be opened; the packet is unparsed.
     MirrorBroken(&'a str, Unparsed),
+    /// One of its checksums is wrong.
+    WrongChecksum,
     /// It counted to this flow, whose record is as it stands now.
     Flow(&'a FlowRecord),
     /// It is a later fragment whose first one has not come; it counts when that comes, or without ports.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use crate::{
     decode::{Fragment, InterfaceIndex, IpPacket, Link, TcpSegment, Transport},
     flow::{
-        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Origin, PacketPlace, SidePlace,
+        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Origin, PacketPlace,
+        SidePlace,
     },
     net::{MacAddress, Name},
     plan::Role,
@@ -81,6 +82,7 @@ pub(super) struct Packet {
     pub(super) mac: Option<MacAddress>,
     pub(super) scope: u16,
     pub(super) ttl: u8,
+    pub(super) integrity: Integrity,
 }
 
 pub(super) const CLIENT: (&str, u16) = ("10.0.0.1", 50_000);
@@ -104,6 +106,7 @@ impl Packet {
             mac: None,
             scope: 0,
             ttl: 64,
+            integrity: Integrity::Sound,
         }
     }
 
@@ -132,6 +135,9 @@ impl Packet {
                 more: true,
             }),
             transport,
+            header: &[],
+            body: &[],
+            body_bytes: 0,
             payload: &[],
         }
     }
@@ -150,7 +156,7 @@ impl Packet {
         };
         let time = Timestamp(self.millis.saturating_mul(1_000_000));
         let wire_bytes = self.payload.saturating_add(54);
-        table.observe(&FlowPacket { time, wire_bytes, ip: &ip, origin }, host);
+        table.observe(&FlowPacket { time, wire_bytes, ip: &ip, origin, integrity: self.integrity }, host);
     }
 }
 
