@@ -143,16 +143,6 @@ impl Sensor {
         witness.tell(Told::Unparsed(unparsed));
     }
 
-    /// What the checksums of a packet make of it, by the settings.
-    fn integrity(&self, ip: &IpPacket<'_>) -> Integrity {
-        match self.checksums {
-            ChecksumMode::Skip => Integrity::Sound,
-            _ if checksum::check(ip) == Checksum::Sound => Integrity::Sound,
-            ChecksumMode::Ignore => Integrity::Flawed,
-            ChecksumMode::Verify => Integrity::Rejected,
-        }
-    }
-
     /// An error where the checksum of the IP header is wrong and counts.
     fn verify_header(&self, decoded: &Decoded<'_>) -> Result<(), Unparsed> {
         match &decoded.content {
@@ -335,7 +325,7 @@ impl Sensor {
                     return;
                 }
             };
-            let integrity = self.integrity(ip);
+            let integrity = integrity(self.checksums, ip);
             if integrity != Integrity::Sound {
                 witness.tell(Told::WrongChecksum);
             }
@@ -432,6 +422,16 @@ struct Enclosed {
 impl Enclosed {
     fn seen<'a>(&self, link: &'a Link) -> Seen<'a> {
         Seen { now: self.time, interface: self.interface, link, place: self.place }
+    }
+}
+
+/// What the checksums of a packet make of it.
+fn integrity(mode: ChecksumMode, ip: &IpPacket<'_>) -> Integrity {
+    match mode {
+        ChecksumMode::Skip => Integrity::Sound,
+        _ if checksum::check(ip) == Checksum::Sound => Integrity::Sound,
+        ChecksumMode::Ignore => Integrity::Flawed,
+        ChecksumMode::Verify => Integrity::Rejected,
     }
 }
 

@@ -36,11 +36,10 @@ pub fn check(packet: &IpPacket<'_>) -> Checksum {
     if is_header_wrong(packet) {
         return Checksum::WrongHeader;
     }
-    let (header, body) = (packet.header, packet.body);
+    let (header, body) = (packet.header(), packet.body());
     // Without a stated length it is a segment that the network card was to cut and to sum up.
     let stated = read::be16(header, if packet.source.is_ipv4() { 2 } else { 4 }) != Some(0);
-    let whole = u32::try_from(body.len()) == Ok(packet.body_bytes) && stated;
-    if !whole || packet.fragment.is_some() || packet.transport == Transport::None {
+    if !(packet.is_whole() && stated) || packet.fragment.is_some() || packet.transport == Transport::None {
         return Checksum::Sound;
     }
     let is_sound = match packet.protocol {
@@ -56,7 +55,7 @@ pub fn check(packet: &IpPacket<'_>) -> Checksum {
 
 /// Whether a packet has an IPv4 header, all of it, with a wrong checksum.
 pub fn is_header_wrong(packet: &IpPacket<'_>) -> bool {
-    packet.source.is_ipv4() && ipv4_header(packet.header).is_some_and(|header| !is_zero_sum(sum(header)))
+    packet.source.is_ipv4() && ipv4_header(packet.header()).is_some_and(|header| !is_zero_sum(sum(header)))
 }
 
 /// The IPv4 header, all of it, without an authentication header behind it. an authentication header behind it.

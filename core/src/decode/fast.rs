@@ -61,6 +61,7 @@ fn v4(data: &[u8], wire: u32) -> Option<IpPacket<'_>> {
         IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
         (protocol, ttl, tos >> 2, total),
+        (data, IPV4_HEADER),
         body,
     ))
 }
@@ -82,6 +83,7 @@ fn v6(data: &[u8], wire: u32) -> Option<IpPacket<'_>> {
         IpAddr::V6(Ipv6Addr::from(*source)),
         IpAddr::V6(Ipv6Addr::from(*destination.first_chunk::<16>()?)),
         (*protocol, *ttl, dscp, total),
+        (data, IPV6_HEADER),
         body,
     ))
 }
@@ -97,12 +99,13 @@ fn body(protocol: u8, data: &[u8], header: usize, total: u32, length: u32, wire:
 }
 
 #[inline]
-fn packet(
+fn packet<'a>(
     source: IpAddr,
     destination: IpAddr,
     (protocol, ttl, dscp, ip_bytes): (u8, u8, u8, u32),
-    body: Body<'_>,
-) -> IpPacket<'_> {
+    (data, header): (&'a [u8], usize),
+    body: Body<'a>,
+) -> IpPacket<'a> {
     IpPacket {
         source,
         destination,
@@ -114,6 +117,8 @@ fn packet(
         estimated: body.estimated,
         fragment: None,
         transport: body.transport,
+        bytes: data.get(..ip_bytes as usize).unwrap_or(data),
+        header_bytes: saturate(header),
         payload: body.payload,
     }
 }

@@ -91,9 +91,8 @@ impl<'a> Upper<'a> {
             estimated: self.estimated || body.estimated,
             fragment: self.fragment,
             transport: body.transport,
-            header: between(header.start, self.data),
-            body: self.data,
-            body_bytes: self.length,
+            bytes: header.start,
+            header_bytes: saturate(header.start.len().saturating_sub(self.data.len())),
             payload: body.payload,
         }
     }

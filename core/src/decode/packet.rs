@@ -115,18 +115,36 @@ pub struct IpPacket<'a> {
     pub fragment: Option<Fragment>,
     /// The transport header.
     pub transport: Transport,
-    /// Captured bytes of the IP headers, from the first on.
-    pub header: &'a [u8],
-    /// Captured bytes behind them, without Ethernet padding.
-    pub body: &'a [u8],
-    /// How many bytes are behind them by the length fields.
-    pub body_bytes: u32,
+    /// Captured bytes of the packet from its IP header on, without Ethernet padding.
+    pub bytes: &'a [u8],
+    /// How many of them are IP headers.
+    pub header_bytes: u32,
     /// Captured bytes behind the transport header (behind the IP headers where there is none), without
     /// Ethernet padding.
     pub payload: &'a [u8],
 }
 
-impl IpPacket<'_> {
+impl<'a> IpPacket<'a> {
+    /// Captured bytes of the IP headers.
+    pub fn header(&self) -> &'a [u8] {
+        self.bytes.get(..self.header_bytes as usize).unwrap_or(self.bytes)
+    }
+
+    /// Captured bytes behind the IP headers.
+    pub fn body(&self) -> &'a [u8] {
+        self.bytes.get(self.header_bytes as usize..).unwrap_or_default()
+    }
+
+    /// Bytes behind the IP headers by the length fields.
+    pub const fn body_bytes(&self) -> u32 {
+        self.ip_bytes.saturating_sub(self.header_bytes)
+    }
+
+    /// Whether all of it was captured.
+    pub fn is_whole(&self) -> bool {
+        self.bytes.len() >= self.ip_bytes as usize
+    }
+
     /// The same without its payload, for those who need no more.
     pub(crate) const fn without_payload(&self) -> IpPacket<'static> {
         IpPacket {
@@ -140,6 +158,8 @@ impl IpPacket<'_> {
             estimated: self.estimated,
             fragment: self.fragment,
             transport: self.transport,
+            bytes: &[],
+            header_bytes: 0,
             payload: &[],
         }
     }

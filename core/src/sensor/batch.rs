@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Sensor, packet_place};
+use super::{Sensor, integrity, packet_place};
 use crate::{
     decode::{self, CapturedPacket, InterfaceIndex, IpPacket, Link, LinkDirection, LinkType},
-    flow::{FlowPacket, Origin},
+    flow::{ChecksumMode, FlowPacket, Integrity, Origin},
     ipam,
     plan::InterfacePlan,
     record::RecordSink,
@@ -36,6 +36,7 @@ struct Plain {
     wire_length: u32,
     link: Link,
     ip: IpPacket<'static>,
+    integrity: Integrity,
 }
 
 /// What comes between plain packets.
@@ -65,6 +66,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// Whether packets may be a mirror's, so that their payload says something.
     is_mirrored: bool,
+    checksums: ChecksumMode,
 }
 
 impl Batch {
@@ -76,8 +78,13 @@ impl Batch {
             && matches!(decode::inner(&ip), Ok(None))
             && !ipam::may_state(&ip)
         {
-            self.plain.push(Plain { time, interface, wire_length, link, ip: ip.without_payload() });
-            return;
+            // One that is to be rejected is for the general way to take.
+            let integrity = integrity(self.checksums, &ip);
+            if integrity != Integrity::Rejected {
+                let ip = ip.without_payload();
+                self.plain.push(Plain { time, interface, wire_length, link, ip, integrity });
+                return;
+            }
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(data);
@@ -114,7 +121,7 @@ impl Batch {
 impl Sensor {
     /// An empty batch for this sensor, once its mirrors are known.
     pub fn batch(&self) -> Batch {
-        Batch { is_mirrored: !self.mirrors.is_empty(), ..Batch::default() }
+        Batch { is_mirrored: !self.mirrors.is_empty(), checksums: self.checksums, ..Batch::default() }
     }
 
     /// Takes the packets of a batch, as [`Sensor::handle_packet`] takes them one by one.
@@ -157,7 +164,7 @@ impl Sensor {
         self.ledger.parsed = self.ledger.parsed.saturating_add(count);
         let mut located = ArrayVec::<FlowPacket<'_>, TOGETHER>::new();
         for packet in packets {
-            let Plain { time, interface, wire_length, ref link, ref ip } = *packet;
+            let Plain { time, interface, wire_length, ref link, ref ip, integrity } = *packet;
             self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(wire_length.into());
             let origin = Origin {
                 interface,
@@ -167,7 +174,7 @@ impl Sensor {
                 parents: &[],
                 leaving: self.places.leaving(interface, link),
             };
-            located.push(FlowPacket { time, wire_bytes: wire_length, ip, origin });
+            located.push(FlowPacket { time, wire_bytes: wire_length, ip, origin, integrity });
         }
         let (flows, mut wiring) = self.split(sink);
         let addresses: ArrayVec<_, TOGETHER> = located.iter().map(|packet| flows.address(packet)).collect();

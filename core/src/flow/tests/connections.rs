@@ -1,8 +1,8 @@
 //! Connections as segments, and the state, history and events that they must give.
 
-use super::kit::{Packet, run, script};
+use super::kit::{CLIENT, Packet, SERVER, run, script};
 use crate::{
-    flow::{FlowConfig, FlowEvent},
+    flow::{FlowConfig, FlowEvent, Integrity},
     record::{ConnState, DirectionReason, EndReason, FlowRecord},
 };
 
@@ -188,4 +188,36 @@ fn events_tell_the_life_of_a_connection_in_order() {
     assert_eq!(host.event_names(), [Started, Answered, Established, Reported(EndReason::Forced)]);
     let (_, context) = &host.events[1];
     assert_eq!((context.originator.packets, context.responder.packets), (1, 1));
+}
+
+#[test]
+fn packets_with_a_wrong_checksum_are_flagged_or_leave_a_letter_alone() {
+    let mut packets = script(&[HANDSHAKE, "> PA 101 301 10\n > PA 101 301 10\n < A 301 111"].concat());
+    packets[3].integrity = Integrity::Flawed;
+    let flagged = run(&FlowConfig::default(), &packets).records.remove(0);
+    assert_eq!((flagged.history.as_str(), flagged.originator.packets), ("ShADTa", 4));
+    assert_eq!((flagged.originator.bad_checksums, flagged.originator.retransmissions), (1, 1));
+
+    packets[3].integrity = Integrity::Rejected;
+    let rejected = run(&FlowConfig::default(), &packets).records.remove(0);
+    assert_eq!((rejected.history.as_str(), rejected.originator.packets), ("ShACDa", 3));
+    assert_eq!((rejected.originator.bad_checksums, rejected.originator.retransmissions), (1, 0));
+    assert_eq!(rejected.originator.wire_bytes, flagged.originator.wire_bytes - 64);
+}
+
+#[test]
+fn a_flow_of_rejected_packets_has_letters_and_no_counts() {
+    let bad =
+        |millis, from, to| Packet { integrity: Integrity::Rejected, ..Packet::udp(millis, from, to, 9) };
+    let packets: Vec<Packet> = (0..11).map(|n| bad(n, CLIENT, SERVER)).collect();
+    let record = run(&FlowConfig::default(), &packets).records.remove(0);
+    assert_eq!((record.history.as_str(), record.conn_state), ("CC", ConnState::Oth));
+    let side = &record.originator;
+    assert_eq!((side.packets, side.ip_bytes, side.bad_checksums, side.ttl_max), (0, 0, 11, 0));
+
+    let good = |millis, from, to| Packet::udp(millis, from, to, 9);
+    let dns = ("192.0.2.80", 53);
+    let packets = [bad(0, dns, CLIENT), good(1, dns, CLIENT), bad(2, CLIENT, dns), good(3, CLIENT, dns)];
+    let record = run(&FlowConfig::default(), &packets).records.remove(0);
+    assert_eq!((record.history.as_str(), record.conn_state), ("^cdCD", ConnState::SF));
 }

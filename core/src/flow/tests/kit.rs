@@ -135,9 +135,8 @@ impl Packet {
                 more: true,
             }),
             transport,
-            header: &[],
-            body: &[],
-            body_bytes: 0,
+            bytes: &[],
+            header_bytes: 0,
             payload: &[],
         }
     }

@@ -169,9 +169,8 @@ impl Bench {
             estimated: false,
             fragment: None,
             transport: Transport::Ports { source: ports.0, destination: ports.1 },
-            header: &[],
-            body: &[],
-            body_bytes: 0,
+            bytes: &[],
+            header_bytes: 0,
             payload,
         };
         let seen = Seen { now: Timestamp(0), interface: at, link, place: self.places.locate(at, link, None) };
