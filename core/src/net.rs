@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::digits;
+
 /// A name out of the configuration (site, interface, segment, secretariat, address space). Cloning it costs
 /// no allocation, so records can carry names.
 pub type Name = Arc<str>;
@@ -24,10 +26,21 @@ impl MacAddress {
     }
 }
 
+impl MacAddress {
+    fn to_text(self) -> [u8; 17] {
+        let mut text = [b':'; 17];
+        for (place, byte) in text.chunks_mut(3).zip(self.0) {
+            if let Some(place) = place.first_chunk_mut() {
+                *place = digits::hex(byte);
+            }
+        }
+        text
+    }
+}
+
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        f.write_str(digits::text(&self.to_text()))
     }
 }
 
@@ -55,7 +68,7 @@ impl FromStr for MacAddress {
 
 impl Serialize for MacAddress {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(digits::text(&self.to_text()))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::digits;
+
 /// Nanoseconds in one second.
 pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -67,18 +69,36 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Length of a moment as text: the years that 64 bits of nanoseconds reach have four digits.
+const TEXT: usize = 30;
+
+impl Timestamp {
+    fn to_text(self) -> [u8; TEXT] {
         let (seconds, nanos) = self.parts();
         let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
         let second = seconds.rem_euclid(86_400);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{nanos:09}Z",
-            second / 3_600,
-            second / 60 % 60,
-            second % 60
-        )
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        let parts = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, second / 3_600),
+            (14..16, second / 60 % 60),
+            (17..19, second % 60),
+            (20..29, nanos),
+        ];
+        for (place, value) in parts {
+            if let Some(place) = text.get_mut(place) {
+                digits::decimal(place, value.unsigned_abs());
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(digits::text(&self.to_text()))
     }
 }
 
@@ -130,7 +150,7 @@ impl std::str::FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(digits::text(&self.to_text()))
     }
 }
 
@@ -153,6 +173,7 @@ mod tests {
             (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
             (1_795_251_661_123_456_789, "2026-11-21T09:01:01.123456789Z"),
             (-1, "1969-12-31T23:59:59.999999999Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
         ] {
             assert_eq!(Timestamp(nanos).to_string(), text);
             assert_eq!(text.parse(), Ok(Timestamp(nanos)));

@@ -2,6 +2,7 @@
 
 mod columns;
 mod csv;
+mod json;
 #[cfg(test)]
 mod tests;
 mod zeek;
@@ -17,7 +18,7 @@ use clap::ValueEnum;
 use onenet_core::record::FlowRecord;
 use serde::Serialize;
 
-use self::{columns::Columns, csv::CsvWriter, zeek::ZeekWriter};
+use self::{columns::Columns, csv::CsvWriter, json::JsonWriter, zeek::ZeekWriter};
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -40,22 +41,6 @@ trait RecordWriter<R> {
     /// Writes what stands behind the last record.
     fn finish(&mut self) -> io::Result<()> {
         self.flush()
-    }
-}
-
-/// One JSON object per line.
-struct JsonWriter<W: Write> {
-    out: W,
-}
-
-impl<W: Write, R: Serialize> RecordWriter<R> for JsonWriter<W> {
-    fn write(&mut self, record: &R) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, record)?;
-        self.out.write_all(b"\n")
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 
@@ -93,7 +78,7 @@ impl<R: Columns + Serialize> Output<R> {
         match format {
             Format::Csv => Self::with(path, flush_each, |out| Ok(Box::new(CsvWriter::new::<R>(out)?))),
             Format::Json | Format::Zeek => {
-                Self::with(path, flush_each, |out| Ok(Box::new(JsonWriter { out })))
+                Self::with(path, flush_each, |out| Ok(Box::new(JsonWriter::new(out))))
             }
         }
     }

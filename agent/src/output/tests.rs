@@ -10,7 +10,9 @@ use std::{
 use onenet_core::record::{EndReason, FindingChange, FlowRecord, Observation};
 use serde_json::Value;
 
-use super::{JsonWriter, RecordWriter, check_distinct, columns::Columns, csv::CsvWriter, zeek::ZeekWriter};
+use super::{
+    RecordWriter, check_distinct, columns::Columns, csv::CsvWriter, json::JsonWriter, zeek::ZeekWriter,
+};
 use crate::samples;
 
 /// A buffer that is still there after its writer.
@@ -36,7 +38,7 @@ impl Shared {
 #[test]
 fn json_is_one_line_for_each_record_and_reads_back() {
     let out = Shared::default();
-    let mut writer = JsonWriter { out: out.clone() };
+    let mut writer = JsonWriter::new(out.clone());
     writer.write(&samples::flow()).expect("written");
     writer.write(&samples::observation()).expect("written");
     writer.write(&samples::finding()).expect("written");

@@ -1,6 +1,6 @@
 //! Community ID version 1 (corelight/community-id-spec).
 
-use std::{fmt::Write, net::IpAddr};
+use std::net::IpAddr;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
@@ -16,7 +16,8 @@ pub fn write(text: &mut String, seed: u16, protocol: u8, source: End, destinatio
     let (first, second) =
         if one_way || source <= destination { (source, destination) } else { (destination, source) };
     let mut input = arrayvec::ArrayVec::<u8, 40>::new();
-    let mut put = |bytes: &[u8]| input.extend(bytes.iter().copied());
+    // Seed, two IPv6 addresses, protocol and ports fill it.
+    let mut put = |bytes: &[u8]| input.try_extend_from_slice(bytes).unwrap_or_default();
     put(&seed.to_be_bytes());
     for (ip, _) in [first, second] {
         match ip {
@@ -32,7 +33,8 @@ pub fn write(text: &mut String, seed: u16, protocol: u8, source: End, destinatio
     let mut base64 = [0; 28];
     let written = STANDARD.encode_slice(Sha1::digest(&input), &mut base64).unwrap_or(0);
     text.clear();
-    let _ = write!(text, "1:{}", std::str::from_utf8(&base64[..written]).unwrap_or_default());
+    text.push_str("1:");
+    text.push_str(std::str::from_utf8(&base64[..written]).unwrap_or_default());
 }
 
 /// The specification hashes ports of TCP, UDP, SCTP and the two ICMPs.

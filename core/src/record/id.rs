@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::digits;
+
 /// What was expected where a text is not an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an identity of 32 hexadecimal digits")]
@@ -15,9 +17,19 @@ macro_rules! identity {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub u128);
 
+        impl $name {
+            fn to_text(self) -> [u8; 32] {
+                let mut text = [0; 32];
+                for (place, byte) in text.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
+                    *place = digits::hex(byte);
+                }
+                text
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.0)
+                f.write_str(digits::text(&self.to_text()))
             }
         }
 
@@ -34,7 +46,7 @@ macro_rules! identity {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(digits::text(&self.to_text()))
             }
         }
 
