@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod enroll;
 pub mod error;
+mod explain;
 mod intake;
 pub mod interfaces;
 mod interrupt;

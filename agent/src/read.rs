@@ -17,6 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::{
     config::{Config, Purpose},
     error::{AlreadyTold, UsageError},
+    explain,
     intake::{Destination, Intake},
     interrupt::Interrupt,
     output::{self, Format, Output, OutputError},
@@ -70,6 +71,15 @@ pub struct ReadArgs {
     /// Threads to read with: 1, or 2 to read and decode captures beside the engine. The records are the same
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     threads: u8,
+    /// Print how packet N was decoded and which flow it counted to, and nothing else; N counts from 1, as
+    /// tshark numbers frames
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with_all = ["flows", "observations", "findings", "summary", "format", "threads"]
+    )]
+    explain: Option<u64>,
     /// Print neither progress nor summary
     #[arg(long, short)]
     quiet: bool,
@@ -103,6 +113,7 @@ Examples:
   onenet-agent read --findings - day/*.pcap.gz         only what needs somebody
   onenet-agent read --format zeek edge.pcap > conn.log for zeek-cut and RITA
   tcpdump -i eth0 -w - | onenet-agent read -           live, without a collector
+  onenet-agent read --explain 17 edge.pcap             how packet 17 was decoded, layer by layer
   onenet-agent read --config agent.toml --format csv --flows f.csv --summary s.json edge.pcap
 
 Exit code: 0; 1 where a capture could not be read to its end (what came before counts);
@@ -289,12 +300,19 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
     if args.captures.iter().filter(|path| path.as_path() == Path::new("-")).count() > 1 {
         return Err(UsageError("standard input (-) is named twice among the captures".to_owned()).into());
     }
+    if args.explain.is_some() && args.captures.len() > 1 {
+        let named = args.captures.len();
+        return Err(UsageError(format!("--explain takes one capture, {named} are named")).into());
+    }
     let config = args.configuration()?;
     let mut sensor = config.sensor(hash_seed()?)?;
     let mut captures = CaptureSet::open(&args.captures, args.interface.as_deref().map(Name::from));
     if captures.reports().iter().all(|report| report.format.is_none()) {
         // Nothing is to be written over the results of an earlier reading.
         return tell_errors(&captures);
+    }
+    if let (Some(number), Some(path)) = (args.explain, args.captures.first()) {
+        return explain::explain(number, path, &config, &mut sensor, &mut captures);
     }
     let mut records = Records::open(args)?;
     let to_terminal =

@@ -193,6 +193,7 @@ impl Sensor {
         self.ledger.mirror_bytes = self.ledger.mirror_bytes.saturating_add(own_bytes.into());
         self.ledger.set_dropped(DropStage::Mirror, self.mirrors.lost());
         let Some((interface, name)) = self.mirrors.interface(mirror) else { return };
+        witness.tell(Told::Decoded(&decoded));
         match mirrored {
             Mirrored::No => {}
             Mirrored::Fragment(_) => {

@@ -57,7 +57,7 @@ mod tests {
         let native = [0, 0x10, 0x43, 0, 0, 0, 0, 0];
         let wireless = [&[0x08, 0x01, 0, 0][..], &[2; 18], &[0, 0], &LLC].concat();
         assert_eq!(tunnel_of(&bytes(&native, &wireless)).kind, TunnelKind::Capwap);
-        let swapped = [&[0x01, 0x08, 0, 0][..], &[2; 18], &[0, 0], &LLC].concat();
+        let swapped = [&[0x01, 0x08, 0, 0][..], &[2; 18], &[0x76, 0x30], &LLC].concat();
         assert_eq!(tunnel_of(&bytes(&native, &swapped)).kind, TunnelKind::Capwap);
         // With wireless information: eight bytes more.
         let informed = [&[0, 0x20, 0x43, 0x20, 0, 0, 0, 0][..], &[4, 1, 2, 3, 4, 0, 0, 0]].concat();

@@ -61,6 +61,12 @@ fn version_0(flags: u16, protocol: u16, at: Cursor<'_>) -> Opened<'_> {
     Ok(opened.map(|inner| Inner { sequence, ..inner }))
 }
 
+/// Cisco metadata in GRE: the ethertype of what follows, version, and how many options of four bytes there are.
+fn behind_metadata(at: Cursor<'_>) -> Option<(InnerStart, Cursor<'_>)> {
+    let behind = at.skip(4 + usize::from(at.byte(3)?) * 4)?;
+    Some((InnerStart::EtherType(at.be16(0)?), behind))
+}
+
 /// Source routes (RFC 1701): entries of a family, an offset, a length and so many bytes, up to an empty one of
 /// family 0.
 fn behind_routes(mut at: Cursor<'_>) -> Result<Cursor<'_>, Unparsed> {
@@ -80,7 +86,7 @@ fn under_gre(flags: u16, protocol: u16, key: Option<u32>, inner: Cursor<'_>) -> 
     match protocol {
         // Keep-alives of routers carry protocol 0.
         0 => Ok(None),
-        IPV4 | IPV6 | 0x0806 | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x8909 | 0x894f => {
+        IPV4 | IPV6 | 0x0806 | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x894f => {
             gre(InnerStart::EtherType(protocol))
         }
         ETHERNET_BRIDGING => gre(InnerStart::Ethernet),
@@ -91,6 +97,7 @@ fn under_gre(flags: u16, protocol: u16, key: Option<u32>, inner: Cursor<'_>) -> 
         0x88be => erspan_2(inner),
         0x22eb => erspan_3(inner),
         0x883e => wccp(key, inner),
+        0x8909 => Ok(behind_metadata(inner).map(|(start, at)| found(TunnelKind::Gre, key, start, at))),
         // Frames that an Aruba access point sends to its controller.
         0x8200 => gre(InnerStart::Link(LinkType::IEEE802_11)),
         _ => Err(at_shim(Reason::NotIp)),
@@ -191,6 +198,7 @@ mod tests {
             (TunnelKind::Gre, Some(256))
         );
         assert_eq!(opened(&[&[0, 0, 0x65, 0x58], &FRAME]), (TunnelKind::Gre, None));
+        assert_eq!(opened(&[&[0, 0, 0x89, 9, 8, 0, 1, 1, 0, 1, 0, 5]]), (TunnelKind::Gre, None));
         let routes = [&[0x60, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 7][..], &[8, 0, 4, 8], &[9; 8], &[0; 4]].concat();
         assert_eq!(opened(&[&routes]), (TunnelKind::Gre, Some(7)));
         assert_eq!(opened(&[&[0, 0, 0x88, 0x47, 0, 1, 1, 64]]), (TunnelKind::Gre, None));

@@ -293,7 +293,7 @@ pub enum InnerStart {
     EtherType(u16),
     /// The header of this link type.
     Link(LinkType),
-    /// An IEEE 802.11 header whose two bytes of frame control are in the wrong order, as some access points send
-    /// them.
+    /// An IEEE 802.11 header whose frame control and sequence control have their two bytes in the wrong order, as
+    /// some access points send them.
     SwappedIeee80211,
 }

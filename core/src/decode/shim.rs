@@ -274,8 +274,10 @@ fn tag(ether_type: u16, at: Cursor<'_>) -> Result<Step<'_>, Unparsed> {
         0x894f => nsh(at),
         // Marvell's switch tag: two reserved bytes, four of the tag, then the ethertype.
         0xdada => then_ether_type(at, 6),
-        // Cisco metadata (TrustSec) and the E-tag of 802.1BR: six bytes, then the ethertype.
-        0x8909 | 0x893f => then_ether_type(at, 6),
+        // Cisco metadata (TrustSec): version, options of four bytes and their number, then the ethertype.
+        0x8909 => at.byte(1).and_then(|options| then_ether_type(at, 2 + usize::from(options) * 4)),
+        // The E-tag of 802.1BR: six bytes, then the ethertype.
+        0x893f => then_ether_type(at, 6),
         // The redundancy tag of 802.1CB, and HSR: four bytes, then the ethertype.
         0xf1c1 | 0x892f => then_ether_type(at, 4),
         // A long frame of 802.2 (draft-ietf-isis-ext-eth).

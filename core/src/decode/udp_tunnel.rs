@@ -18,6 +18,8 @@ const FRAME_MINIMUM: u32 = 14;
 const IPV6_HEADER: u32 = 40;
 /// GTP-U extension headers that are followed.
 const MAX_GTP_EXTENSIONS: usize = 8;
+/// Trailers of Teredo that are looked at.
+const MAX_TEREDO_TRAILERS: usize = 8;
 /// Tagged fields of TZSP that are looked at.
 const MAX_TZSP_FIELDS: usize = 16;
 /// MPLS labels that are looked at.
@@ -161,8 +163,8 @@ fn gtp(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
     Some(found(TunnelKind::GtpU, Some(u32::from_be_bytes([t0, t1, t2, t3])), ip_version(inner)?, inner))
 }
 
-/// RFC 4380: an authentication header, an origin indication, then IPv6 that fills the datagram, with an address
-/// that is Teredo's or of the link.
+/// RFC 4380: an authentication header, an origin indication, then IPv6 that fills the datagram, or is followed by
+/// the trailers of RFC 6081, with an address that is Teredo's or of the link.
 fn teredo(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
     let mut inner = at;
     if inner.be16(0)? == 1 {
@@ -177,9 +179,23 @@ fn teredo(at: Cursor<'_>, is_fragment: bool) -> Option<Inner<'_>> {
         let address = read::array::<4>(inner.data, at);
         address == Some([0x20, 1, 0, 0]) || address.is_some_and(|[a, b, _, _]| a == 0xfe && b & 0xc0 == 0x80)
     };
-    let is_ipv6 = ip_version(inner)? == InnerStart::EtherType(IPV6) && fits(length, inner, is_fragment);
+    let fills = fits(length, inner, is_fragment) || has_trailers(inner, length) == Some(true);
+    let is_ipv6 = ip_version(inner)? == InnerStart::EtherType(IPV6) && fills;
+    let inner = Cursor { wire: inner.wire.min(length), ..inner };
     (is_ipv6 && (is_teredo(8) || is_teredo(24)))
         .then(|| found(TunnelKind::Teredo, None, InnerStart::EtherType(IPV6), inner))
+}
+
+/// Whether what is behind the packet is trailers: each a type, a length and so many bytes, to the last one's end.
+fn has_trailers(at: Cursor<'_>, length: u32) -> Option<bool> {
+    let mut trailer = at.skip(usize::try_from(length).ok()?)?;
+    for _ in 0..MAX_TEREDO_TRAILERS {
+        if trailer.data.is_empty() {
+            return Some(trailer.wire == 0);
+        }
+        trailer = trailer.skip(2 + usize::from(trailer.byte(1)?))?;
+    }
+    None
 }
 
 /// RFC 7510: a label stack, then IP, or a pseudowire's control word.
@@ -349,6 +365,8 @@ mod tests {
             None,
             &[0, before.len(), before.len() + 5],
         );
+        let trailers = [&BUBBLE[..], &[1, 4, 9, 9, 9, 9, 4, 2, 0, 0]].concat();
+        assert_checked(3544, &[&trailers], TunnelKind::Teredo, None, &[0, 5, 40 + 1, 40 + 7]);
         let elsewhere = [&BUBBLE[..8], &[0x20, 2], &BUBBLE[10..24], &[0x20, 2], &BUBBLE[26..]].concat();
         let bytes = over_udp(3544, &elsewhere);
         assert!(inner(&raw(&bytes)).unwrap().is_none(), "no address of Teredo");

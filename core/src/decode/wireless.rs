@@ -10,6 +10,8 @@ use crate::{net::MacAddress, record::Reason};
 
 /// A data frame without options: frame control, duration, three addresses, sequence control.
 const HEADER: usize = 24;
+/// Where the fragment's number is, in the lower half of the byte.
+const SEQUENCE: usize = 22;
 const TO_DS: u8 = 0x01;
 const FROM_DS: u8 = 0x02;
 const PROTECTED: u8 = 0x40;
@@ -26,13 +28,13 @@ pub(super) fn ieee80211<'a>(
     padded: bool,
 ) -> Result<(Next, Cursor<'a>), Unparsed> {
     let [control, flags] = read::array(at.data, 0).ok_or(at_link(Reason::Truncated))?;
-    frame(at, link, control, flags, padded)
+    frame(at, link, [control, flags], SEQUENCE, padded)
 }
 
-/// The same of a frame whose two bytes of frame control are in the wrong order.
+/// The same of a frame whose frame control and sequence control have their two bytes in the wrong order.
 pub(super) fn swapped<'a>(at: Cursor<'a>, link: &mut Link) -> Result<(Next, Cursor<'a>), Unparsed> {
     let [flags, control] = read::array(at.data, 0).ok_or(at_link(Reason::Truncated))?;
-    frame(at, link, control, flags, false)
+    frame(at, link, [control, flags], SEQUENCE + 1, false)
 }
 
 /// Whether the first byte of frame control is that of a data frame.
@@ -52,8 +54,8 @@ pub(super) fn older_header(at: Cursor<'_>) -> Option<Cursor<'_>> {
 fn frame<'a>(
     at: Cursor<'a>,
     link: &mut Link,
-    control: u8,
-    flags: u8,
+    [control, flags]: [u8; 2],
+    sequence: usize,
     padded: bool,
 ) -> Result<(Next, Cursor<'a>), Unparsed> {
     let (version, kind, subtype) = (control & 0x03, (control >> 2) & 0x03, control >> 4);
@@ -63,7 +65,11 @@ fn frame<'a>(
     if flags & PROTECTED != 0 {
         return Err(at_link(Reason::Encrypted));
     }
-    data_frame(at, link, flags, subtype & 0x08 != 0, padded).unwrap_or(Err(at_link(Reason::Truncated)))
+    if at.byte(sequence).is_some_and(|number| number & 0x0f != 0) {
+        // A later fragment.
+        return Err(at_link(Reason::NoPayload));
+    }
+    data_frame(at, link, flags, subtype & 0x08 != 0, padded).ok_or(at_link(Reason::Truncated))
 }
 
 /// None where the frame is cut.
@@ -73,7 +79,7 @@ fn data_frame<'a>(
     flags: u8,
     is_qos: bool,
     padded: bool,
-) -> Option<Result<(Next, Cursor<'a>), Unparsed>> {
+) -> Option<(Next, Cursor<'a>)> {
     let mac = |place| read::array(at.data, place).map(MacAddress);
     let mut size = HEADER;
     let (destination, source) = match (flags & TO_DS != 0, flags & FROM_DS != 0) {
@@ -87,9 +93,6 @@ fn data_frame<'a>(
     };
     link.destination_mac = Some(destination?);
     link.source_mac = Some(source?);
-    if at.byte(22)? & 0x0f != 0 {
-        return Some(Err(at_link(Reason::NoPayload)));
-    }
     // Bit 7 of QoS control: several frames in one (A-MSDU), each with addresses and a length like 802.3's.
     let mut is_aggregate = false;
     if is_qos {
@@ -100,7 +103,7 @@ fn data_frame<'a>(
         size = size.next_multiple_of(4);
     }
     let next = if is_aggregate { Next::Ethernet } else { Next::Llc };
-    Some(Ok((next, at.skip(size)?)))
+    Some((next, at.skip(size)?))
 }
 
 /// Reads a radiotap header (radiotap.org): little endian; gives what is behind it, and whether the 802.11

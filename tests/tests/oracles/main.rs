@@ -9,3 +9,4 @@ mod flows;
 mod kit;
 mod ledger;
 mod packets;
+mod tunnels;
