@@ -49,6 +49,20 @@ const NEEDS: &[Need] = &[
     },
     Need {
         purpose: Purpose::Tests,
+        what: "tshark, which mutated packets are compared with",
+        probe: "command -v tshark",
+        debian: &["tshark"],
+        fedora: &["wireshark-cli"],
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "valgrind, which counts the instructions of a packet",
+        probe: "command -v valgrind",
+        debian: &["valgrind"],
+        fedora: &["valgrind"],
+    },
+    Need {
+        purpose: Purpose::Tests,
         what: "Chromium, which opens the web page in a test",
         probe: "command -v chromium || command -v chromium-browser",
         debian: &["chromium"],

@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a test stops where it finds what it did not expect")]
 
+mod causes;
 mod found;
 mod fuzz;
 mod kit;
+mod tshark;
