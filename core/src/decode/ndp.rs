@@ -115,8 +115,8 @@ pub fn parse(packet: &IpPacket<'_>) -> Option<NdpMessage> {
         target_mac: None,
         prefixes: ArrayVec::new(),
     };
-    read_options(body.get(options_at..)?, &mut message)?;
-    is_valid(&message).then_some(message)
+    let names_source = read_options(body.get(options_at..)?, &mut message)?;
+    is_valid(&message, names_source).then_some(message)
 }
 
 fn address(data: &[u8], at: usize) -> Option<Ipv6Addr> {
@@ -141,8 +141,10 @@ fn neighbor_advertisement([flags, ..]: [u8; 4], target: Ipv6Addr) -> NdpKind {
     }
 }
 
-/// None where an option has length 0 or is longer than what is left: then the whole message is void.
-fn read_options(options: &[u8], message: &mut NdpMessage) -> Option<()> {
+/// Whether there is a source link-layer address option, of whatever length. None where an option has length 0 or
+/// is longer than what is left: then the whole message is void.
+fn read_options(options: &[u8], message: &mut NdpMessage) -> Option<bool> {
+    let mut names_source = false;
     let mut left = options;
     for _ in 0..MAX_OPTIONS {
         let (&kind, &units) = match left {
@@ -155,8 +157,11 @@ fn read_options(options: &[u8], message: &mut NdpMessage) -> Option<()> {
             return None;
         }
         match kind {
-            1 => message.source_mac = message.source_mac.or(read::array(option, 2).map(MacAddress)),
-            2 => message.target_mac = message.target_mac.or(read::array(option, 2).map(MacAddress)),
+            1 => {
+                names_source = true;
+                message.source_mac = message.source_mac.or(mac(option));
+            }
+            2 => message.target_mac = message.target_mac.or(mac(option)),
             3 => {
                 // Options beyond the capacity are not an error, they are not kept.
                 if let Some(prefix) = prefix(option) {
@@ -167,7 +172,12 @@ fn read_options(options: &[u8], message: &mut NdpMessage) -> Option<()> {
         }
         left = behind;
     }
-    Some(())
+    Some(names_source)
+}
+
+/// A link-layer address of six bytes; those of other links are longer (RFC 4861 section 4.6.1).
+fn mac(option: &[u8]) -> Option<MacAddress> {
+    read::array(option, 2).map(MacAddress).filter(|_| option.len() == 8)
 }
 
 fn prefix(option: &[u8]) -> Option<NdpPrefix> {
@@ -181,14 +191,14 @@ fn prefix(option: &[u8]) -> Option<NdpPrefix> {
     })
 }
 
-fn is_valid(message: &NdpMessage) -> bool {
+fn is_valid(message: &NdpMessage, names_source: bool) -> bool {
     let NdpMessage { source, destination, .. } = message;
     let unspecified = source.is_unspecified();
     match message.kind {
-        NdpKind::RouterSolicitation => !(unspecified && message.source_mac.is_some()),
+        NdpKind::RouterSolicitation => !(unspecified && names_source),
         NdpKind::RouterAdvertisement { .. } => source.is_unicast_link_local(),
         NdpKind::NeighborSolicitation { target } => {
-            let probe_is_sound = message.source_mac.is_none() && is_solicited_node(*destination);
+            let probe_is_sound = !names_source && is_solicited_node(*destination);
             !target.is_multicast() && (!unspecified || probe_is_sound)
         }
         NdpKind::NeighborAdvertisement { target, solicited, .. } => {
@@ -274,6 +284,13 @@ mod tests {
         assert_eq!(read(HOST, ALL_NODES, &[&head]), None, "an answer goes to who asked");
         let multicast = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &ALL_NODES].concat();
         assert_eq!(read(HOST, HOST, &[&multicast]), None);
+    }
+
+    #[test]
+    fn a_link_layer_address_that_is_no_mac_address_is_left_out() {
+        let head = [&[136, 0, 0, 0, 0xe0, 0, 0, 0][..], &TARGET].concat();
+        let eui64 = [2, 2, 2, 0, 0, 0, 0, 8, 9, 10, 0, 0, 0, 0, 0, 0];
+        assert_eq!(read(HOST, HOST, &[&head, &eui64]).unwrap().target_mac, None);
     }
 
     #[test]

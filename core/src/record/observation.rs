@@ -87,9 +87,9 @@ pub struct Observation {
     pub vlans: ArrayVec<u16, 3>,
     /// MAC address of the station.
     pub mac: Option<MacAddress>,
-    /// First packet that showed it.
+    /// First packet that showed it. Of a station that took over within a flow: of that flow.
     pub first_seen: Timestamp,
-    /// Last packet that showed it, so far.
+    /// Last packet that showed it, so far; by traffic, last packet of either side of a flow with it.
     pub last_seen: Timestamp,
     /// Packets since the last report of the same.
     pub packets: u64,

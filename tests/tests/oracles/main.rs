@@ -9,4 +9,5 @@ mod flows;
 mod kit;
 mod ledger;
 mod packets;
+mod stations;
 mod tunnels;

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     decode::{
-        ArpOperation, ArpPacket, IpPacket, Transport,
+        ArpOperation, ArpPacket, IpPacket, Link, Transport,
         dhcp4::{self, Dhcp4Message, Dhcp4Operation, Dhcp4Type},
         dhcp6::{self, Dhcp6Message, Dhcp6Type},
         ndp::{self, NdpKind, NdpMessage},
@@ -97,11 +97,11 @@ pub(crate) const fn may_state(packet: &IpPacket<'_>) -> bool {
     }
 }
 
-/// NDP or DHCP out of an IP packet; empty for all others. `source_mac` is the frame's.
-pub(super) fn of_ip(packet: &IpPacket<'_>, source_mac: Option<MacAddress>) -> Statements {
+/// NDP or DHCP out of an IP packet behind this link header; empty for all others.
+pub(super) fn of_ip(packet: &IpPacket<'_>, link: &Link) -> Statements {
     match packet.transport {
         Transport::Icmp { kind: 133..=137, .. } if packet.protocol == 58 => {
-            ndp::parse(packet).map(|message| of_ndp(&message, source_mac)).unwrap_or_default()
+            ndp::parse(packet).map(|message| of_ndp(&message, link.source_mac)).unwrap_or_default()
         }
         Transport::Ports { source, destination } if packet.protocol == 17 && packet.fragment.is_none() => {
             match (source, destination) {
@@ -109,7 +109,7 @@ pub(super) fn of_ip(packet: &IpPacket<'_>, source_mac: Option<MacAddress>) -> St
                     .map(|message| of_dhcp4(&message, packet.source))
                     .unwrap_or_default(),
                 (546 | 547, 546 | 547) => dhcp6::parse(packet.payload)
-                    .map(|message| of_dhcp6(&message, packet.source, source_mac))
+                    .map(|message| of_dhcp6(&message, packet, link))
                     .unwrap_or_default(),
                 _ => Statements::new(),
             }
@@ -204,11 +204,24 @@ fn hexadecimal(bytes: &[u8]) -> String {
     text
 }
 
-fn of_dhcp6(message: &Dhcp6Message, source: IpAddr, source_mac: Option<MacAddress>) -> Statements {
+/// The client's MAC address: that of its end of the frame where the message passes between it and its link's
+/// server or relay, which its link-local address shows. Its identifier may be made from another interface.
+fn client_mac6(message: &Dhcp6Message, packet: &IpPacket<'_>, link: &Link) -> Option<MacAddress> {
+    let (client, mac) = match message.message_type.is_from_server() {
+        true => (packet.destination, link.destination_mac),
+        false => (packet.source, link.source_mac),
+    };
+    let is_on_link = matches!(client, IpAddr::V6(client) if client.is_unicast_link_local());
+    let mac = mac.filter(|mac| is_on_link && message.relays.is_empty() && !mac.is_group());
+    mac.or(message.client_mac)
+}
+
+fn of_dhcp6(message: &Dhcp6Message, packet: &IpPacket<'_>, link: &Link) -> Statements {
     let mut statements = Statements::new();
     let from_server = message.message_type.is_from_server();
-    // A server that does not say who it is is none (RFC 8415 sections 16.3 and 16.10).
-    if from_server && message.server_duid.is_none() {
+    // A server that does not say who it is is none (RFC 8415 sections 16.3 and 16.10), and one that refuses gives
+    // nothing.
+    if from_server && (message.server_duid.is_none() || message.status != 0) {
         return statements;
     }
     let kind = match message.message_type {
@@ -221,7 +234,8 @@ fn of_dhcp6(message: &Dhcp6Message, source: IpAddr, source_mac: Option<MacAddres
     };
     let relay = message.relays.last().map(|relay| relay.link_address).filter(|ip| !ip.is_unspecified());
     let direct = message.relays.is_empty();
-    let server = (from_server && direct).then_some(source);
+    let server = (from_server && direct).then_some(packet.source);
+    let mac = client_mac6(message, packet, link);
     for address in &message.addresses {
         // A lifetime of zero takes the address away (RFC 8415 section 18.2.10.1).
         let kind = match kind {
@@ -238,14 +252,13 @@ fn of_dhcp6(message: &Dhcp6Message, source: IpAddr, source_mac: Option<MacAddres
             vendor_class: None,
             duid: message.client_duid.as_deref().map(hexadecimal),
         };
-        let mac = message.client_mac.or(source_mac.filter(|_| direct && !from_server));
         let statement = plain(kind, address.address, mac);
         if statements.try_push(Statement { details: Some(Box::new(details)), ..statement }).is_err() {
             break;
         }
     }
     if let Some(server) = server {
-        let _ = statements.try_push(plain(ObservationKind::DhcpServer, server, source_mac));
+        let _ = statements.try_push(plain(ObservationKind::DhcpServer, server, link.source_mac));
     }
     statements
 }

@@ -108,7 +108,7 @@ impl Observer {
         sink: &mut ObservationSink<'_>,
     ) {
         if self.enabled && messages::may_state(packet) {
-            for statement in messages::of_ip(packet, seen.link.source_mac) {
+            for statement in messages::of_ip(packet, seen.link) {
                 self.take(seen, statement, places, sink);
             }
         }
@@ -133,8 +133,10 @@ impl Observer {
                     Some(false) => (responder, originator),
                     None => return,
                 };
+                // The packet that raised the event is the flow's first, or else its last so far.
+                let time = if event == FlowEvent::Started { flow.start } else { flow.last };
                 self.learn(flow, source, destination);
-                self.begin(flow, source, places, sink);
+                self.begin(flow, source, time, places, sink);
             }
             FlowEvent::Moved | FlowEvent::Reported(_) => {
                 self.learn(flow, originator, responder);
@@ -180,11 +182,18 @@ impl Observer {
         }
     }
 
-    fn begin(&mut self, flow: &FlowContext, party: &Party, places: &Places, sink: &mut ObservationSink<'_>) {
+    fn begin(
+        &mut self,
+        flow: &FlowContext,
+        party: &Party,
+        time: Timestamp,
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
         let Some((key, verdict)) = self.judge(flow, party, places) else { return };
         let sighting = Sighting { packets: 1, ..sighting(flow, party) };
         let mut out = Output { site: &self.site, places, sink };
-        self.table.begin(key, Sighting { first: flow.now, last: flow.now, ..sighting }, verdict, &mut out);
+        self.table.begin(key, Sighting { first: time, last: time, ..sighting }, verdict, &mut out);
     }
 
     fn count(&mut self, flow: &FlowContext, party: &Party, places: &Places, sink: &mut ObservationSink<'_>) {
@@ -198,7 +207,9 @@ impl Observer {
 
     /// Whether traffic of this side is evidence, and of what.
     fn judge(&self, flow: &FlowContext, party: &Party, places: &Places) -> Option<(Key, Verdict)> {
-        if !classify(party.ip).is_private() && !places.is_own_public(party.ip) {
+        let special = classify(party.ip);
+        let is_one_station = special.is_unicast() && special.class != AddressClass::Loopback;
+        if !(special.is_private() || is_one_station && places.is_own_public(party.ip)) {
             return None;
         }
         let key = Key {

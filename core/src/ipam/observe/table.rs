@@ -115,6 +115,7 @@ impl Table {
         match self.entries.get(&key) {
             None => self.start(key, sighting, 1, verdict, out),
             Some(entry) => {
+                entry.first_seen = entry.first_seen.min(sighting.first);
                 entry.move_on(&sighting);
                 if entry.held && verdict != Verdict::Hold {
                     self.settle(&key, verdict, out);
@@ -140,6 +141,10 @@ impl Table {
         let Some(entry) = self.entries.get(&key) else {
             return self.start(key, sighting, 0, verdict, out);
         };
+        // A flow began before this side answered: when it did, was told then.
+        if !in_flow {
+            entry.first_seen = entry.first_seen.min(sighting.first);
+        }
         entry.move_on(&sighting);
         let told = if in_flow { entry.advanced.min(sighting.packets) } else { 0 };
         entry.advanced -= told;
@@ -254,7 +259,6 @@ impl Table {
 
 impl Entry {
     fn move_on(&mut self, sighting: &Sighting) {
-        self.first_seen = self.first_seen.min(sighting.first);
         self.last_seen = self.last_seen.max(sighting.last);
         let (low, high) = sighting.ttl;
         if high > 0 {

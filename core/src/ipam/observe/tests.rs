@@ -158,24 +158,20 @@ impl Bench {
 
     /// A UDP payload between two ports.
     fn udp(&mut self, at: InterfaceIndex, link: &Link, source: &str, ports: (u16, u16), payload: &[u8]) {
-        let packet = IpPacket {
-            source: ip(source),
-            destination: ip("255.255.255.255"),
-            protocol: 17,
-            ttl: 64,
-            dscp: 0,
-            ip_bytes: 300,
-            payload_bytes: 272,
-            estimated: false,
-            fragment: None,
-            transport: Transport::Ports { source: ports.0, destination: ports.1 },
-            bytes: &[],
-            header_bytes: 0,
-            payload,
-        };
+        let packet = IpPacket { source: ip(source), ..udp(ports, payload) };
+        self.packet(at, link, &packet);
+    }
+
+    /// DHCPv6 between two addresses.
+    fn udp6(&mut self, at: InterfaceIndex, link: &Link, ips: (&str, &str), payload: &[u8]) {
+        let packet = IpPacket { source: ip(ips.0), destination: ip(ips.1), ..udp((547, 546), payload) };
+        self.packet(at, link, &packet);
+    }
+
+    fn packet(&mut self, at: InterfaceIndex, link: &Link, packet: &IpPacket<'_>) {
         let seen = Seen { now: Timestamp(0), interface: at, link, place: self.places.locate(at, link, None) };
         let Self { observer, places, told } = self;
-        observer.on_packet(&seen, &packet, places, &mut |o| told.push(o.clone()));
+        observer.on_packet(&seen, packet, places, &mut |o| told.push(o.clone()));
     }
 
     fn finish(&mut self) {
@@ -189,6 +185,25 @@ impl Bench {
             .iter()
             .map(|o| format!("{} {} {} {}", o.kind, o.address, o.address_space, o.packets))
             .collect()
+    }
+}
+
+/// UDP to everybody.
+fn udp(ports: (u16, u16), payload: &[u8]) -> IpPacket<'_> {
+    IpPacket {
+        source: ip("0.0.0.0"),
+        destination: ip("255.255.255.255"),
+        protocol: 17,
+        ttl: 64,
+        dscp: 0,
+        ip_bytes: 300,
+        payload_bytes: 272,
+        estimated: false,
+        fragment: None,
+        transport: Transport::Ports { source: ports.0, destination: ports.1 },
+        bytes: &[],
+        header_bytes: 0,
+        payload,
     }
 }
 
@@ -247,6 +262,49 @@ fn traffic_is_told_when_first_seen_and_its_parts_add_up() {
     let second = &bench.told[1];
     assert_eq!((second.first_seen, second.last_seen), (Timestamp(0), Timestamp::from_parts(100, 0)));
     assert_eq!((second.ttl_min, second.ttl_max), (Some(63), Some(64)));
+}
+
+#[test]
+fn a_side_that_answers_was_first_seen_when_it_did() {
+    let mut bench = Bench::with("", &ObserveConfig::default());
+    let mut flow = bench.flow((ANY, 0, HOST), "10.40.0.5", "10.40.0.6", 0);
+    bench.tell(FlowEvent::Started, &flow);
+    flow.responder.mac = Some(ROUTER);
+    send(&mut flow.responder, 3, 64);
+    (flow.last, flow.now) = (Timestamp::from_parts(7, 0), Timestamp::from_parts(7, 0));
+    flow.by_originator = Some(false);
+    bench.tell(FlowEvent::Answered, &flow);
+    flow.by_originator = None;
+    flow.last = Timestamp::from_parts(9, 0);
+    bench.tell(FlowEvent::Reported(EndReason::Idle), &flow);
+    bench.finish();
+    let answering = bench.told.iter().filter(|o| o.address == ip("10.40.0.6"));
+    let times: Vec<_> = answering.map(|o| (o.first_seen.parts().0, o.last_seen.parts().0)).collect();
+    assert_eq!(times, [(7, 7), (7, 9)]);
+}
+
+/// A DHCPv6 message of this type from a client with a DUID of another interface, for one address.
+fn dhcp6(kind: u8, status: u8) -> Vec<u8> {
+    let address = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77];
+    let client = [&[0, 1, 0, 10, 0, 3, 0, 1][..], &[6; 6]].concat();
+    let server = [0, 2, 0, 10, 0, 3, 0, 1, 7, 7, 7, 7, 7, 7];
+    let lease = [&[0, 5, 0, 24][..], &address, &[0, 0, 0, 9, 0, 0, 0, 9]].concat();
+    let association = [&[0, 3, 0, 40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0][..], &lease].concat();
+    [&[kind, 1, 2, 3][..], &client, &server, &[0, 13, 0, 2, 0, status], &association].concat()
+}
+
+#[test]
+fn a_lease_by_dhcpv6_names_the_station_of_the_frame_and_a_refusal_is_none() {
+    let mut bench = Bench::with("", &ObserveConfig::default());
+    let link = bench.link(0, ROUTER, HOST);
+    bench.udp6(ANY, &link, ("fe80::1", "fe80::9"), &dhcp6(7, 2));
+    assert_eq!(bench.lines(), [""; 0]);
+    bench.udp6(ANY, &link, ("fe80::1", "fe80::9"), &dhcp6(7, 0));
+    assert_eq!(bench.lines(), ["dhcp6-lease fd00::77 default 1", "dhcp-server fe80::1 default 1"]);
+    assert_eq!((bench.told[0].mac, bench.told[0].lease_seconds), (Some(HOST), Some(9)));
+    // Over a router the frame is not the client's, and the identifier is what there is.
+    bench.udp6(ANY, &link, ("fd00::1", "fd00::9"), &dhcp6(7, 0));
+    assert_eq!(bench.told[2].mac, Some(MacAddress([6; 6])));
 }
 
 #[test]
