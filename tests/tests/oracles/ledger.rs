@@ -1,8 +1,10 @@
 //! `onenet-agent read` takes every capture without a crash and with a ledger that balances.
 
+use std::{ffi::OsStr, path::PathBuf};
+
 use serde_json::Value;
 
-use crate::kit::{OUTCOMES, Outcome, say};
+use crate::kit::{OUTCOMES, Outcome, captures_directory, read_all, say};
 
 /// What is wrong with how `read` ended, if anything is.
 fn complaint(outcome: &Outcome) -> Option<String> {
@@ -31,15 +33,34 @@ fn complaint(outcome: &Outcome) -> Option<String> {
     (!balanced).then(|| format!("the ledger does not balance: {ledger}, of {read:?} packets in the capture"))
 }
 
-#[test]
-fn every_capture_is_read_without_a_crash_and_its_ledger_balances() {
-    let Some(outcomes) = &*OUTCOMES else { return };
+/// Every capture is read soundly with these options.
+fn balanced(outcomes: &[Outcome], options: &str) {
     let complaints: Vec<String> = outcomes
         .iter()
         .filter_map(|outcome| complaint(outcome).map(|text| format!("{}: {text}", outcome.name)))
         .collect();
     let broken = outcomes.iter().filter(|outcome| outcome.exit == Some(1)).count();
-    say(&format!("{} captures read, {broken} of them damaged or no capture", outcomes.len()));
+    say(&format!("{} captures read{options}, {broken} of them damaged or no capture", outcomes.len()));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     assert!(broken * 20 < outcomes.len(), "hardly any of the captures is damaged");
+}
+
+#[test]
+fn every_capture_is_read_without_a_crash_and_its_ledger_balances() {
+    let Some(outcomes) = &*OUTCOMES else { return };
+    balanced(outcomes, "");
+}
+
+#[test]
+fn ledgers_balance_whatever_tunnels_fragments_and_wrong_checksums_count_as() {
+    let Some(outcomes) = &*OUTCOMES else { return };
+    let captures: Vec<PathBuf> =
+        outcomes.iter().map(|outcome| captures_directory().join(&outcome.name)).collect();
+    for options in [
+        "--tunnels inner --fragments reassembled --checksums verify",
+        "--tunnels outer --fragments reassembled",
+    ] {
+        let arguments: Vec<&OsStr> = options.split(' ').map(OsStr::new).collect();
+        balanced(&read_all(&captures, &arguments), &format!(" with {options}"));
+    }
 }

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod community_id;
+mod cuts;
 mod flows;
 mod kit;
 mod ledger;
