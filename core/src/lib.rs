@@ -7,13 +7,14 @@
 //! packet is bounded, every table has a limit, and what cannot be parsed is counted by layer and reason.
 //!
 //! Floors, each of which names only those before it: `digits`, [`time`], [`net`], [`record`], [`plan`], [`bounded`],
-//! [`findings`] →
+//! `distinct`, [`findings`] →
 //! [`decode`] → [`flow`], `ipam`, [`mirror`] → `detect` → `sensor`.
 
 pub mod bounded;
 pub mod decode;
 pub mod detect;
 mod digits;
+mod distinct;
 pub mod findings;
 pub mod flow;
 pub mod ipam;

@@ -258,7 +258,7 @@ impl Sensor {
         let (flows, mut wiring) = self.split(sink);
         let earlier = wiring.places;
         flows.renumber(
-            &wiring,
+            &mut wiring,
             |scope| places.scope_from(earlier, scope),
             |space| places.space_from(earlier, space),
             |segment| places.segment_from(earlier, segment),
@@ -337,7 +337,7 @@ impl Sensor {
                 let (flows, wiring) = self.split(sink);
                 if opened.is_some() {
                     // Those beyond the fourth are opened all the same, and not named.
-                    let _ = layer.parents.try_push(flows.flow_id(handle, &wiring));
+                    let _ = layer.parents.try_push(flows.flow_id(handle));
                 }
                 if W::HEARS {
                     witness.tell(Told::Flow(&flows.peek(handle, &wiring)));

@@ -238,6 +238,7 @@ fn check_flow(document: &Document, flow: &FlowConfig) -> Result<(), ConfigError>
         ("closing_seconds", flow.closing_seconds),
         ("active_seconds", flow.active_seconds),
         ("max_flows", flow.max_flows),
+        ("max_attempts", flow.max_attempts),
         ("max_fragmented_datagrams", flow.max_fragmented_datagrams),
     ];
     for (key, value) in positive {

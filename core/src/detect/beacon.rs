@@ -11,13 +11,13 @@ use arrayvec::ArrayVec;
 
 use super::{
     config::BeaconConfig,
-    distinct::{Distinct, hash_of},
     score::Scores,
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
     bounded::Bounded,
     decode::InterfaceIndex,
+    distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
     flow::{FlowContext, FlowEvent},
     ipam::{Places, classify},
@@ -257,7 +257,7 @@ impl Calls {
         if self.flow_ids.is_full() {
             self.flow_ids.remove(0);
         }
-        self.flow_ids.push(flow.flow_id);
+        self.flow_ids.push(flow.flow_id());
     }
 
     /// Seconds from the earliest remembered connection to the latest.

@@ -9,17 +9,17 @@ use std::net::IpAddr;
 use crate::{
     bounded::Bounded,
     decode::InterfaceIndex,
-    flow::{FlowContext, Party},
+    flow::{FlowContext, FlowIdentity, Party},
     ipam::{Places, classify},
     net::MacAddress,
-    record::{Confidence, FlowId, Locality},
+    record::{Confidence, Locality},
     time::Timestamp,
 };
 
 /// The packet that raised an event, on an outside link, as far as its rules need it.
 #[derive(Clone, Debug)]
 pub(super) struct Crossing {
-    pub(super) flow_id: FlowId,
+    pub(super) identity: FlowIdentity,
     pub(super) time: Timestamp,
     pub(super) interface: InterfaceIndex,
     pub(super) protocol: u8,
@@ -86,7 +86,7 @@ impl Border {
             self.known.insert(flow.interface, ());
         }
         let mut crossing = Crossing {
-            flow_id: flow.flow_id,
+            identity: flow.identity,
             time: flow.now,
             interface: flow.interface,
             protocol: flow.protocol,

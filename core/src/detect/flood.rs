@@ -11,14 +11,14 @@ use arrayvec::ArrayVec;
 
 use super::{
     config::FloodConfig,
-    distinct::{Distinct, hash_of},
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
     bounded::Bounded,
     decode::InterfaceIndex,
+    distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    flow::{FlowContext, FlowEvent},
+    flow::{FlowContext, FlowEvent, FlowIdentity},
     ipam::Places,
     net::Name,
     plan::ExemptionQuery,
@@ -63,8 +63,31 @@ struct Seconds {
     counts: VecDeque<Second>,
     last: Timestamp,
     sources: Distinct,
-    samples: ArrayVec<FlowId, 8>,
+    samples: Samples,
     names: Names,
+}
+
+/// The latest eight attempts. Their identities are made only if they become evidence.
+#[derive(Clone, Debug, Default)]
+struct Samples {
+    kept: ArrayVec<FlowIdentity, 8>,
+    next: usize,
+}
+
+impl Samples {
+    fn push(&mut self, identity: FlowIdentity) {
+        match self.kept.get_mut(self.next) {
+            Some(oldest) => *oldest = identity,
+            None => self.kept.push(identity),
+        }
+        self.next = (self.next + 1) % 8;
+    }
+
+    /// The oldest first.
+    fn ids(&self) -> ArrayVec<FlowId, 8> {
+        let (newer, older) = self.kept.split_at(self.next.min(self.kept.len()));
+        older.iter().chain(newer).map(FlowIdentity::id).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,6 +136,13 @@ impl Flood {
         }
     }
 
+    /// Whether the target of a flow is watched second by second.
+    pub(super) fn watches(&self, flow: &FlowContext, places: &Places) -> bool {
+        let target = &flow.responder;
+        let key = (flow.interface, (Space::of(target, places), target.ip, target.port));
+        !self.hot.is_empty() && self.targets.peek(&key).is_some_and(|watch| watch.seconds.is_some())
+    }
+
     fn attempt(&mut self, key: (InterfaceIndex, Target), flow: &FlowContext, places: &Places) {
         let second = second_of(flow.start);
         if self.targets.get(&key).is_none() {
@@ -126,10 +156,7 @@ impl Flood {
             }
             seconds.last = seconds.last.max(flow.start);
             seconds.sources.add(hash_of(flow.originator.ip, 0));
-            if seconds.samples.is_full() {
-                seconds.samples.remove(0);
-            }
-            seconds.samples.push(flow.flow_id);
+            seconds.samples.push(flow.identity);
             return;
         }
         if second.saturating_sub(watch.since) >= window {
@@ -249,7 +276,7 @@ impl Seconds {
             counts,
             last: Timestamp(i64::MIN),
             sources: Distinct::default(),
-            samples: ArrayVec::new(),
+            samples: Samples::default(),
             names,
         }
     }
@@ -332,7 +359,7 @@ impl Flooded {
             half_open: 0,
             peak: 0,
             sources: 0,
-            flow_ids: seconds.samples.clone(),
+            flow_ids: seconds.samples.ids(),
         }
     }
 

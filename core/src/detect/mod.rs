@@ -4,7 +4,7 @@
 mod beacon;
 mod border;
 mod config;
-mod distinct;
+
 mod flood;
 mod leak;
 mod scan;
@@ -88,7 +88,10 @@ impl Detector {
             // Nobody can answer a source that leaves untranslated; its silence is told as a leak.
             let leaks =
                 flow.responder.locality == Locality::Outside && self.leak.sources.is_charged(originator.ip);
-            if !(leaks && event == FlowEvent::Unanswered) {
+            let silent = matches!(event, FlowEvent::Unanswered | FlowEvent::Collapsed);
+            // Where a flood fills the table, its own attempts say nothing of those who made them up.
+            let drowned = event == FlowEvent::Collapsed && self.flood.watches(flow, places);
+            if !(leaks && silent || drowned) {
                 self.scan.on_flow(event, flow, places, &self.desk, sink);
             }
             self.beacon.on_flow(event, flow, places, &self.desk, sink);
@@ -158,12 +161,19 @@ impl Detector {
                 Some(false) => (responder, originator),
                 None => return,
             },
-            FlowEvent::Moved | FlowEvent::Reported(_) => {
-                let is_last = matches!(event, FlowEvent::Reported(reason) if reason != EndReason::Active);
+            FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => {
+                if !(self.leak.sources.follows() || self.spoof.sources.follows()) {
+                    return;
+                }
+                let flow_id = flow.flow_id();
+                let is_last = match event {
+                    FlowEvent::Reported(reason) => reason != EndReason::Active,
+                    _ => event == FlowEvent::Collapsed,
+                };
                 let side = |ip| [originator, responder].into_iter().find(|party: &&Party| party.ip == ip);
                 let packets = |ip| side(ip).map_or(0, |party| party.packets_by_mac);
-                self.leak.sources.report(flow.flow_id, packets, flow.last, is_last, &self.desk, sink);
-                self.spoof.sources.report(flow.flow_id, packets, flow.last, is_last, &self.desk, sink);
+                self.leak.sources.report(flow_id, packets, flow.last, is_last, &self.desk, sink);
+                self.spoof.sources.report(flow_id, packets, flow.last, is_last, &self.desk, sink);
                 return;
             }
             FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => return,

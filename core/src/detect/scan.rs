@@ -15,12 +15,12 @@ use arrayvec::ArrayVec;
 
 use super::{
     config::ScanConfig,
-    distinct::{Distinct, hash_of},
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
     bounded::Bounded,
     decode::InterfaceIndex,
+    distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
     flow::{FlowContext, FlowEvent},
     ipam::Places,
@@ -144,8 +144,10 @@ impl Scan {
                 self.one_way.insert((space, source.ip), flow.now);
                 return;
             }
-            FlowEvent::Unanswered if self.is_one_way(space, source.ip, flow.now) => return,
-            FlowEvent::Unanswered => Fate::Ignored,
+            FlowEvent::Unanswered | FlowEvent::Collapsed if self.is_one_way(space, source.ip, flow.now) => {
+                return;
+            }
+            FlowEvent::Unanswered | FlowEvent::Collapsed => Fate::Ignored,
             _ => return,
         };
         let (target, port) = (flow.responder.ip, flow.responder.port);
@@ -202,7 +204,7 @@ impl Scan {
             *walker = Walker::new(flow.start);
         }
         walker.last = flow.now;
-        if !walker.step(walk, destination, failed, flow.flow_id) {
+        if !walker.step(walk, destination, failed, flow) {
             return;
         }
         if walk.is_benign(walker.ratio) {
@@ -256,7 +258,7 @@ impl Walker {
     }
 
     /// Moves on at a first contact; false where the destination was contacted before.
-    fn step(&mut self, walk: Walk, destination: u64, failed: bool, flow_id: FlowId) -> bool {
+    fn step(&mut self, walk: Walk, destination: u64, failed: bool, flow: &FlowContext) -> bool {
         if self.contacts.contains(&destination) {
             return false;
         }
@@ -269,7 +271,9 @@ impl Walker {
         if failed {
             self.failures = self.failures.saturating_add(1);
             // The first eight are kept.
-            let _ = self.flow_ids.try_push(flow_id);
+            if !self.flow_ids.is_full() {
+                self.flow_ids.push(flow.flow_id());
+            }
         }
         true
     }

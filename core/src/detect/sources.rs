@@ -5,12 +5,10 @@ use std::{fmt::Write, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{
-    border::Crossing,
-    distinct::{Distinct, hash_of},
-};
+use super::border::Crossing;
 use crate::{
     bounded::Bounded,
+    distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
     ipam::{ObservedOwner, Places},
     net::Name,
@@ -101,7 +99,8 @@ impl Sources {
             return;
         }
         let whose = self.whose(crossing.source, crossing.time);
-        self.followed.insert(crossing.flow_id, (crossing.source, whose));
+        let flow_id = crossing.identity.id();
+        self.followed.insert(flow_id, (crossing.source, whose));
         let rule = self.rule;
         let start = || Source {
             rule,
@@ -122,7 +121,7 @@ impl Sources {
             flow_ids: arrayvec::ArrayVec::new(),
         };
         let grow = |source: &mut Source| {
-            source.grow(crossing, charge);
+            source.grow(crossing, flow_id, charge);
             if crossing.secretariat.is_none() {
                 source.name_owners(owners);
             }
@@ -153,6 +152,11 @@ impl Sources {
     ) {
         let name = |source: &mut Source| source.name_owners(owners);
         self.findings.amend(now, &Whose::Address(source), desk, name, sink);
+    }
+
+    /// Whether any flow is followed that was charged.
+    pub(super) fn follows(&self) -> bool {
+        !self.followed.is_empty()
     }
 
     /// Packets of a flow that was charged: those its source sent since the last report.
@@ -237,7 +241,7 @@ struct Source {
 }
 
 impl Source {
-    fn grow(&mut self, crossing: &Crossing, charge: Charge) {
+    fn grow(&mut self, crossing: &Crossing, flow_id: FlowId, charge: Charge) {
         self.flows = self.flows.saturating_add(1);
         self.last_seen = self.last_seen.max(crossing.time);
         self.sources.add(hash_of(crossing.source, 0));
@@ -246,9 +250,9 @@ impl Source {
             self.charge = charge;
         }
         self.charge.confidence = self.charge.confidence.max(charge.confidence);
-        if !self.flow_ids.contains(&crossing.flow_id) {
+        if !self.flow_ids.contains(&flow_id) {
             // The first eight are kept.
-            let _ = self.flow_ids.try_push(crossing.flow_id);
+            let _ = self.flow_ids.try_push(flow_id);
         }
     }
 }

@@ -46,8 +46,10 @@ pub struct FlowConfig {
     pub closing_seconds: u32,
     /// How long a flow goes on before a part of it is reported.
     pub active_seconds: u32,
-    /// Live flows at most; beyond, unanswered flows give way first, then the least recently active.
+    /// Live flows at most, attempts apart; beyond, unanswered flows give way first, then the least recently active.
     pub max_flows: u32,
+    /// TCP attempts (a SYN and nothing since) at most; beyond, the oldest are added to aggregates.
+    pub max_attempts: u32,
     /// Datagrams whose fragments are tracked at the same time.
     pub max_fragmented_datagrams: u32,
     /// Tunnels inside tunnels that are opened.
@@ -88,6 +90,7 @@ impl Default for FlowConfig {
             closing_seconds: 5,
             active_seconds: 1800,
             max_flows: 1_000_000,
+            max_attempts: 262_144,
             max_fragmented_datagrams: 65_536,
             max_tunnel_depth: 3,
             tunnels: TunnelFlows::Both,

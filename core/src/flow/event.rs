@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
+use super::identity::FlowIdentity;
 use crate::{
     decode::InterfaceIndex,
     net::MacAddress,
@@ -26,6 +27,9 @@ pub enum FlowEvent {
     Refused,
     /// TCP: the attempt timer ran out with no answer to the SYN.
     Unanswered,
+    /// TCP: there were too many attempts, and this one was added to an aggregate before its timer ran out. Nothing
+    /// more is told of it, and its packet is that of the context.
+    Collapsed,
     /// A packet of one side has another MAC address than those before; the context is that before this packet,
     /// and `Party::packets_by_mac` is of the old address. At most 16 times in one part of a flow.
     Moved,
@@ -65,8 +69,8 @@ pub struct Party {
 /// The flow an event happened to.
 #[derive(Clone, Debug)]
 pub struct FlowContext {
-    /// Identity.
-    pub flow_id: FlowId,
+    /// Identity, made when it is asked for.
+    pub identity: FlowIdentity,
     /// IP protocol number.
     pub protocol: u8,
     /// Originator.
@@ -97,4 +101,11 @@ pub struct FlowContext {
     /// Whether the originator sent the packet that raised the event (the side that sent the first packet seen can be
     /// the responder); none where no packet raised it.
     pub by_originator: Option<bool>,
+}
+
+impl FlowContext {
+    /// Identity. Each call makes it anew.
+    pub fn flow_id(&self) -> FlowId {
+        self.identity.id()
+    }
 }

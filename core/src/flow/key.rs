@@ -16,6 +16,16 @@ pub struct FlowKey {
     tuple: u64,
 }
 
+/// A key as live flows hold it: the addresses of IPv6, which most flows do not have, stand elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PackedKey {
+    /// IPv4: the low address. IPv6: where the words of both stand.
+    low: u32,
+    /// IPv4: the high address.
+    high: u32,
+    tuple: u64,
+}
+
 const V6: u8 = 1;
 const ONE_WAY: u8 = 2;
 const ONE_WAY_FROM_HIGH: u8 = 4;
@@ -73,18 +83,29 @@ impl FlowKey {
         self.flags() & TUNNELLED != 0
     }
 
-    /// The same key in another scope.
-    pub const fn with_scope(self, scope: u16) -> Self {
-        Self { tuple: self.tuple & !0xffff | scope as u64, ..self }
-    }
-
     /// Whether the flow has one direction by definition.
     pub fn is_one_way(&self) -> bool {
         self.flags() & ONE_WAY != 0
     }
 
     fn flags(&self) -> u8 {
-        self.tuple.to_be_bytes()[5]
+        flags(self.tuple)
+    }
+
+    pub(super) const fn tuple(&self) -> u64 {
+        self.tuple
+    }
+
+    /// Both addresses as words.
+    pub(super) const fn words(&self) -> [u64; 4] {
+        [self.low[0], self.low[1], self.high[0], self.high[1]]
+    }
+
+    /// Packs it; `keep` puts the words of IPv6 addresses where they are found by the number it gives.
+    pub(super) fn pack(&self, keep: impl FnOnce([u64; 4]) -> u32) -> PackedKey {
+        let (low, high) =
+            if self.flags() & V6 != 0 { (keep(self.words()), 0) } else { (v4(self.low), v4(self.high)) };
+        PackedKey { low, high, tuple: self.tuple }
     }
 
     fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
@@ -97,12 +118,62 @@ impl FlowKey {
     }
 }
 
+impl PackedKey {
+    pub(super) const fn tuple(self) -> u64 {
+        self.tuple
+    }
+
+    pub(super) const fn protocol(self) -> u8 {
+        self.tuple.to_be_bytes()[4]
+    }
+
+    /// Where the words of IPv6 addresses stand; none for IPv4.
+    pub(super) fn slot(self) -> Option<u32> {
+        (flags(self.tuple) & V6 != 0).then_some(self.low)
+    }
+
+    /// Whether it has the addresses of an IPv4 key.
+    pub(super) fn is_v4_of(self, key: &FlowKey) -> bool {
+        self.low == v4(key.low) && self.high == v4(key.high)
+    }
+
+    /// The key in full.
+    pub(super) fn unpack(self, words: impl FnOnce(u32) -> [u64; 4]) -> FlowKey {
+        let [low_upper, low, high_upper, high] =
+            self.slot().map_or_else(|| [0, self.low.into(), 0, self.high.into()], words);
+        FlowKey { low: [low_upper, low], high: [high_upper, high], tuple: self.tuple }
+    }
+
+    /// The same key in another scope.
+    pub(super) const fn with_scope(self, scope: u16) -> Self {
+        Self { tuple: self.tuple & !0xffff | scope as u64, ..self }
+    }
+
+    /// Scope, see `ipam::Places`.
+    pub(super) fn scope(self) -> u16 {
+        low_16(self.tuple)
+    }
+}
+
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for word in [self.low[0], self.low[1], self.high[0], self.high[1], self.tuple] {
-            state.write_u64(word);
+        if self.flags() & V6 == 0 {
+            state.write_u64(self.low[1] << 32 | self.high[1]);
+        } else {
+            self.words().into_iter().for_each(|word| state.write_u64(word));
         }
+        state.write_u64(self.tuple);
     }
+}
+
+const fn flags(tuple: u64) -> u8 {
+    tuple.to_be_bytes()[5]
+}
+
+/// The bits of an IPv4 address.
+fn v4([_, bits]: [u64; 2]) -> u32 {
+    let [.., a, b, c, d] = bits.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }
 
 fn low_16(bits: u64) -> u16 {
@@ -155,7 +226,7 @@ mod tests {
         assert_eq!((there, side), (back, 1 - other));
         assert_eq!((there.end(side), there.end(other)), (a, b));
         assert_eq!((there.protocol(), there.scope()), (17, 3));
-        assert_eq!(there.with_scope(9).scope(), 9);
+        assert_eq!(there.pack(|_| 0).with_scope(9).scope(), 9);
     }
 
     #[test]
@@ -178,6 +249,14 @@ mod tests {
             let (a, b) = ((ip(a), ports.0), (ip(b), ports.1));
             let (key, side) = FlowKey::new(scope, 6, a, b, false);
             prop_assert_eq!((key.end(side), key.end(1 - side)), (a, b));
+            let mut kept = None;
+            let packed = key.pack(|words| {
+                kept = Some(words);
+                7
+            });
+            prop_assert_eq!((kept.is_some(), packed.slot()), (v6, v6.then_some(7)));
+            prop_assert_eq!(packed.unpack(|_| kept.unwrap_or_default()), key);
+            prop_assert_eq!((packed.protocol(), packed.scope(), packed.tuple()), (6, scope, key.tuple()));
             prop_assert_eq!(key.scope(), scope);
         }
     }

@@ -2,10 +2,11 @@
 
 use super::{
     FlowConfig,
+    compact::{Waiting, flag},
     event::FlowEvent,
     host::FlowHost,
     icmp,
-    live::{NO_ENTRY, Waiting},
+    live::NO_ENTRY,
     queue::Rank,
     table::FlowTable,
 };
@@ -27,13 +28,17 @@ pub(super) struct Timeouts {
     pub(super) attempt: i64,
     pub(super) closing: i64,
     active: i64,
+    /// Whether attempts all wait for the same time and are told once, so that they can stand apart from flows.
+    pub(super) attempts_apart: bool,
 }
 
 impl Timeouts {
     pub(super) fn new(config: &FlowConfig) -> Self {
         // Less than a second, or nothing, would report every packet.
         let nanos = |seconds: u32| i64::from(seconds.max(1)).saturating_mul(NANOS_PER_SECOND);
+        let apart = config.attempt_seconds <= config.tcp_idle_seconds.min(config.active_seconds);
         Self {
+            attempts_apart: apart,
             tcp: nanos(config.tcp_idle_seconds),
             udp: nanos(config.udp_idle_seconds),
             icmp: nanos(config.icmp_idle_seconds),
@@ -57,14 +62,25 @@ impl Timeouts {
 impl FlowTable {
     /// A free entry, after making room if there is none.
     pub(super) fn new_entry<H: FlowHost>(&mut self, host: &mut H) -> u32 {
-        if self.index.len() >= self.limit {
+        if self.is_full() {
             self.make_room(host);
         }
+        self.free_entry()
+    }
+
+    /// A free entry, whatever the limit.
+    pub(super) fn free_entry(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| u32::try_from(self.flows.len()).unwrap_or(0))
     }
 
-    /// Ends the flow that gives way first: the oldest that nobody answered, or else, of those that stand first
-    /// in line, one that has had no packet since it was last looked at.
+    /// Whether another flow has room only if one goes.
+    pub(super) fn is_full(&self) -> bool {
+        self.index.len().saturating_sub(self.attempts.len()) >= self.limit
+    }
+
+    /// Ends the flow that gives way first: the oldest that nobody answered (which is added to an aggregate if it is
+    /// an attempt), or else, of those that stand first in line, one that has had no packet since it was last
+    /// looked at.
     pub(super) fn make_room<H: FlowHost>(&mut self, host: &mut H) {
         let mut victim = self.queues.first(Rank::Unanswered);
         for _ in 0..CANDIDATES {
@@ -73,7 +89,9 @@ impl FlowTable {
             }
             let Some(entry) = self.queues.first(Rank::Answered) else { break };
             let flow = &mut self.flows[entry as usize];
-            if std::mem::take(&mut flow.referenced) {
+            let referenced = flow.is(flag::REFERENCED);
+            flow.set(flag::REFERENCED, false);
+            if referenced {
                 self.queues.append(entry, Rank::Answered);
             } else {
                 victim = Some(entry);
@@ -81,7 +99,9 @@ impl FlowTable {
         }
         if let Some(entry) = victim.or_else(|| self.queues.first(Rank::Answered)) {
             self.gave_way = self.gave_way.saturating_add(1);
-            self.end(entry, EndReason::Resources, host);
+            if !self.collapse_flow(entry, host) {
+                self.end(entry, EndReason::Resources, host);
+            }
         }
     }
 
@@ -120,7 +140,7 @@ impl FlowTable {
             }
             let at = entry as usize;
             if !active {
-                let late = self.flows[at].waiting == Waiting::Late;
+                let late = self.flows[at].waiting() == Waiting::Late;
                 return Some(if late { EndReason::Ended } else { EndReason::Idle });
             }
             if self.flows[at].is_empty() {
@@ -137,25 +157,38 @@ impl FlowTable {
 
     /// Reports the last part of a flow and frees its entry.
     pub(super) fn end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
-        let hash = self.hash.of(&self.flows[entry as usize].key);
+        self.unlink(entry);
+        self.tell_end(entry, reason, host);
+        self.free.push(entry);
+    }
+
+    /// Takes a flow out of the index.
+    pub(super) fn unlink(&mut self, entry: u32) {
+        let hash = self.addresses.hash(&self.hash, self.flows[entry as usize].key);
         if let Ok(found) = self.index.find_entry(hash, |&at| at == entry) {
             found.remove();
         }
-        self.tell_end(entry, reason, host);
-        self.free.push(entry);
     }
 
     /// Reports the last part of a flow whose entry goes on to hold another.
     pub(super) fn tell_end<H: FlowHost>(&mut self, entry: u32, reason: EndReason, host: &mut H) {
         let at = entry as usize;
-        if self.flows[at].waiting == Waiting::Answer && reason == EndReason::Idle {
+        if self.flows[at].waiting() == Waiting::Answer && reason == EndReason::Idle {
             self.tell(at, FlowEvent::Unanswered, None, host);
         }
         self.report(at, reason, host);
-        self.gone_until = self.gone_until.max(self.cold[at].created);
+        self.gone_until = self.gone_until.max(self.flows[at].created);
+        self.release(entry);
+    }
+
+    /// Gives back whatever a flow holds beside its entry.
+    pub(super) fn release(&mut self, entry: u32) {
         self.wheel.disarm(entry);
         self.queues.remove(entry);
-        let tcp = std::mem::replace(&mut self.flows[at].tcp, NO_ENTRY);
-        self.tcp.remove(tcp);
+        let flow = &mut self.flows[entry as usize];
+        self.tcp.remove(std::mem::replace(&mut flow.tcp, NO_ENTRY));
+        self.extensions.release(flow);
+        self.paths.release(std::mem::replace(&mut flow.path, NO_ENTRY));
+        self.addresses.release(flow.key);
     }
 }

@@ -1,15 +1,12 @@
-//! One live flow: the part that each packet touches, and the part that is needed when something is told.
+//! What the flow table takes: a packet, where it came from, and what of it is counted.
 
 use arrayvec::ArrayVec;
 
-use super::{
-    history::History,
-    key::{FlowKey, Side},
-};
+use super::history::History;
 use crate::{
     decode::{InterfaceIndex, IpPacket, Link, Transport},
     net::MacAddress,
-    record::{DirectionReason, FlowId, Locality, Tunnel},
+    record::{FlowId, Locality, Tunnel},
     time::Timestamp,
 };
 
@@ -163,6 +160,31 @@ impl Tally {
         }
     }
 
+    /// Of nothing, at a time.
+    pub(super) const fn none(time: Timestamp) -> Self {
+        Self {
+            packets: 0,
+            wire_bytes: 0,
+            ip_bytes: 0,
+            payload_bytes: 0,
+            fragments: 0,
+            tcp_flags: 0,
+            ttl_min: 0,
+            ttl_max: 0,
+            dscp: 0,
+            estimated: false,
+            flaws: Flaws { bad_checksums: 0, overlapping_fragments: 0 },
+            mac: None,
+            first: time,
+            last: time,
+        }
+    }
+
+    /// Whether it counts nothing out of the ordinary.
+    pub(super) fn is_plain(&self) -> bool {
+        self.fragments == 0 && !self.estimated && self.flaws == Flaws::default()
+    }
+
     /// Adds another of the same direction.
     pub(super) fn add(&mut self, other: &Self) {
         self.packets = self.packets.saturating_add(other.packets);
@@ -180,136 +202,10 @@ impl Tally {
     }
 }
 
-/// Counters of one side in the current part.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    pub packets: u64,
-    pub wire_bytes: u64,
-    pub ip_bytes: u64,
-    pub payload_bytes: u64,
-    pub fragments: u64,
-    pub tcp_flags: u16,
-    pub ttl_min: u8,
-    pub ttl_max: u8,
-    pub dscp: u8,
-    /// Whether the side has ever sent anything.
-    pub heard: bool,
-    /// Source MAC address of its latest packets.
-    pub mac: Option<MacAddress>,
-}
-
-impl Counters {
-    pub(super) fn add(&mut self, tally: &Tally) {
-        if self.packets == 0 {
-            (self.ttl_min, self.ttl_max) = (u8::MAX, 0);
-        }
-        if !self.heard {
-            self.heard = true;
-            self.dscp = tally.dscp;
-        }
-        self.packets = self.packets.saturating_add(tally.packets);
-        self.wire_bytes = self.wire_bytes.saturating_add(tally.wire_bytes);
-        self.ip_bytes = self.ip_bytes.saturating_add(tally.ip_bytes);
-        self.payload_bytes = self.payload_bytes.saturating_add(tally.payload_bytes);
-        self.fragments = self.fragments.saturating_add(tally.fragments);
-        self.tcp_flags |= tally.tcp_flags;
-        self.ttl_min = self.ttl_min.min(tally.ttl_min);
-        self.ttl_max = self.ttl_max.max(tally.ttl_max);
-    }
-
-    /// Begins a new part; what is true of the side as such stays.
-    pub(super) fn reset(&mut self) {
-        *self = Self { dscp: self.dscp, heard: self.heard, mac: self.mac, ..Self::default() };
-    }
-}
-
-/// What a flow waits for, beside silence and the active timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
-    /// Nothing.
-    No,
-    /// An answer to a TCP SYN.
-    Answer,
-    /// Late packets of a connection that has ended.
-    Late,
-}
-
-/// The part of a flow that each packet touches. Sides are those of the key: 0 is the lower endpoint.
-#[derive(Clone, Debug)]
-pub(super) struct Flow {
-    pub key: FlowKey,
-    /// Earliest and latest packet of this part; the latest before it, while the part is empty.
-    pub start: Timestamp,
-    pub end: Timestamp,
-    /// Clock of the table at the latest packet.
-    pub seen: Timestamp,
-    /// Clock at which the part began.
-    pub part_since: Timestamp,
-    /// Clock at which the wait ends.
-    pub wait_until: Timestamp,
-    pub sides: [Counters; 2],
-    /// Entry of the slab of TCP states.
-    pub tcp: u32,
-    pub waiting: Waiting,
-    pub originator: u8,
-    /// Had a packet since it was last looked at for eviction.
-    pub referenced: bool,
-    /// Packets of both sides were seen.
-    pub answered: bool,
-    pub established: bool,
-    pub estimated: bool,
-}
-
-impl Flow {
-    pub(super) fn originator(&self) -> Side {
-        self.originator.into()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.sides[0].packets == 0 && self.sides[1].packets == 0
-    }
-}
-
-/// Totals of the parts that were reported.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Past {
-    pub packets: u64,
-    pub ip_bytes: u64,
-    pub payload_bytes: u64,
-    pub ttl: Option<(u8, u8)>,
-}
-
 /// Tags and tunnels, which most flows do not have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wrapping {
     pub mpls_labels: ArrayVec<u32, 4>,
     pub tunnel: Option<Tunnel>,
     pub parents: ArrayVec<FlowId, 4>,
-}
-
-/// The part of a flow that is needed when something is told of it.
-#[derive(Clone, Debug)]
-pub(super) struct Cold {
-    /// Time of the first packet to arrive: part of the identity.
-    pub created: Timestamp,
-    /// Distinguishes flows of one tuple that began at the same moment: 0, or a number that counts such beginnings.
-    pub serial: u16,
-    /// Number of moves told in this part.
-    pub moves: u8,
-    pub reason: DirectionReason,
-    pub flow_start: Timestamp,
-    pub part: u32,
-    pub interface: InterfaceIndex,
-    pub space: u16,
-    pub vlans: ArrayVec<u16, 3>,
-    pub places: [SidePlace; 2],
-    /// First MAC address of each side.
-    pub first_mac: [Option<MacAddress>; 2],
-    /// Packets of each side in this part that were counted to an earlier MAC address.
-    pub moved_packets: [u64; 2],
-    pub id: Option<FlowId>,
-    pub past: Option<Box<[Past; 2]>>,
-    /// What was wrong with packets.
-    pub flawed: Option<Box<Flawed>>,
-    pub wrapping: Option<Box<Wrapping>>,
 }

@@ -5,18 +5,24 @@
 //! (`wheel`), and no list is kept in order of activity, so a packet that only adds to counters writes to its own
 //! flow and nowhere else.
 
+mod aggregate;
+mod attempt;
 mod chunks;
 pub mod community_id;
+mod compact;
 mod config;
 pub mod direction;
 pub mod event;
 mod fragment;
+mod half_open;
 mod history;
 mod host;
 pub mod icmp;
+mod identity;
 pub mod key;
 mod lifetime;
 mod live;
+mod path;
 mod queue;
 mod report;
 mod sequence;
@@ -31,5 +37,6 @@ mod tests;
 pub use config::{ChecksumMode, FlowConfig, FragmentMode, TunnelFlows};
 pub use event::{FlowContext, FlowEvent, Party};
 pub use host::FlowHost;
+pub use identity::FlowIdentity;
 pub use live::{FlowPacket, Integrity, Origin, PacketPlace, SidePlace};
 pub use table::{FlowAddress, FlowHandle, FlowTable};

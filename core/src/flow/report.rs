@@ -1,22 +1,26 @@
 //! Records and contexts: what is told of a flow, made from its two halves.
 
 use arrayvec::ArrayVec;
-use sha1::{Digest, Sha1};
 
 use super::{
+    aggregate::Aggregate,
     community_id,
+    compact::{Flow, flag},
     direction::direction,
     event::{FlowContext, FlowEvent, Party},
     host::FlowHost,
-    key::Side,
-    live::{Cold, Flow, Origin, Past},
+    identity::{FlowIdentity, scope_digest},
+    key::{FlowKey, Side},
+    live::{Origin, SidePlace},
+    path::Path,
     table::FlowTable,
     tcp::TcpState,
 };
 use crate::{
     net::Name,
     record::{
-        ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide, Locality,
+        self, ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide,
+        Locality,
     },
     time::Timestamp,
 };
@@ -43,51 +47,28 @@ impl Reporter {
     }
 
     /// What stands for site, sensor and scope in identities: the same on every machine and in every run.
-    fn scope_digest(&mut self, scope: u16, name: impl FnOnce() -> Name) -> [u8; 8] {
+    pub(super) fn scope_digest(&mut self, scope: u16, name: impl FnOnce() -> Name) -> [u8; 8] {
         let at = usize::from(scope);
         if self.scopes.len() <= at {
             self.scopes.resize(at + 1, None);
         }
         let (site, sensor) = (&self.site, &self.sensor);
-        *self.scopes[at].get_or_insert_with(|| {
-            let mut digest = Sha1::new();
-            for text in [site, sensor, &name()] {
-                digest.update((text.len() as u64).to_be_bytes());
-                digest.update(text.as_bytes());
-            }
-            let [a, b, c, d, e, f, g, h, ..]: [u8; 20] = digest.finalize().into();
-            [a, b, c, d, e, f, g, h]
-        })
+        *self.scopes[at].get_or_insert_with(|| scope_digest(site, sensor, &name()))
     }
 }
 
 impl FlowTable {
-    /// Identity of a flow, made when it is first asked for.
-    pub(super) fn identify<H: FlowHost>(&mut self, at: usize, host: &H) -> FlowId {
-        let cold = &mut self.cold[at];
-        if let Some(id) = cold.id {
-            return id;
+    /// What the identity of a flow is made of.
+    pub(super) fn identity(&self, flow: &Flow) -> FlowIdentity {
+        if let Some(id) = self.extensions.of(flow).and_then(|more| more.id) {
+            return FlowIdentity::Known(id);
         }
-        let key = &self.flows[at].key;
-        let scope = self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), cold.space));
-        let mut input = ArrayVec::<u8, 56>::new();
-        input.extend(scope);
-        for side in 0..2 {
-            let (ip, port) = key.end(side);
-            match ip {
-                std::net::IpAddr::V4(v4) => input.extend(v4.octets()),
-                std::net::IpAddr::V6(v6) => input.extend(v6.octets()),
-            }
-            input.extend(port.to_be_bytes());
+        FlowIdentity::Parts {
+            scope: self.path(flow).scope,
+            key: self.addresses.unpack(flow.key),
+            created: flow.created,
+            serial: flow.serial,
         }
-        input.push(key.protocol());
-        input.extend(cold.created.as_nanos().to_be_bytes());
-        let tunnelled = if key.is_in_tunnel() { 0x8000 } else { 0 };
-        input.extend((cold.serial ^ tunnelled).to_be_bytes());
-        let digest = Sha1::digest(&input);
-        let id = FlowId(digest.iter().take(16).fold(0, |id, &byte| id << 8 | u128::from(byte)));
-        cold.id = Some(id);
-        id
     }
 
     /// Tells an event.
@@ -98,23 +79,25 @@ impl FlowTable {
         packet: Option<(Side, &Origin<'_>)>,
         host: &mut H,
     ) {
-        let flow_id = self.identify(at, host);
-        let (flow, cold) = (&self.flows[at], &self.cold[at]);
+        let flow = &self.flows[at];
+        let path = self.path(flow);
+        let key = self.addresses.unpack(flow.key);
         let originator = flow.originator();
+        let wrapping = self.extensions.of(flow).and_then(|more| more.wrapping.as_ref());
         let context = FlowContext {
-            flow_id,
-            protocol: flow.key.protocol(),
-            originator: self.party(at, originator),
-            responder: self.party(at, 1 - originator),
+            identity: self.identity(flow),
+            protocol: key.protocol(),
+            originator: self.party(flow, &key, path, originator),
+            responder: self.party(flow, &key, path, 1 - originator),
             conn_state: self.conn_state(flow),
             syn_seen: self.tcp.get(flow.tcp).is_some_and(TcpState::syn_seen),
-            start: cold.flow_start,
+            start: self.extensions.starts(flow).1,
             last: flow.end,
             now: self.clock,
-            interface: cold.interface,
-            role: host.role(cold.interface),
-            vlans: cold.vlans.clone(),
-            tunnelled: cold.wrapping.as_ref().is_some_and(|wrapping| wrapping.tunnel.is_some()),
+            interface: path.interface,
+            role: host.role(path.interface),
+            vlans: path.vlans.clone(),
+            tunnelled: wrapping.is_some_and(|wrapping| wrapping.tunnel.is_some()),
             leaving: packet.and_then(|(_, origin)| origin.leaving),
             by_originator: packet.map(|(side, _)| side == originator),
         };
@@ -140,25 +123,26 @@ impl FlowTable {
     }
 
     /// Totals of a side over the whole flow.
-    fn party(&self, at: usize, side: Side) -> Party {
-        let (flow, cold) = (&self.flows[at], &self.cold[at]);
-        let counters = &flow.sides[side];
-        let past = cold.past.as_ref().map(|past| past[side]).unwrap_or_default();
-        let (ip, port) = flow.key.end(side);
-        let (ttl_min, ttl_max) = match (past.ttl, counters.packets) {
+    fn party(&self, flow: &Flow, key: &FlowKey, path: &Path, side: Side) -> Party {
+        let (counts, totals) = (&flow.sides[side], self.extensions.totals(flow, side));
+        let more = self.extensions.of(flow);
+        let past = more.map(|more| more.past[side]).unwrap_or_default();
+        let moved = more.map_or(0, |more| more.moved_packets[side]);
+        let (ip, port) = key.end(side);
+        let (ttl_min, ttl_max) = match (past.ttl, counts.packets) {
             (Some(ttl), 0) => ttl,
-            (Some((min, max)), _) => (min.min(counters.ttl_min), max.max(counters.ttl_max)),
-            (None, _) => (counters.ttl_min, counters.ttl_max),
+            (Some((min, max)), _) => (min.min(counts.ttl_min), max.max(counts.ttl_max)),
+            (None, _) => (counts.ttl_min, counts.ttl_max),
         };
-        let place = cold.places[side];
+        let place = path.places[side];
         Party {
             ip,
             port,
-            mac: counters.mac,
-            packets: past.packets.saturating_add(counters.packets),
-            packets_by_mac: counters.packets.saturating_sub(cold.moved_packets[side]),
-            ip_bytes: past.ip_bytes.saturating_add(counters.ip_bytes),
-            payload_bytes: past.payload_bytes.saturating_add(counters.payload_bytes),
+            mac: counts.mac(),
+            packets: past.packets.saturating_add(totals.packets),
+            packets_by_mac: totals.packets.saturating_sub(moved),
+            ip_bytes: past.ip_bytes.saturating_add(totals.ip_bytes),
+            payload_bytes: past.payload_bytes.saturating_add(totals.payload_bytes),
             ttl_min,
             ttl_max,
             locality: place.locality,
@@ -172,7 +156,7 @@ impl FlowTable {
         if let Some(tcp) = self.tcp.get(flow.tcp) {
             return tcp.conn_state(originator);
         }
-        match (flow.key.protocol(), flow.sides[originator].heard, flow.sides[1 - originator].heard) {
+        match (flow.key.protocol(), flow.sides[originator].heard(), flow.sides[1 - originator].heard()) {
             (17, true, true) => ConnState::SF,
             (17, true, false) => ConnState::S0,
             (17, false, true) => ConnState::Shr,
@@ -180,125 +164,165 @@ impl FlowTable {
         }
     }
 
-    fn fill_record<H: FlowHost>(&mut self, record: &mut FlowRecord, at: usize, reason: EndReason, host: &H) {
-        let flow_id = self.identify(at, host);
-        let (flow, cold) = (&self.flows[at], &self.cold[at]);
+    fn fill_record<H: FlowHost>(&self, record: &mut FlowRecord, at: usize, reason: EndReason, host: &H) {
+        let flow = &self.flows[at];
+        let (path, more) = (self.path(flow), self.extensions.of(flow));
+        let key = self.addresses.unpack(flow.key);
         let originator = flow.originator();
         let tcp = self.tcp.get(flow.tcp);
-        record.flow_id = flow_id;
-        let (source, destination) = (flow.key.end(originator), flow.key.end(1 - originator));
+        record.flow_id = self.identity(flow).id();
+        let (source, destination) = (key.end(originator), key.end(1 - originator));
+        let protocol = key.protocol();
         community_id::write(
             &mut record.community_id,
             self.reporter.community_id_seed,
-            flow.key.protocol(),
+            protocol,
             source,
             destination,
-            flow.key.is_one_way(),
+            key.is_one_way(),
         );
-        record.flow_start = cold.flow_start;
-        (record.start, record.end) = (flow.start, flow.end);
-        record.part = cold.part;
+        (record.start, record.flow_start) = self.extensions.starts(flow);
+        record.end = flow.end;
+        record.part = more.map_or(0, |more| more.part);
         record.end_reason = reason;
-        record.protocol = flow.key.protocol();
-        self.fill_side(&mut record.originator, at, originator, host);
-        self.fill_side(&mut record.responder, at, 1 - originator, host);
+        record.protocol = protocol;
+        (record.originator.ip, record.originator.port) = source;
+        (record.responder.ip, record.responder.port) = destination;
+        self.fill_side(&mut record.originator, flow, path, originator, host);
+        self.fill_side(&mut record.responder, flow, path, 1 - originator, host);
         record.conn_state = self.conn_state(flow);
-        self.write_history(&mut record.history, flow, cold);
-        record.direction_reason = cold.reason;
+        self.write_history(&mut record.history, flow);
+        record.direction_reason = flow.reason();
         record.direction = direction(record.originator.locality, record.responder.locality);
-        record.interface = host.interface_name(cold.interface);
-        record.vlans.clone_from(&cold.vlans);
-        let wrapping = cold.wrapping.as_deref();
+        record.interface = host.interface_name(path.interface);
+        record.vlans.clone_from(&path.vlans);
+        let wrapping = more.and_then(|more| more.wrapping.as_deref());
         record.mpls_labels = wrapping.map(|w| w.mpls_labels.clone()).unwrap_or_default();
         record.tunnel = wrapping.and_then(|w| w.tunnel);
         record.tunnel_parents = wrapping.map(|w| w.parents.clone()).unwrap_or_default();
         (record.rtt_syn_to_syn_ack, record.rtt_syn_ack_to_ack) =
             tcp.map(TcpState::round_trips).unwrap_or_default();
-        record.counting = if flow.estimated { Counting::Estimated } else { Counting::Exact };
+        record.counting = if flow.is(flag::ESTIMATED) { Counting::Estimated } else { Counting::Exact };
+        record.aggregate = None;
     }
 
-    fn fill_side<H: FlowHost>(&self, record: &mut FlowSide, at: usize, side: Side, host: &H) {
-        let (flow, cold) = (&self.flows[at], &self.cold[at]);
-        let counters = &flow.sides[side];
-        let place = cold.places[side];
-        (record.ip, record.port) = flow.key.end(side);
-        record.mac = cold.first_mac[side];
-        record.packets = counters.packets;
-        record.wire_bytes = counters.wire_bytes;
-        record.ip_bytes = counters.ip_bytes;
-        record.payload_bytes = counters.payload_bytes;
-        record.tcp_flags = counters.tcp_flags;
-        record.fragments = counters.fragments;
-        (record.ttl_min, record.ttl_max) = (counters.ttl_min, counters.ttl_max);
-        record.dscp = counters.dscp;
+    fn fill_side<H: FlowHost>(&self, record: &mut FlowSide, flow: &Flow, path: &Path, side: Side, host: &H) {
+        let (counts, totals) = (&flow.sides[side], self.extensions.totals(flow, side));
+        let more = self.extensions.of(flow);
+        record.mac = more.and_then(|more| more.first_mac[side]).unwrap_or_else(|| counts.mac());
+        record.packets = totals.packets;
+        record.wire_bytes = totals.wire_bytes;
+        record.ip_bytes = totals.ip_bytes;
+        record.payload_bytes = totals.payload_bytes;
+        record.tcp_flags = counts.tcp_flags;
+        record.fragments = totals.fragments;
+        (record.ttl_min, record.ttl_max) = (counts.ttl_min, counts.ttl_max);
+        record.dscp = counts.dscp();
         let losses = self.tcp.get(flow.tcp).map(|tcp| tcp.losses(side)).unwrap_or_default();
         (record.retransmissions, record.missed_bytes) = (losses.retransmissions, losses.missed_bytes);
         record.zero_windows = losses.zero_windows;
-        let flaws = cold.flawed.as_ref().map(|flawed| flawed.flaws[side]).unwrap_or_default();
+        let flaws =
+            more.and_then(|more| more.flawed.as_ref()).map(|flawed| flawed.flaws[side]).unwrap_or_default();
         record.bad_checksums = flaws.bad_checksums;
         record.overlapping_fragments = flaws.overlapping_fragments;
-        record.locality = place.locality;
-        record.segment = place.segment.and_then(|segment| host.segment_name(segment));
-        record.secretariat = place.secretariat.and_then(|secretariat| host.secretariat_name(secretariat));
+        name_place(record, path.places[side], host);
+    }
+
+    /// Writes the record of an aggregate. No event is told: each of its attempts had its own.
+    pub(super) fn report_aggregate<H: FlowHost>(&mut self, one: &Aggregate, host: &mut H) {
+        let mut record = empty_record(self.reporter.site.clone());
+        let (from, to) = (one.originators.first(), (one.responders.first(), one.port.unwrap_or(0)));
+        let identity = FlowIdentity::Parts {
+            scope: one.path.scope,
+            key: FlowKey::new(one.scope, 6, (from, 0), to, true).0,
+            created: one.tally.first,
+            serial: AGGREGATE,
+        };
+        record.flow_id = identity.id();
+        (record.start, record.flow_start, record.end) = (one.tally.first, one.tally.first, one.tally.last);
+        record.end_reason = EndReason::Resources;
+        record.protocol = 6;
+        record.originator = FlowSide {
+            ip: from,
+            packets: one.tally.packets,
+            wire_bytes: one.tally.wire_bytes,
+            ip_bytes: one.tally.ip_bytes,
+            payload_bytes: one.tally.payload_bytes,
+            tcp_flags: one.tally.tcp_flags,
+            ttl_min: one.tally.ttl_min,
+            ttl_max: one.tally.ttl_max,
+            dscp: one.tally.dscp,
+            ..empty_side()
+        };
+        (record.responder.ip, record.responder.port) = to;
+        name_place(&mut record.originator, one.places[0], host);
+        name_place(&mut record.responder, one.places[1], host);
+        record.conn_state = ConnState::S0;
+        record.history.push('S');
+        record.direction_reason = DirectionReason::Syn;
+        record.direction = direction(record.originator.locality, record.responder.locality);
+        record.interface = host.interface_name(one.path.interface);
+        record.vlans.clone_from(&one.path.vlans);
+        record.counting = if one.tally.estimated { Counting::Estimated } else { Counting::Exact };
+        record.aggregate = Some(record::Aggregate {
+            flows: one.flows,
+            originators: one.different_originators(),
+            originator_prefix: one.originators.length,
+            responder_prefix: one.responders.length,
+        });
+        host.record(&record);
     }
 
     /// The letters of TCP, of a flow with rejected packets, or of the sides that were heard.
-    fn write_history(&self, text: &mut String, flow: &Flow, cold: &Cold) {
+    fn write_history(&self, text: &mut String, flow: &Flow) {
         text.clear();
+        let flawed = self.extensions.of(flow).and_then(|more| more.flawed.as_ref());
         if let Some(tcp) = self.tcp.get(flow.tcp) {
             tcp.history().write(text);
-        } else if let Some(history) = cold.flawed.as_ref().and_then(|flawed| flawed.history.as_ref()) {
+        } else if let Some(history) = flawed.and_then(|flawed| flawed.history.as_ref()) {
             history.write(text);
         } else {
-            text.push_str(self.letters_by_sides(flow, cold.reason));
-        }
-    }
-
-    /// For UDP a D for each side that was heard.
-    pub(super) fn letters_by_sides(&self, flow: &Flow, reason: DirectionReason) -> &'static str {
-        if flow.key.protocol() != 17 {
-            return "";
-        }
-        let originator = flow.originator();
-        let heard = [flow.sides[originator].heard, flow.sides[1 - originator].heard];
-        match (reason, heard) {
-            (DirectionReason::ServerPort, [true, true]) => "^dD",
-            (DirectionReason::ServerPort, [_, true]) => "^d",
-            (DirectionReason::ServerPort, [_, false]) => "^",
-            (_, [true, true]) => "Dd",
-            (_, [true, false]) => "D",
-            (_, [false, _]) => "",
+            text.push_str(letters_by_sides(flow));
         }
     }
 
     fn begin_part(&mut self, at: usize, is_active: bool) {
-        let (flow, cold) = (&mut self.flows[at], &mut self.cold[at]);
         if !is_active {
             return;
         }
-        let past = cold.past.get_or_insert_with(|| Box::new([Past::default(); 2]));
-        for (past, counters) in past.iter_mut().zip(&mut flow.sides) {
-            past.packets = past.packets.saturating_add(counters.packets);
-            past.ip_bytes = past.ip_bytes.saturating_add(counters.ip_bytes);
-            past.payload_bytes = past.payload_bytes.saturating_add(counters.payload_bytes);
-            if counters.packets > 0 {
-                let (min, max) = past.ttl.unwrap_or((u8::MAX, 0));
-                past.ttl = Some((min.min(counters.ttl_min), max.max(counters.ttl_max)));
-            }
-            counters.reset();
-        }
-        flow.start = flow.end;
-        flow.estimated = false;
-        cold.part = cold.part.saturating_add(1);
-        cold.moves = 0;
-        if let Some(flawed) = &mut cold.flawed {
-            flawed.flaws = Default::default();
-        }
-        cold.moved_packets = [0; 2];
+        let flow = &mut self.flows[at];
+        self.extensions.begin_part(flow);
         if let Some(tcp) = self.tcp.get_mut(flow.tcp) {
             tcp.begin_part();
         }
     }
+}
+
+/// For UDP a D for each side that was heard.
+pub(super) fn letters_by_sides(flow: &Flow) -> &'static str {
+    if flow.key.protocol() != 17 {
+        return "";
+    }
+    let originator = flow.originator();
+    let heard = [flow.sides[originator].heard(), flow.sides[1 - originator].heard()];
+    match (flow.reason(), heard) {
+        (DirectionReason::ServerPort, [true, true]) => "^dD",
+        (DirectionReason::ServerPort, [_, true]) => "^d",
+        (DirectionReason::ServerPort, [_, false]) => "^",
+        (_, [true, true]) => "Dd",
+        (_, [true, false]) => "D",
+        (_, [false, _]) => "",
+    }
+}
+
+/// What sets the identity of an aggregate apart from that of a flow.
+const AGGREGATE: u16 = 0x4000;
+
+/// What a side is to the plan, by name.
+fn name_place<H: FlowHost>(record: &mut FlowSide, place: SidePlace, host: &H) {
+    record.locality = place.locality;
+    record.segment = place.segment.and_then(|segment| host.segment_name(segment));
+    record.secretariat = place.secretariat.and_then(|secretariat| host.secretariat_name(secretariat));
 }
 
 fn empty_side() -> FlowSide {

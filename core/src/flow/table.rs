@@ -4,20 +4,22 @@ use hashbrown::HashTable;
 
 use super::{
     FlowConfig,
+    aggregate::Aggregates,
+    attempt::Attempts,
+    chunks::Chunks,
+    compact::{Addresses, Extensions, Flow, Waiting, flag},
     direction::judge,
     event::FlowEvent,
     fragment::{DatagramKey, FragmentTable, Ports},
     history::{History, cased, is_power_of_ten},
     host::FlowHost,
     icmp,
-    key::{End, FlowKey, KeyedHash, Side},
+    key::{End, FlowKey, KeyedHash, PackedKey, Side},
     lifetime::Timeouts,
-    live::{
-        Cold, Counters, Flaws, Flow, FlowPacket, Integrity, NO_ENTRY, Origin, SidePlace, Tally, Waiting,
-        Wrapping,
-    },
+    live::{FlowPacket, Integrity, NO_ENTRY, Origin, SidePlace, Tally, Wrapping},
+    path::{self, Path, Paths},
     queue::{Queues, Rank},
-    report::Reporter,
+    report::{Reporter, letters_by_sides},
     slab::Slab,
     tcp::{Outcome, Segment, TcpState},
     wheel::{TimerWheel, tick_of},
@@ -29,6 +31,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// Bit of the index's entries: an attempt, and not a flow.
+pub(super) const ATTEMPT: u32 = 1 << 31;
+
 /// Scope of flows whose address space is no longer in the plan.
 const GONE: u16 = u16::MAX;
 
@@ -39,9 +44,9 @@ pub struct FlowHandle(u32);
 /// Where the flow of a packet is looked for: its key, its side of it, and the key's hash in one table.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowAddress {
-    key: FlowKey,
-    side: Side,
-    hash: u64,
+    pub(super) key: FlowKey,
+    pub(super) side: Side,
+    pub(super) hash: u64,
 }
 
 /// What a packet says of TCP.
@@ -58,12 +63,16 @@ struct TcpPart<'a> {
 pub struct FlowTable {
     pub(super) index: HashTable<u32>,
     pub(super) hash: KeyedHash,
-    pub(super) flows: Vec<Flow>,
-    pub(super) cold: Vec<Cold>,
+    pub(super) flows: Chunks<Flow>,
+    pub(super) addresses: Addresses,
+    pub(super) extensions: Extensions,
+    pub(super) paths: Paths,
     pub(super) tcp: Slab<TcpState>,
     pub(super) free: Vec<u32>,
     pub(super) wheel: TimerWheel,
     pub(super) queues: Queues,
+    pub(super) attempts: Attempts,
+    pub(super) aggregates: Aggregates,
     pub(super) fragments: FragmentTable,
     pub(super) clock: Timestamp,
     pub(super) timeouts: Timeouts,
@@ -82,16 +91,20 @@ impl FlowTable {
         Self {
             index: HashTable::new(),
             hash: hash.clone(),
-            flows: Vec::new(),
-            cold: Vec::new(),
+            flows: Chunks::default(),
+            addresses: Addresses::default(),
+            extensions: Extensions::default(),
+            paths: Paths::new(hash.clone()),
             tcp: Slab::default(),
             free: Vec::new(),
             wheel: TimerWheel::default(),
             queues: Queues::default(),
+            attempts: Attempts::new(config.max_attempts.clamp(1, ATTEMPT / 2) as usize),
+            aggregates: Aggregates::new(hash.clone()),
             fragments: FragmentTable::new(config.max_fragmented_datagrams, hash),
             clock: Timestamp(i64::MIN),
             timeouts: Timeouts::new(config),
-            limit: config.max_flows.clamp(1, NO_ENTRY - 1) as usize,
+            limit: config.max_flows.clamp(1, ATTEMPT - 1) as usize,
             gave_way: 0,
             gone_until: Timestamp(i64::MIN),
             repeats: 0,
@@ -99,7 +112,7 @@ impl FlowTable {
         }
     }
 
-    /// Flows that are live.
+    /// Flows that are live, attempts among them.
     pub fn len(&self) -> usize {
         self.index.len()
     }
@@ -112,6 +125,11 @@ impl FlowTable {
     /// Flows that had to give way because the table was full.
     pub const fn gave_way(&self) -> u64 {
         self.gave_way
+    }
+
+    /// Attempts that were added to aggregates because there were too many.
+    pub const fn collapsed(&self) -> u64 {
+        self.aggregates.collapsed()
     }
 
     /// Moves packet time on; ends and reports what is due. True where time went on by a tick of the timers, so
@@ -130,6 +148,8 @@ impl FlowTable {
                 self.arm(entry);
             }
         }
+        self.expire_attempts(tick, host);
+        self.tell_aggregates(Some(now), host);
         self.fragments.expire(now);
         self.count_orphans(host);
         true
@@ -159,9 +179,11 @@ impl FlowTable {
         for address in addresses {
             // The first candidate is all but certainly the flow.
             let candidate = self.index.find(address.hash, |_| true);
-            if let Some(flow) = candidate.and_then(|&entry| self.flows.get(entry as usize)) {
-                touched ^= flow.tcp;
-            }
+            touched ^= match candidate {
+                Some(&entry) if entry & ATTEMPT == 0 => self.flows[entry as usize].tcp,
+                Some(&entry) => self.attempts.get(entry & !ATTEMPT).path,
+                None => 0,
+            };
         }
         std::hint::black_box(touched);
     }
@@ -203,9 +225,9 @@ impl FlowTable {
         if packet.integrity == Integrity::Rejected {
             return Some(FlowHandle(self.reject(address, &packet.origin, &tally, tcp, host)));
         }
-        let entry = self.account(address, &packet.origin, &tally, tcp, host);
+        let entry = self.account(address, &packet.origin, &tally, tcp, Some(packet), host);
         if let Some(pending) = before {
-            self.account(address, &packet.origin, &pending.tally, None, host);
+            self.account(address, &packet.origin, &pending.tally, None, None, host);
         }
         if ip.fragment.is_some() {
             self.count_orphans(host);
@@ -214,12 +236,25 @@ impl FlowTable {
     }
 
     /// Identity of a flow that was just observed.
-    pub fn flow_id<H: FlowHost>(&mut self, FlowHandle(entry): FlowHandle, host: &H) -> FlowId {
-        self.identify(entry as usize, host)
+    pub fn flow_id(&mut self, FlowHandle(entry): FlowHandle) -> FlowId {
+        if entry & ATTEMPT != 0 {
+            return self.attempt_identity(self.attempts.get(entry & !ATTEMPT)).id();
+        }
+        let Self { flows, extensions, .. } = self;
+        let flow = &mut flows[entry as usize];
+        if let Some(id) = extensions.of(flow).and_then(|more| more.id) {
+            return id;
+        }
+        // Whatever is asked for the identity once is a tunnel, and asked for it with each packet.
+        let id = self.identity(&self.flows[entry as usize]).id();
+        let Self { flows, extensions, .. } = self;
+        extensions.change(&mut flows[entry as usize], |more| more.id = Some(id));
+        id
     }
 
     /// The record of a flow that was just observed, as it stands; nothing is reported or ended.
     pub fn peek<H: FlowHost>(&mut self, FlowHandle(entry): FlowHandle, host: &H) -> FlowRecord {
+        let entry = if entry & ATTEMPT != 0 { self.promote(entry & !ATTEMPT) } else { entry };
         self.peek_at(entry as usize, host)
     }
 
@@ -228,42 +263,52 @@ impl FlowTable {
     pub fn finish<H: FlowHost>(&mut self, host: &mut H) {
         self.fragments.finish();
         self.count_orphans(host);
-        let mut live: Vec<u32> = self.index.iter().copied().collect();
-        live.sort_unstable_by_key(|&entry| {
-            let at = entry as usize;
-            (self.cold[at].flow_start, self.flows[at].key)
-        });
-        for entry in live {
+        let mut live: Vec<(Timestamp, FlowKey, u32)> = Vec::with_capacity(self.index.len());
+        for &entry in &self.index {
+            let start = match entry & ATTEMPT {
+                0 => self.extensions.starts(&self.flows[entry as usize]).1,
+                _ => self.attempts.get(entry & !ATTEMPT).time,
+            };
+            live.push((start, self.addresses.unpack(self.key(entry)), entry));
+        }
+        live.sort_unstable_by_key(|&(start, key, _)| (start, key));
+        for (_, _, entry) in live {
+            let entry = if entry & ATTEMPT != 0 { self.promote(entry & !ATTEMPT) } else { entry };
             let due = self.due(entry, host);
-            let closed = self.flows[entry as usize].waiting == Waiting::Late;
+            let closed = self.flows[entry as usize].waiting() == Waiting::Late;
             let reason = due.unwrap_or(if closed { EndReason::Ended } else { EndReason::Forced });
             self.end(entry, reason, host);
         }
+        self.tell_aggregates(None, host);
     }
 
     /// Takes new numbers for scopes, spaces, segments and secretariats, after the plan has changed. Flows whose
-    /// scope is gone stay until they end, and take no more packets.
+    /// scope is gone stay until they end, and take no more packets. Attempts become flows by that.
     pub fn renumber<H: FlowHost>(
         &mut self,
-        host: &H,
+        host: &mut H,
         scope: impl Fn(u16) -> Option<u16>,
         space: impl Fn(u16) -> Option<u16>,
         segment: impl Fn(u16) -> Option<u16>,
         secretariat: impl Fn(u16) -> Option<u16>,
     ) {
+        self.tell_aggregates(None, host);
+        while let Some((slot, _)) = self.attempts.first() {
+            self.promote(slot);
+        }
         let live: Vec<u32> = self.index.drain().collect();
         for entry in live {
             let at = entry as usize;
-            self.identify(at, host);
-            let key = self.flows[at].key;
-            self.flows[at].key = key.with_scope(scope(key.scope()).unwrap_or(GONE));
-            // The identity is by the names so far.
-            let cold = &mut self.cold[at];
-            cold.space = space(cold.space).unwrap_or(0);
-            for place in &mut cold.places {
+            // The identity is by the names so far: the path keeps them.
+            let mut path = self.path(&self.flows[at]).clone();
+            path.space = space(path.space).unwrap_or(0);
+            for place in &mut path.places {
                 place.segment = place.segment.and_then(&segment);
                 place.secretariat = place.secretariat.and_then(&secretariat);
             }
+            self.set_path(at, path);
+            let key = self.flows[at].key;
+            self.flows[at].key = key.with_scope(scope(key.scope()).unwrap_or(GONE));
             self.link(entry);
         }
         self.reporter.forget_scopes();
@@ -288,30 +333,41 @@ impl FlowTable {
         FlowAddress { key, side, hash: self.hash.of(&key) }
     }
 
-    /// Counts a tally to the flow of a key, which is found, taken over, or created.
+    /// Counts a tally to the flow of a key, which is found, taken over, or created. A packet that is nothing but a
+    /// SYN makes an attempt.
     fn account<H: FlowHost>(
         &mut self,
         address: FlowAddress,
         origin: &Origin<'_>,
         tally: &Tally,
         tcp: Option<TcpPart<'_>>,
+        packet: Option<&FlowPacket<'_>>,
         host: &mut H,
     ) -> u32 {
-        let (entry, _) = self.find_or_begin(address, origin, tally, tcp, host);
-        self.count(entry, address.side, origin, tally, tcp, host);
+        let (entry, _) = self.find_or_begin(address, origin, tally, tcp, packet, host);
+        if entry & ATTEMPT == 0 {
+            self.count(entry, address.side, origin, tally, tcp, host);
+        }
         entry
     }
 
-    /// The flow of a key, which is found, taken over, or begun; and whether it was begun.
+    /// The flow of a key, which is found, taken over, or begun; and whether it was begun. An attempt that a packet
+    /// makes is begun and counted.
     fn find_or_begin<H: FlowHost>(
         &mut self,
-        FlowAddress { key, side, hash }: FlowAddress,
+        address: FlowAddress,
         origin: &Origin<'_>,
         tally: &Tally,
         tcp: Option<TcpPart<'_>>,
+        packet: Option<&FlowPacket<'_>>,
         host: &mut H,
     ) -> (u32, bool) {
-        match self.index.find(hash, |&entry| self.flows[entry as usize].key == key).copied() {
+        let FlowAddress { key, side, hash } = address;
+        let found = match self.find(hash, &key) {
+            Some(entry) if entry & ATTEMPT != 0 => self.resume(entry & !ATTEMPT, host),
+            found => found,
+        };
+        match found {
             Some(entry) => {
                 let goes_on = self.is_current(entry, tcp, host);
                 if !goes_on {
@@ -320,6 +376,11 @@ impl FlowTable {
                 (entry, !goes_on)
             }
             None => {
+                if let Some(packet) = packet
+                    && let Some(slot) = self.begin_attempt(address, packet, tally, host)
+                {
+                    return (slot | ATTEMPT, true);
+                }
                 let entry = self.new_entry(host);
                 self.begin(entry, key, side, origin, tally, tcp, host);
                 self.link(entry);
@@ -337,24 +398,39 @@ impl FlowTable {
         tcp: Option<TcpPart<'_>>,
         host: &mut H,
     ) -> u32 {
-        let (entry, is_new) = self.find_or_begin(address, origin, tally, tcp, host);
+        let (entry, is_new) = self.find_or_begin(address, origin, tally, tcp, None, host);
         if is_new {
             self.arm(entry);
         }
         let (at, side) = (entry as usize, address.side);
-        let flow = &self.flows[at];
+        let flow = &mut self.flows[at];
         let originator = flow.originator();
-        let letters = self.letters_by_sides(flow, self.cold[at].reason);
-        let flawed = self.cold[at].flawed.get_or_insert_default();
-        flawed.flaws[side].add(tally.flaws);
-        flawed.rejected[side] = flawed.rejected[side].saturating_add(1);
-        if let Some(state) = self.tcp.get_mut(flow.tcp) {
-            state.reject(side, originator);
-        } else if is_power_of_ten(flawed.rejected[side]) {
-            let history = flawed.history.get_or_insert_with(|| letters.bytes().collect());
-            history.push(cased(b'C', side == originator));
-        }
+        let (letters, state) = (letters_by_sides(flow), self.tcp.get_mut(flow.tcp));
+        self.extensions.change(flow, |more| {
+            let flawed = more.flawed.get_or_insert_default();
+            flawed.flaws[side].add(tally.flaws);
+            flawed.rejected[side] = flawed.rejected[side].saturating_add(1);
+            if let Some(state) = state {
+                state.reject(side, originator);
+            } else if is_power_of_ten(flawed.rejected[side]) {
+                let history = flawed.history.get_or_insert_with(|| letters.bytes().collect());
+                history.push(cased(b'C', side == originator));
+            }
+        });
         entry
+    }
+
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        self.index.find(hash, |&entry| self.addresses.is(self.key(entry), key)).copied()
+    }
+
+    /// Key of an entry of the index: a flow, or an attempt.
+    fn key(&self, entry: u32) -> PackedKey {
+        if entry & ATTEMPT != 0 {
+            self.attempts.get(entry & !ATTEMPT).key
+        } else {
+            self.flows[entry as usize].key
+        }
     }
 
     /// Whether a flow that was found goes on. If not, it has been reported, and its entry is to be used anew.
@@ -389,28 +465,9 @@ impl FlowTable {
         tcp: Option<TcpPart<'_>>,
         host: &mut H,
     ) {
-        let (source, destination) = (key.end(side), key.end(1 - side));
-        let (flip, reason) = judge(key.protocol(), source, destination, tcp.map(|tcp| tcp.header));
-        let originator = if flip { 1 - side } else { side };
-        let mut places = [SidePlace::default(); 2];
-        places[side] = host.side_place(origin, source.0, origin.link.source_mac);
-        places[1 - side] = host.side_place(origin, destination.0, None);
-        let flow = Flow {
-            key,
-            start: tally.first,
-            end: tally.last,
-            seen: self.clock,
-            part_since: self.clock,
-            wait_until: Timestamp(i64::MAX),
-            sides: [Counters::default(); 2],
-            tcp: NO_ENTRY,
-            waiting: Waiting::No,
-            originator: u8::from(originator == 1),
-            referenced: false,
-            answered: false,
-            established: false,
-            estimated: false,
-        };
+        let at = entry as usize;
+        let (flip, reason) =
+            judge(key.protocol(), key.end(side), key.end(1 - side), tcp.map(|tcp| tcp.header));
         let serial = if tally.first > self.gone_until {
             0
         } else {
@@ -418,47 +475,104 @@ impl FlowTable {
             self.repeats = if self.repeats >= 0x7fff { 1 } else { self.repeats + 1 };
             self.repeats
         };
-        let cold = Cold {
+        let mut flow = Flow {
+            key: self.addresses.pack(&key),
             created: tally.first,
+            end: tally.last,
+            seen: self.clock,
+            part_since: self.clock,
             serial,
-            moves: 0,
-            reason,
-            flow_start: tally.first,
-            part: 0,
-            interface: origin.interface,
-            space: origin.place.space,
-            vlans: origin.link.vlans.clone(),
-            places,
-            first_mac: [None; 2],
-            moved_packets: [0; 2],
-            id: None,
-            past: None,
-            flawed: None,
-            wrapping: wrapping(origin),
+            ..Flow::default()
         };
-        let at = entry as usize;
-        if at < self.flows.len() {
-            self.flows[at] = flow;
-            self.cold[at] = cold;
-        } else {
-            self.flows.push(flow);
-            self.cold.push(cold);
+        flow.set_originator(if flip { 1 - side } else { side });
+        flow.set_reason(reason);
+        if let Some(wrapping) = wrapping(origin) {
+            self.extensions.change(&mut flow, |more| more.wrapping = Some(wrapping));
         }
         if tcp.is_some() {
             let mut state = TcpState::default();
             if flip {
                 state.note_flip();
             }
-            self.flows[at].tcp = self.tcp.insert(state);
+            flow.tcp = self.tcp.insert(state);
         }
+        self.put(entry, flow);
+        let path = self.path_of(&key, side, origin, host);
+        self.set_path(at, path);
         self.queues.append(entry, Rank::Unanswered);
+    }
+
+    /// Puts a flow into an entry that is free, or the next one.
+    pub(super) fn put(&mut self, entry: u32, flow: Flow) {
+        let at = entry as usize;
+        if at < self.flows.len() {
+            self.flows[at] = flow;
+        } else {
+            self.flows.push(flow);
+        }
+    }
+
+    /// The way of a new flow, by its first packet.
+    pub(super) fn path_of<H: FlowHost>(
+        &mut self,
+        key: &FlowKey,
+        side: Side,
+        origin: &Origin<'_>,
+        host: &H,
+    ) -> Path {
+        let mut places = [SidePlace::default(); 2];
+        places[side] = host.side_place(origin, key.end(side).0, origin.link.source_mac);
+        places[1 - side] = host.side_place(origin, key.end(1 - side).0, None);
+        let space = origin.place.space;
+        Path {
+            scope: self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), space)),
+            interface: origin.interface,
+            space,
+            vlans: origin.link.vlans.clone(),
+            places,
+        }
+    }
+
+    /// The way of a flow.
+    pub(super) fn path(&self, flow: &Flow) -> &Path {
+        self.paths
+            .get(flow.path)
+            .or_else(|| self.extensions.of(flow)?.path.as_deref())
+            .unwrap_or(&path::NOWHERE)
+    }
+
+    /// Sets the way of a flow, in place of the one it had.
+    fn set_path(&mut self, at: usize, path: Path) {
+        let Self { flows, paths, extensions, .. } = self;
+        let flow = &mut flows[at];
+        let before = flow.path;
+        match paths.take(&path) {
+            Some(number) => flow.path = number,
+            None => {
+                flow.path = NO_ENTRY;
+                extensions.change(flow, |more| more.path = Some(Box::new(path)));
+            }
+        }
+        paths.release(before);
     }
 
     /// Links a flow into the index.
     fn link(&mut self, entry: u32) {
-        let Self { index, flows, hash, .. } = self;
-        let of = |&entry: &u32| hash.of(&flows[entry as usize].key);
-        index.insert_unique(of(&entry), entry, of);
+        let hash = self.addresses.hash(&self.hash, self.key(entry));
+        self.link_at(hash, entry);
+    }
+
+    /// Links a flow or an attempt into the index.
+    pub(super) fn link_at(&mut self, hash: u64, entry: u32) {
+        let Self { index, flows, attempts, addresses, hash: hasher, .. } = self;
+        index.insert_unique(hash, entry, |&entry| {
+            let key = if entry & ATTEMPT != 0 {
+                attempts.get(entry & !ATTEMPT).key
+            } else {
+                flows[entry as usize].key
+            };
+            addresses.hash(hasher, key)
+        });
     }
 
     fn count<H: FlowHost>(
@@ -472,26 +586,18 @@ impl FlowTable {
     ) {
         let at = entry as usize;
         let flow = &self.flows[at];
-        let is_new = !flow.sides[0].heard && !flow.sides[1].heard;
-        let first_of_side = !flow.sides[side].heard;
+        let is_new = flow.is_new();
+        let first_of_side = !flow.sides[side].heard();
         let originator = flow.originator();
-        if flow.sides[side].mac != tally.mac {
+        if flow.sides[side].mac() != tally.mac {
             self.change_mac(at, side, origin, tally, host);
         }
         let flow = &mut self.flows[at];
-        if flow.is_empty() {
-            flow.start = tally.first;
-            flow.end = tally.last;
-        } else {
-            flow.start = flow.start.min(tally.first);
-            flow.end = flow.end.max(tally.last);
-        }
+        self.extensions.count(flow, side, tally);
         flow.seen = self.clock;
-        flow.referenced = true;
-        flow.estimated |= tally.estimated;
-        flow.sides[side].add(tally);
-        if tally.flaws != Flaws::default() {
-            self.cold[at].flawed.get_or_insert_default().flaws[side].add(tally.flaws);
+        flow.set(flag::REFERENCED, true);
+        if tally.estimated {
+            flow.set(flag::ESTIMATED, true);
         }
         if first_of_side && let Some(history) = self.history_of(at) {
             history.push(cased(b'D', side == originator));
@@ -501,20 +607,17 @@ impl FlowTable {
             self.first_of_side(entry, side, origin, is_new, host);
         }
         if is_new {
-            self.cold[at].flow_start = tally.first;
             self.start_waiting(entry);
             self.tell(at, FlowEvent::Started, Some((side, origin)), host);
-        } else {
-            self.cold[at].flow_start = self.cold[at].flow_start.min(tally.first);
         }
-        if first_of_side || outcome != Outcome::default() || self.flows[at].waiting == Waiting::Answer {
+        if first_of_side || outcome != Outcome::default() || self.flows[at].waiting() == Waiting::Answer {
             self.react(entry, &outcome, first_of_side && !is_new, (side, origin), host);
         }
     }
 
     /// The letters of a flow that is not TCP and had packets rejected.
     fn history_of(&mut self, at: usize) -> Option<&mut History> {
-        self.cold[at].flawed.as_mut()?.history.as_mut()
+        self.extensions.of_mut(&self.flows[at])?.flawed.as_mut()?.history.as_mut()
     }
 
     /// Runs the TCP state machine.
@@ -535,8 +638,8 @@ impl FlowTable {
         });
         if outcome.flip {
             // Counters, places and states are kept by side of the key, so this moves all of them.
-            flow.originator = 1 - flow.originator;
-            self.cold[at].reason = crate::record::DirectionReason::Repaired;
+            flow.set_originator(1 - flow.originator());
+            flow.set_reason(crate::record::DirectionReason::Repaired);
         }
         outcome
     }
@@ -551,18 +654,23 @@ impl FlowTable {
     ) {
         /// Moves told of one side in one part: routers that share the load would else make one of each packet.
         const MOVES: u8 = 16;
-        if self.flows[at].sides[side].heard {
-            let cold = &mut self.cold[at];
-            if tally.mac.is_none() || cold.moves >= MOVES {
+        let flow = &self.flows[at];
+        if flow.sides[side].heard() {
+            let moves = self.extensions.of(flow).map_or(0, |more| more.moves);
+            if tally.mac.is_none() || moves >= MOVES {
                 return;
             }
-            cold.moves += 1;
             self.tell(at, FlowEvent::Moved, Some((side, origin)), host);
-            self.cold[at].moved_packets = [0, 1].map(|side| self.flows[at].sides[side].packets);
-        } else {
-            self.cold[at].first_mac[side] = tally.mac;
+            let flow = &mut self.flows[at];
+            let before = flow.sides[side].mac();
+            let packets = [0, 1].map(|side| self.extensions.totals(flow, side).packets);
+            self.extensions.change(flow, |more| {
+                more.moves += 1;
+                more.first_mac[side].get_or_insert(before);
+                more.moved_packets = packets;
+            });
         }
-        self.flows[at].sides[side].mac = tally.mac;
+        self.flows[at].sides[side].set_mac(tally.mac);
     }
 
     /// Looks up what a side is to the plan by its own first packet.
@@ -578,17 +686,24 @@ impl FlowTable {
             return;
         }
         let at = entry as usize;
-        let ip = self.flows[at].key.end(side).0;
-        self.cold[at].places[side] = host.side_place(origin, ip, origin.link.source_mac);
-        self.flows[at].answered = true;
+        let flow = &self.flows[at];
+        let ip = self.addresses.unpack(flow.key).end(side).0;
+        let place = host.side_place(origin, ip, origin.link.source_mac);
+        let path = self.path(flow);
+        if path.places[side] != place {
+            let mut path = path.clone();
+            path.places[side] = place;
+            self.set_path(at, path);
+        }
+        self.flows[at].set(flag::ANSWERED, true);
     }
 
     /// Sets the timer of a new flow.
-    fn start_waiting(&mut self, entry: u32) {
+    pub(super) fn start_waiting(&mut self, entry: u32) {
         let flow = &mut self.flows[entry as usize];
         let originator = flow.originator();
         if self.tcp.get(flow.tcp).is_some_and(|state| state.is_unanswered(originator)) {
-            flow.waiting = Waiting::Answer;
+            flow.set_waiting(Waiting::Answer);
             flow.wait_until = self.clock.plus(self.timeouts.attempt);
         }
         self.arm(entry);
@@ -607,17 +722,17 @@ impl FlowTable {
         let flow = &mut self.flows[at];
         let originator = flow.originator();
         let tcp = self.tcp.get(flow.tcp);
-        let unanswered = tcp.map_or(!flow.answered, |state| state.is_unanswered(originator));
+        let unanswered = tcp.map_or(!flow.is(flag::ANSWERED), |state| state.is_unanswered(originator));
         if !unanswered {
-            if flow.waiting == Waiting::Answer {
-                flow.waiting = Waiting::No;
+            if flow.waiting() == Waiting::Answer {
+                flow.set_waiting(Waiting::No);
                 flow.wait_until = Timestamp(i64::MAX);
             }
             self.queues.promote(entry);
         }
         if outcome.ended {
             let flow = &mut self.flows[at];
-            flow.waiting = Waiting::Late;
+            flow.set_waiting(Waiting::Late);
             flow.wait_until = self.clock.plus(self.timeouts.closing);
             self.arm(entry);
         }
@@ -628,8 +743,8 @@ impl FlowTable {
         if outcome.refused {
             self.tell(at, FlowEvent::Refused, Some(packet), host);
         }
-        if (outcome.established || answers && !is_tcp) && !self.flows[at].established {
-            self.flows[at].established = true;
+        if (outcome.established || answers && !is_tcp) && !self.flows[at].is(flag::ESTABLISHED) {
+            self.flows[at].set(flag::ESTABLISHED, true);
             self.tell(at, FlowEvent::Established, Some(packet), host);
         }
     }
@@ -640,7 +755,7 @@ impl FlowTable {
             let origin = pending.origin();
             let (source, destination) = ((pending.source, 0), (pending.destination, 0));
             let address = self.locate(&origin, pending.protocol, source, destination, false);
-            self.account(address, &origin, &pending.tally, None, host);
+            self.account(address, &origin, &pending.tally, None, None, host);
         }
     }
 }

@@ -127,6 +127,7 @@ impl<'a> Run<'a> {
             closing_seconds: u32::from(idle % 5),
             active_seconds: active.into(),
             max_flows: 1 + u32::from(limit % 24),
+            max_attempts: 1 + u32::from(limit % 5),
             max_fragmented_datagrams: 1 + u32::from(fragments % 6),
             max_tunnel_depth: depth % 6,
             tunnels: [TunnelFlows::Both, TunnelFlows::Inner, TunnelFlows::Outer][usize::from(mode % 3)],
@@ -172,7 +173,7 @@ impl<'a> Run<'a> {
             }
             self.step();
             assert!(self.sensor.ledger().balances());
-            assert!(self.sensor.live_flows() <= self.limits.max_flows as usize);
+            assert!(self.sensor.live_flows() <= (self.limits.max_flows + self.limits.max_attempts) as usize);
         }
         self.finish();
         self.sink

@@ -134,7 +134,7 @@ impl Bench {
         let (originator, responder) = (party(call.source), party(call.target));
         self.next_id += 1;
         let mut flow = FlowContext {
-            flow_id: FlowId(self.next_id),
+            identity: FlowId(self.next_id).into(),
             protocol: call.protocol,
             originator,
             responder,

@@ -21,6 +21,8 @@ pub(super) const SEED: [u64; 4] = [1, 2, 3, 4];
 pub(super) struct Host {
     pub(super) records: Vec<FlowRecord>,
     pub(super) events: Vec<(FlowEvent, FlowContext)>,
+    /// Whether events are not kept.
+    pub(super) drops_events: bool,
 }
 
 impl Host {
@@ -60,7 +62,9 @@ impl FlowHost for Host {
     }
 
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.events.push((event, flow.clone()));
+        if !self.drops_events {
+            self.events.push((event, flow.clone()));
+        }
     }
 
     fn record(&mut self, record: &FlowRecord) {
@@ -72,6 +76,8 @@ impl FlowHost for Host {
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) millis: i64,
+    /// Beside the milliseconds.
+    pub(super) nanos: i64,
     pub(super) protocol: u8,
     pub(super) from: (IpAddr, u16),
     pub(super) to: (IpAddr, u16),
@@ -96,6 +102,7 @@ impl Packet {
     pub(super) fn udp(millis: i64, from: (&str, u16), to: (&str, u16), payload: u32) -> Self {
         Self {
             millis,
+            nanos: 0,
             protocol: 17,
             from: end(from),
             to: end(to),
@@ -153,7 +160,7 @@ impl Packet {
             parents: &[],
             leaving: None,
         };
-        let time = Timestamp(self.millis.saturating_mul(1_000_000));
+        let time = Timestamp(self.millis.saturating_mul(1_000_000).saturating_add(self.nanos));
         let wire_bytes = self.payload.saturating_add(54);
         table.observe(&FlowPacket { time, wire_bytes, ip: &ip, origin, integrity: self.integrity }, host);
     }

@@ -1,5 +1,6 @@
 //! Tests of the flow table as a whole.
 
+mod attempts;
 mod connections;
 mod fragments;
 mod kit;

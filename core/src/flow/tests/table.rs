@@ -167,11 +167,8 @@ fn identities_are_the_same_on_every_machine_and_depend_on_what_they_name() {
 
 #[test]
 fn the_part_of_a_flow_that_packets_touch_is_small() {
-    use crate::flow::{
-        live::{Cold, Flow},
-        tcp::TcpState,
-    };
-    let sizes = [size_of::<Flow>(), size_of::<Cold>(), size_of::<TcpState>()];
-    eprintln!("bytes of a flow: {} hot, {} cold, {} more for TCP", sizes[0], sizes[1], sizes[2]);
-    assert!(sizes[0] <= 256 && sizes[1] <= 256 && sizes[2] <= 384, "{sizes:?}");
+    use crate::flow::{compact::Flow, tcp::TcpState};
+    let sizes = [size_of::<Flow>(), size_of::<TcpState>()];
+    eprintln!("bytes of a flow: {}, and {} more for TCP", sizes[0], sizes[1]);
+    assert!(sizes[0] <= 128 && sizes[1] <= 384, "{sizes:?}");
 }

@@ -138,7 +138,7 @@ impl Observer {
                 self.learn(flow, source, destination);
                 self.begin(flow, source, time, places, sink);
             }
-            FlowEvent::Moved | FlowEvent::Reported(_) => {
+            FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => {
                 self.learn(flow, originator, responder);
                 self.learn(flow, responder, originator);
                 self.count(flow, originator, places, sink);

@@ -100,7 +100,7 @@ impl Bench {
         let came = self.observer.came(at, &link, mac, &self.places);
         let time = Timestamp::from_parts(second, 0);
         let mut flow = FlowContext {
-            flow_id: FlowId(1),
+            identity: FlowId(1).into(),
             protocol: 6,
             originator: party(ip(source), came, Some(mac)),
             responder: party(ip(target), Came::Unheard, None),

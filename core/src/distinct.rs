@@ -45,6 +45,27 @@ impl Distinct {
         }
     }
 
+    /// Adds what another one has counted.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        match other {
+            Self::Exact(seen) => seen.iter().for_each(|&hash| {
+                self.add(hash);
+            }),
+            Self::Estimated(more) => {
+                let mut all = more.clone();
+                match self {
+                    Self::Exact(seen) => seen.iter().for_each(|&hash| {
+                        raise(&mut all, hash);
+                    }),
+                    Self::Estimated(held) => {
+                        all.iter_mut().zip(held.iter()).for_each(|(rank, &held)| *rank = held.max(*rank));
+                    }
+                }
+                *self = Self::Estimated(all);
+            }
+        }
+    }
+
     /// How many.
     pub(crate) fn count(&self) -> u64 {
         match self {
@@ -116,6 +137,22 @@ mod tests {
             }
         }
         assert_eq!(distinct.count(), 32);
+    }
+
+    #[test]
+    fn counts_that_are_merged_count_each_thing_once() {
+        let of = |numbers: std::ops::Range<u64>| {
+            let mut distinct = Distinct::default();
+            for number in numbers {
+                distinct.add(hash(number));
+            }
+            distinct
+        };
+        for (one, other, all) in [(0..10, 5..20, 0..20), (0..10, 5..5000, 0..5000), (0..900, 0..9, 0..900)] {
+            let mut merged = of(one.clone());
+            merged.merge(&of(other.clone()));
+            assert_eq!(merged.count(), of(all).count(), "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,232 @@
+//! Connection attempts: a TCP SYN and nothing since. They stand apart from flows and take a third of the room,
+//! because whoever floods makes as many as he likes. An attempt is everything its one packet said, so that a flow can
+//! be made of it when a second packet comes, as if it had been one from the start.
+//!
+//! Attempts wait for the same time each, so the order in which they came is the order in which they end.
+
+use super::{
+    chunks::Chunks,
+    key::{PackedKey, Side},
+    live::{FlowPacket, NO_ENTRY, Tally},
+};
+use crate::{
+    decode::{TcpSegment, Transport},
+    net::MacAddress,
+    time::Timestamp,
+};
+
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Attempt {
+    pub key: PackedKey,
+    /// Time of the SYN, which is also when it came by the table's clock.
+    pub time: Timestamp,
+    /// Entry of the paths.
+    pub path: u32,
+    sequence: u32,
+    previous: u32,
+    next: u32,
+    wire_bytes: u16,
+    ip_bytes: u16,
+    window: u16,
+    mac: [u8; 6],
+    tcp_flags: u8,
+    ttl: u8,
+    /// DSCP in six bits, and two flags.
+    bits: u8,
+}
+
+const SIDE: u8 = 0x40;
+const HAS_MAC: u8 = 0x80;
+
+impl Default for Attempt {
+    fn default() -> Self {
+        Self {
+            key: PackedKey::default(),
+            time: Timestamp(0),
+            path: NO_ENTRY,
+            sequence: 0,
+            previous: NO_ENTRY,
+            next: NO_ENTRY,
+            wire_bytes: 0,
+            ip_bytes: 0,
+            window: 0,
+            mac: [0; 6],
+            tcp_flags: 0,
+            ttl: 0,
+            bits: 0,
+        }
+    }
+}
+
+impl Attempt {
+    /// The attempt that a packet makes, if it is nothing but a SYN: without data, fragment, tunnel or label, and
+    /// without anything that needs more room.
+    pub(super) fn of(packet: &FlowPacket<'_>, tally: &Tally) -> Option<Self> {
+        let Transport::Tcp(segment) = &packet.ip.transport else { return None };
+        const CONTROL: u16 = TcpSegment::SYN | TcpSegment::ACK | TcpSegment::FIN | TcpSegment::RST;
+        let origin = &packet.origin;
+        let plain = segment.flags & CONTROL == TcpSegment::SYN
+            && tally.payload_bytes == 0
+            && tally.is_plain()
+            && packet.ip.fragment.is_none()
+            && origin.tunnel.is_none()
+            && origin.parents.is_empty()
+            && origin.link.mpls_labels.is_empty();
+        if !plain {
+            return None;
+        }
+        Some(Self {
+            time: packet.time,
+            sequence: segment.sequence,
+            wire_bytes: tally.wire_bytes.try_into().ok()?,
+            ip_bytes: tally.ip_bytes.try_into().ok()?,
+            window: segment.window,
+            mac: tally.mac.map_or([0; 6], |mac| mac.0),
+            tcp_flags: segment.flags.try_into().ok()?,
+            ttl: tally.ttl_min,
+            bits: tally.dscp & 0x3f | if tally.mac.is_some() { HAS_MAC } else { 0 },
+            ..Self::default()
+        })
+    }
+
+    /// With its key, the side of it that sent the SYN, and its path.
+    pub(super) fn at(self, key: PackedKey, side: Side, path: u32) -> Self {
+        let bits = if side == 1 { self.bits | SIDE } else { self.bits };
+        Self { key, path, bits, ..self }
+    }
+
+    /// Side of the key that sent the SYN.
+    pub(super) fn side(&self) -> Side {
+        Side::from(self.bits & SIDE != 0)
+    }
+
+    pub(super) fn mac(&self) -> Option<MacAddress> {
+        (self.bits & HAS_MAC != 0).then_some(MacAddress(self.mac))
+    }
+
+    /// What its packet counts.
+    pub(super) fn tally(&self) -> Tally {
+        Tally {
+            packets: 1,
+            wire_bytes: self.wire_bytes.into(),
+            ip_bytes: self.ip_bytes.into(),
+            tcp_flags: self.tcp_flags.into(),
+            ttl_min: self.ttl,
+            ttl_max: self.ttl,
+            dscp: self.bits & 0x3f,
+            mac: self.mac(),
+            ..Tally::none(self.time)
+        }
+    }
+
+    /// Its TCP header, as far as it says anything.
+    pub(super) fn segment(&self, source: u16, destination: u16) -> TcpSegment {
+        TcpSegment {
+            source,
+            destination,
+            sequence: self.sequence,
+            acknowledgement: 0,
+            flags: self.tcp_flags.into(),
+            window: self.window,
+        }
+    }
+}
+
+/// The attempts, in the order in which they came.
+#[derive(Clone, Debug)]
+pub(super) struct Attempts {
+    slots: Chunks<Attempt>,
+    free: Vec<u32>,
+    first: u32,
+    last: u32,
+    live: usize,
+    limit: usize,
+}
+
+impl Attempts {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { slots: Chunks::default(), free: Vec::new(), first: NO_ENTRY, last: NO_ENTRY, live: 0, limit }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether another one has room only if one goes.
+    pub(super) const fn is_full(&self) -> bool {
+        self.live >= self.limit
+    }
+
+    /// The one that came first of those here.
+    pub(super) fn first(&self) -> Option<(u32, &Attempt)> {
+        if self.first == NO_ENTRY { None } else { Some((self.first, &self.slots[self.first as usize])) }
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &Attempt {
+        &self.slots[slot as usize]
+    }
+
+    /// Puts an attempt behind the last one; gives its number.
+    pub(super) fn push(&mut self, attempt: Attempt) -> u32 {
+        let attempt = Attempt { previous: self.last, next: NO_ENTRY, ..attempt };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = attempt;
+                slot
+            }
+            None => u32::try_from(self.slots.push(attempt)).unwrap_or(NO_ENTRY),
+        };
+        match std::mem::replace(&mut self.last, slot) {
+            NO_ENTRY => self.first = slot,
+            previous => self.slots[previous as usize].next = slot,
+        }
+        self.live += 1;
+        slot
+    }
+
+    /// Takes an attempt out.
+    pub(super) fn remove(&mut self, slot: u32) -> Attempt {
+        let attempt = self.slots[slot as usize];
+        match attempt.previous {
+            NO_ENTRY => self.first = attempt.next,
+            previous => self.slots[previous as usize].next = attempt.next,
+        }
+        match attempt.next {
+            NO_ENTRY => self.last = attempt.previous,
+            next => self.slots[next as usize].previous = attempt.previous,
+        }
+        self.free.push(slot);
+        self.live -= 1;
+        attempt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_one_cache_line() {
+        assert_eq!((size_of::<Attempt>(), align_of::<Attempt>()), (64, 64));
+    }
+
+    #[test]
+    fn attempts_leave_in_the_order_they_came_whatever_was_taken_out() {
+        let mut attempts = Attempts::new(4);
+        let at = |time| Attempt { time: Timestamp(time), ..Attempt::default() };
+        let slots = [1, 2, 3, 4].map(|time| attempts.push(at(time)));
+        assert!(attempts.is_full());
+        assert_eq!(attempts.remove(slots[1]).time, Timestamp(2));
+        attempts.remove(slots[3]);
+        assert_eq!(attempts.push(at(5)), slots[3]);
+        let left: Vec<i64> = std::iter::from_fn(|| {
+            let (slot, attempt) = attempts.first().map(|(slot, attempt)| (slot, attempt.time.0))?;
+            attempts.remove(slot);
+            Some(attempt)
+        })
+        .collect();
+        assert_eq!((left, attempts.len()), (vec![1, 3, 5], 0));
+    }
+}
