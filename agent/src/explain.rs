@@ -137,7 +137,9 @@ impl Witness for Explainer<'_> {
             Told::Unopened(why) => {
                 self.note(self.last(), format!("the tunnel was not opened further: {}", because(why)));
             }
-            Told::WrongChecksum => self.note(self.decoded, "a checksum is wrong (see --checksums)".to_owned()),
+            Told::WrongChecksum => {
+                self.note(self.decoded, "a checksum is wrong (see --checksums)".to_owned())
+            }
             Told::Flow(record) => self.flow(record),
             Told::Waits => self.note(
                 self.decoded,

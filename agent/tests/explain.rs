@@ -179,6 +179,25 @@ fn a_mirror_is_stripped_counted_and_its_losses_told() {
 }
 
 #[test]
+fn a_configuration_that_is_checked_shows_its_mirrors() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = with_mirror(directory.path());
+    let text_of_config = fs::read_to_string(&config).expect("a file");
+    let nameless = text_of_config.replace("[[interface]]\nname = 'span0'\nrole = 'inside'\n", "");
+    for (body, warns) in [(&text_of_config, false), (&nameless, true)] {
+        fs::write(&config, format!("[sensor]\nname = 'b1'\nsite = 'boston'\n{body}")).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onenet-agent"));
+        let output =
+            command.arg("check-config").arg("--config").arg(&config).output().expect("the agent runs");
+        let told = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(told.contains("mirror     span0: erspan 5 to 10.9.0.2/32; its tunnel is stripped"), "{told}");
+        let warning = "warning: mirror span0 has no [[interface]] named span0 with a role";
+        assert_eq!(told.contains(warning), warns, "{told}");
+    }
+}
+
+#[test]
 fn wrong_usage_of_explain_is_told_in_one_line() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = capture(directory.path());

@@ -35,8 +35,12 @@ pub(super) fn header<'a>(link_type: LinkType, at: Cursor<'a>, link: &mut Link) -
         // IP over IEEE 1394: two addresses of eight bytes.
         138 => at.be16(16).zip(at.skip(18)).map(|(ether_type, at)| (Next::EtherType(ether_type), at)),
         143 => docsis(at),
-        // PPP, Cisco HDLC and frame relay with direction; 166 is pppd's.
-        166 | 204 => wan::direction_byte(at, link).and_then(wan::ppp),
+        // PPP, Cisco HDLC and frame relay with direction, which pppd writes in place of the address.
+        166 => wan::direction_byte(at, link).and_then(|at| match at.byte(0)? {
+            0x03 => Some((Next::Ppp, at.skip(1)?)),
+            _ => wan::ppp(at),
+        }),
+        204 => wan::direction_byte(at, link).and_then(wan::ppp),
         205 => wan::direction_byte(at, link).and_then(wan::cisco_hdlc),
         206 => wan::direction_byte(at, link).and_then(wan::frame_relay),
         197 => erf(at),
@@ -46,8 +50,8 @@ pub(super) fn header<'a>(link_type: LinkType, at: Cursor<'a>, link: &mut Link) -
         240 => at.skip(4).map(|at| (Next::Ethernet, at)),
         241 => at.skip(12).map(|at| (Next::Ethernet, at)),
         259 => at.skip(8).map(|at| (Next::Ethernet, at)),
-        // IP over InfiniBand (RFC 4391 section 6): an ethertype and two reserved bytes.
-        242 => at.be16(0).zip(at.skip(4)).map(|(ether_type, at)| (Next::EtherType(ether_type), at)),
+        // IP over InfiniBand: a global routing header, then (RFC 4391 section 6) an ethertype and two reserved bytes.
+        242 => at.be16(40).zip(at.skip(44)).map(|(ether_type, at)| (Next::EtherType(ether_type), at)),
         274 => mpacket(at),
         // Broadcom's switch tag, behind the addresses or before them; Marvell's, short and with an ethertype.
         281 => metadata::tagged(at, link, 4),
@@ -262,7 +266,9 @@ mod tests {
         opens(219, &[&[0, 1, 1, 64]]);
         opens(240, &[&[0; 4], &FRAME]);
         opens(241, &[&[0; 4], &[0x55; 7], &[0xd5], &FRAME]);
-        opens(242, &[&[8, 0, 0, 0]]);
+        opens(242, &[&[0; 40], &[8, 0, 0, 0]]);
+        opens(166, &[&[0, 0x03, 0x00, 0x21]]);
+        opens(166, &[&[1, 0x21]]);
         opens(259, &[&[0x55; 8], &FRAME]);
         opens(274, &[&[0x55; 7], &[0xd5], &FRAME]);
         opens(122, &[&[0x10, 0], &[1; 6], &[0x10, 0], &[2; 6], &LLC]);

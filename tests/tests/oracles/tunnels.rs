@@ -21,6 +21,9 @@ type Pairs = BTreeMap<(usize, IpAddr, IpAddr), u64>;
 /// Tunnels inside tunnels that are opened unless the configuration says otherwise.
 const DEPTH: usize = 3;
 
+/// Headers between link and network that are followed.
+const SHIMS: usize = 16;
+
 /// IP pairs of our flows.
 fn our_pairs(records: &[FlowRecord]) -> Pairs {
     let mut pairs = Pairs::new();
@@ -57,6 +60,10 @@ fn left_out(before: &[&str], depth: usize) -> Option<&'static str> {
     }
     if depth > DEPTH {
         return Some("deeper than tunnels are opened");
+    }
+    // Every header has a name here, and most Ethernet headers two.
+    if depth == 0 && before.len() > 2 * SHIMS {
+        return Some("behind more frames and tags than are followed");
     }
     let carriers = ["sflow", "openflow_v4", "openflow_v1", "pim", "vjc", "ppp.vjc", "slarp", "nhrp"];
     carriers.iter().any(|name| is_behind(name)).then_some("sampled or quoted by another protocol")
@@ -127,9 +134,9 @@ fn tshark_of_all(outcomes: &[Outcome]) -> BTreeMap<&str, Layers> {
 }
 
 /// Captures in which every IP pair at every depth has tshark's packets, in percent.
-const REQUIRED_CAPTURES: usize = 97;
+const REQUIRED_CAPTURES: usize = 95;
 /// IP layers inside tunnels that are as tshark has them, in percent.
-const REQUIRED_INNER: u64 = 97;
+const REQUIRED_INNER: u64 = 99;
 
 #[test]
 fn ip_layers_at_every_depth_are_tsharks() {
@@ -141,7 +148,7 @@ fn ip_layers_at_every_depth_are_tsharks() {
     let theirs = tshark_of_all(outcomes);
     let (mut equal, mut inner, mut inner_equal) = (0, 0, 0);
     let mut left_out = BTreeMap::<&str, u64>::new();
-    let mut compared = 0;
+    let (mut compared, mut only_ours, mut only_theirs) = (0, 0, 0);
     for outcome in outcomes {
         // What neither can read has no layers.
         let (Ok(records), Some(layers)) = (&outcome.flows, theirs.get(outcome.name.as_str())) else {
@@ -149,10 +156,7 @@ fn ip_layers_at_every_depth_are_tsharks() {
         };
         compared += 1;
         let ours = our_pairs(records);
-        for (&(depth, ..), packets) in layers.pairs.iter().filter(|((depth, ..), _)| *depth > 0) {
-            let _ = depth;
-            inner += packets;
-        }
+        inner += layers.pairs.iter().filter(|((depth, ..), _)| *depth > 0).map(|(_, n)| n).sum::<u64>();
         let keys: BTreeSet<_> = ours.keys().chain(layers.pairs.keys()).collect();
         let count = |pairs: &Pairs, key| pairs.get(key).copied().unwrap_or_default();
         let different: Vec<_> =
@@ -162,6 +166,11 @@ fn ip_layers_at_every_depth_are_tsharks() {
             .filter(|key| key.0 > 0)
             .map(|key| count(&ours, *key).min(count(&layers.pairs, *key)))
             .sum::<u64>();
+        for key in &different {
+            let (our, their) = (count(&ours, **key), count(&layers.pairs, **key));
+            only_ours += our.saturating_sub(their);
+            only_theirs += their.saturating_sub(our);
+        }
         if let Some(key) = different.first() {
             let (our, their) = (count(&ours, **key), count(&layers.pairs, **key));
             let pairs = different.len();
@@ -177,6 +186,7 @@ fn ip_layers_at_every_depth_are_tsharks() {
         say(&format!("tshark shows {packets} more IP layers {cause}"));
     }
     say(&format!("IP layers at every depth as tshark's: {equal} of {compared} captures"));
+    say(&format!("IP layers that only we count: {only_ours}, that only tshark shows: {only_theirs}"));
     say(&format!("IP layers inside tunnels: {inner_equal} of {inner} packets"));
     assert!(equal * 100 >= compared * REQUIRED_CAPTURES);
     assert!(inner_equal * 100 >= inner * REQUIRED_INNER);
