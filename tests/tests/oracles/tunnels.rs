@@ -245,8 +245,11 @@ fn ndpi_end(text: &str) -> Option<(IpAddr, u16)> {
     Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
 }
 
+/// Protocol, ends, and packets each way.
+type Session = (u8, [(IpAddr, u16); 2], [u64; 2]);
+
 /// `\t1\tUDP 192.0.2.1:53 <-> 192.0.2.2:5060 [proto: …]…[2 pkts/384 bytes <-> 1 pkts/80 bytes]…`
-fn ndpi_session(line: &str) -> Option<(u8, [(IpAddr, u16); 2], [u64; 2])> {
+fn ndpi_session(line: &str) -> Option<Session> {
     let mut words = line.trim().split('\t').nth(1)?.split(' ');
     let protocol = match words.next()? {
         "TCP" => 6,
