@@ -222,6 +222,7 @@ impl Sensor {
         let (flows, mut wiring) = self.split(sink);
         if flows.advance(now, &mut wiring) {
             wiring.advance(now);
+            self.ledger.fragments_unassembled = self.flows.unassembled();
         }
     }
 
@@ -232,6 +233,7 @@ impl Sensor {
         let now = flows.clock();
         wiring.advance(now);
         wiring.finish();
+        self.ledger.fragments_unassembled = self.flows.unassembled();
     }
 
     /// Replaces plan and thresholds without losing a flow; what cannot change at run time stays. It takes effect

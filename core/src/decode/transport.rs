@@ -76,22 +76,30 @@ fn icmp(data: &[u8]) -> Option<Transport> {
     Some(Transport::Icmp { kind, code, rest: read::array(data, 4).unwrap_or_default() })
 }
 
+impl TcpSegment {
+    /// Reads a header out of at least its first 16 bytes; gives it and its length by the data offset.
+    pub fn read(data: &[u8]) -> Option<(Self, u32)> {
+        let header = data.first_chunk::<TCP_NEEDED>()?;
+        let [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, offset, flags, w0, w1] = *header;
+        let segment = Self {
+            source: u16::from_be_bytes([s0, s1]),
+            destination: u16::from_be_bytes([d0, d1]),
+            sequence: u32::from_be_bytes([n0, n1, n2, n3]),
+            acknowledgement: u32::from_be_bytes([a0, a1, a2, a3]),
+            flags: u16::from_be_bytes([offset & 1, flags]),
+            window: u16::from_be_bytes([w0, w1]),
+        };
+        Some((segment, u32::from(offset >> 4) * 4))
+    }
+}
+
 /// RFC 9293. A data offset below 5, or beyond the packet's end, is impossible: the counts are then an estimate.
 fn tcp(data: &[u8], length: u32) -> Body<'_> {
-    let Some(header) = data.first_chunk::<TCP_NEEDED>() else {
+    let Some((segment, size)) = TcpSegment::read(data) else {
         // How long the header was is not known; it had at least its fixed part.
         return Body { estimated: true, ..Body::behind(ports(data), TCP_MINIMUM, data, length) };
     };
-    let [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, offset, flags, w0, w1] = *header;
-    let segment = TcpSegment {
-        source: u16::from_be_bytes([s0, s1]),
-        destination: u16::from_be_bytes([d0, d1]),
-        sequence: u32::from_be_bytes([n0, n1, n2, n3]),
-        acknowledgement: u32::from_be_bytes([a0, a1, a2, a3]),
-        flags: u16::from_be_bytes([offset & 1, flags]),
-        window: u16::from_be_bytes([w0, w1]),
-    };
-    let size = usize::from(offset >> 4) * 4;
+    let size = size as usize;
     let estimated = size < TCP_MINIMUM || saturate(size) > length;
     Body { estimated, ..Body::behind(Some(Transport::Tcp(segment)), size, data, length) }
 }

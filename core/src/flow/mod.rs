@@ -23,6 +23,7 @@ pub mod key;
 mod lifetime;
 mod live;
 mod path;
+mod pieces;
 mod queue;
 mod report;
 mod sequence;

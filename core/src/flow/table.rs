@@ -3,14 +3,14 @@
 use hashbrown::HashTable;
 
 use super::{
-    FlowConfig,
+    FlowConfig, FragmentMode,
     aggregate::Aggregates,
     attempt::Attempts,
     chunks::Chunks,
     compact::{Addresses, Extensions, Flow, Waiting, flag},
     direction::judge,
     event::FlowEvent,
-    fragment::{DatagramKey, FragmentTable, Ports},
+    fragment::{Counted, FragmentTable, Ports},
     history::{History, cased, is_power_of_ten},
     host::FlowHost,
     icmp,
@@ -25,7 +25,7 @@ use super::{
     wheel::{TimerWheel, tick_of},
 };
 use crate::{
-    decode::{TcpSegment, Transport},
+    decode::{Fragment, TcpSegment, Transport},
     net::Name,
     record::{EndReason, FlowId, FlowRecord},
     time::Timestamp,
@@ -74,6 +74,7 @@ pub struct FlowTable {
     pub(super) attempts: Attempts,
     pub(super) aggregates: Aggregates,
     pub(super) fragments: FragmentTable,
+    pub(super) fragment_mode: FragmentMode,
     pub(super) clock: Timestamp,
     pub(super) timeouts: Timeouts,
     pub(super) limit: usize,
@@ -101,7 +102,8 @@ impl FlowTable {
             queues: Queues::default(),
             attempts: Attempts::new(config.max_attempts.clamp(1, ATTEMPT / 2) as usize),
             aggregates: Aggregates::new(hash.clone()),
-            fragments: FragmentTable::new(config.max_fragmented_datagrams, hash),
+            fragments: FragmentTable::new(config.max_fragmented_datagrams, config.fragments, hash),
+            fragment_mode: config.fragments,
             clock: Timestamp(i64::MIN),
             timeouts: Timeouts::new(config),
             limit: config.max_flows.clamp(1, ATTEMPT - 1) as usize,
@@ -202,37 +204,46 @@ impl FlowTable {
     ) -> Option<FlowHandle> {
         self.advance(packet.time, host);
         let ip = packet.ip;
-        let mut ports = ports_of(packet);
-        let mut before = None;
         if let Some(fragment) = &ip.fragment {
-            let datagram = DatagramKey::new(packet, fragment);
-            if fragment.offset == 0 {
-                before = self.fragments.first(datagram, ports, self.clock);
-            } else {
-                let known = self.fragments.later(datagram, packet, self.clock);
-                self.count_orphans(host);
-                ports = known?;
-            }
+            return self.observe_fragment(packet, fragment, host);
         }
         let tcp = match &ip.transport {
-            Transport::Tcp(header) => {
-                Some(TcpPart { header, payload: ip.payload_bytes, fragment: ip.fragment.is_some() })
-            }
+            Transport::Tcp(header) => Some(TcpPart { header, payload: ip.payload_bytes, fragment: false }),
             _ => None,
         };
-        let address = address.unwrap_or_else(|| self.address_of(packet, ports));
+        let address = address.unwrap_or_else(|| self.address_of(packet, ports_of(packet)));
         let tally = Tally::of(packet);
         if packet.integrity == Integrity::Rejected {
             return Some(FlowHandle(self.reject(address, &packet.origin, &tally, tcp, host)));
         }
         let entry = self.account(address, &packet.origin, &tally, tcp, Some(packet), host);
+        Some(FlowHandle(entry))
+    }
+
+    /// Counts a fragment, or the datagram that it makes whole.
+    #[cold]
+    fn observe_fragment<H: FlowHost>(
+        &mut self,
+        packet: &FlowPacket<'_>,
+        fragment: &Fragment,
+        host: &mut H,
+    ) -> Option<FlowHandle> {
+        let counted = self.fragments.take(packet, fragment, ports_of(packet), self.clock);
+        self.count_orphans(host);
+        let Counted { ports, tally, tcp, before } = counted?;
+        let fragment = self.fragment_mode == FragmentMode::Counted;
+        let tcp = tcp.as_ref().map(|(header, payload)| TcpPart { header, payload: *payload, fragment });
+        let address = self.address_of(packet, ports);
+        let mut entry = self.account(address, &packet.origin, &tally, tcp, None, host);
         if let Some(pending) = before {
-            self.account(address, &packet.origin, &pending.tally, None, None, host);
-        }
-        if ip.fragment.is_some() {
-            self.count_orphans(host);
+            entry = self.account(address, &packet.origin, &pending.tally, None, None, host);
         }
         Some(FlowHandle(entry))
+    }
+
+    /// Fragments of datagrams that were to count whole and never were.
+    pub const fn unassembled(&self) -> u64 {
+        self.fragments.unassembled()
     }
 
     /// Identity of a flow that was just observed.

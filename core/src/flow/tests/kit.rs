@@ -89,6 +89,11 @@ pub(super) struct Packet {
     pub(super) scope: u16,
     pub(super) ttl: u8,
     pub(super) integrity: Integrity,
+    /// Whether it is the last of its datagram's fragments.
+    pub(super) last: bool,
+    pub(super) bytes: &'static [u8],
+    /// Length of the packet, where it is not by the payload.
+    pub(super) ip_bytes: Option<u32>,
 }
 
 pub(super) const CLIENT: (&str, u16) = ("10.0.0.1", 50_000);
@@ -114,6 +119,9 @@ impl Packet {
             scope: 0,
             ttl: 64,
             integrity: Integrity::Sound,
+            last: false,
+            bytes: &[],
+            ip_bytes: None,
         }
     }
 
@@ -132,18 +140,18 @@ impl Packet {
             protocol: self.protocol,
             ttl: self.ttl,
             dscp: 0,
-            ip_bytes: self.payload.saturating_add(40),
+            ip_bytes: self.ip_bytes.unwrap_or(self.payload.saturating_add(if later { 20 } else { 40 })),
             payload_bytes: self.payload,
             estimated: false,
             fragment: self.fragment.map(|(identification, offset)| Fragment {
                 key_protocol: self.protocol,
                 identification,
                 offset,
-                more: true,
+                more: !self.last,
             }),
             transport,
-            bytes: &[],
-            header_bytes: 0,
+            bytes: self.bytes,
+            header_bytes: 20,
             payload: &[],
         }
     }

@@ -160,7 +160,7 @@ proptest! {
         }
         table.finish(&mut host);
         let expected = packets.iter().fold((0, 0, 0), |sum, packet| {
-            (sum.0 + 1, sum.1 + u64::from(packet.payload) + 40, sum.2 + u64::from(packet.payload) + 54)
+            (sum.0 + 1, sum.1 + u64::from(packet.ip().ip_bytes), sum.2 + u64::from(packet.payload) + 54)
         });
         prop_assert_eq!(totals(&host.records), expected);
     }
