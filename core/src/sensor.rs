@@ -24,9 +24,12 @@ use crate::{
     time::Timestamp,
 };
 
+mod apart;
 mod batch;
 mod witness;
 
+use apart::Judging;
+pub use apart::{HandOver, Rules, Tellings};
 pub use batch::Batch;
 pub use witness::{Told, Witness};
 
@@ -61,7 +64,7 @@ pub struct Sensor {
     checksums: ChecksumMode,
     mirrors: Mirrors,
     observer: Observer,
-    detector: Detector,
+    judging: Judging,
     hash_seed: [u64; 4],
     /// Plan and thresholds that were loaded and are not in effect yet.
     next: Option<Box<(Arc<AddressPlan>, DetectConfig)>>,
@@ -81,7 +84,7 @@ impl Sensor {
             checksums: flow.checksums,
             mirrors: Mirrors::default(),
             observer: Observer::new(site.clone(), &detect.observe, hash_seed),
-            detector: Detector::new(site.clone(), plan.clone(), &detect, hash_seed),
+            judging: Judging::Here(Box::new(Detector::new(site.clone(), plan.clone(), &detect, hash_seed))),
             interfaces: Vec::new(),
             site,
             plan,
@@ -97,6 +100,7 @@ impl Sensor {
         let index = position.unwrap_or_else(|| {
             self.interfaces.push(interface);
             self.places = Places::new(&self.plan, &self.site, &self.interfaces);
+            self.tell_places();
             self.interfaces.len() - 1
         });
         InterfaceIndex(u16::try_from(index).unwrap_or(u16::MAX))
@@ -269,6 +273,13 @@ impl Sensor {
         wiring.restart(&plan, detect, seed);
         self.places = places;
         self.plan = plan;
+        self.tell_places();
+    }
+
+    fn tell_places(&mut self) {
+        if let Judging::Apart(outbox) = &mut self.judging {
+            outbox.places(&self.places);
+        }
     }
 
     /// Flows that are live.
@@ -289,8 +300,8 @@ impl Sensor {
     /// The flow table, and everything around it.
     fn split<'a>(&'a mut self, sink: &'a mut dyn RecordSink) -> (&'a mut FlowTable, Wiring<'a>) {
         let out = CountingSink { sink, ledger: &mut self.ledger };
-        let Self { flows, places, interfaces, observer, detector, .. } = self;
-        (flows, Wiring { places, interfaces, observer, detector, out })
+        let Self { flows, places, interfaces, observer, judging, .. } = self;
+        (flows, Wiring { places, interfaces, observer, judging, out })
     }
 
     /// Takes a decoded packet, and what is inside it as far as tunnels are opened.
@@ -449,14 +460,24 @@ struct CountingSink<'a> {
     ledger: &'a mut Ledger,
 }
 
+impl CountingSink<'_> {
+    fn count_flow(&mut self) {
+        self.ledger.flow_records = self.ledger.flow_records.saturating_add(1);
+    }
+
+    fn count_observation(&mut self) {
+        self.ledger.observations = self.ledger.observations.saturating_add(1);
+    }
+}
+
 impl RecordSink for CountingSink<'_> {
     fn flow(&mut self, record: &FlowRecord) {
-        self.ledger.flow_records = self.ledger.flow_records.saturating_add(1);
+        self.count_flow();
         self.sink.flow(record);
     }
 
     fn observation(&mut self, observation: &Observation) {
-        self.ledger.observations = self.ledger.observations.saturating_add(1);
+        self.count_observation();
         self.sink.observation(observation);
     }
 
@@ -471,17 +492,23 @@ struct Wiring<'a> {
     places: &'a Places,
     interfaces: &'a [InterfacePlan],
     observer: &'a mut Observer,
-    detector: &'a mut Detector,
+    judging: &'a mut Judging,
     out: CountingSink<'a>,
 }
 
 impl Wiring<'_> {
     /// Lets the observer tell something: what it tells goes out, and to the rules.
     fn observe(&mut self, tell: impl FnOnce(&mut Observer, &Places, &mut ObservationSink<'_>)) {
-        let Self { places, observer, detector, out, .. } = self;
-        tell(observer, places, &mut |observation| {
-            out.observation(observation);
-            detector.on_observation(observation, &mut |change| out.finding(change));
+        let Self { places, observer, judging, out, .. } = self;
+        tell(observer, places, &mut |observation| match judging {
+            Judging::Here(detector) => {
+                out.observation(observation);
+                detector.on_observation(observation, &mut |change| out.finding(change));
+            }
+            Judging::Apart(outbox) => {
+                out.count_observation();
+                outbox.observation(observation);
+            }
         });
     }
 
@@ -495,17 +522,28 @@ impl Wiring<'_> {
 
     fn advance(&mut self, now: Timestamp) {
         self.observe(|observer, places, sink| observer.advance(now, places, sink));
-        self.detector.advance(now, &mut |change| self.out.finding(change));
+        match self.judging {
+            Judging::Here(detector) => detector.advance(now, &mut |change| self.out.finding(change)),
+            Judging::Apart(outbox) => outbox.advance(now),
+        }
     }
 
     fn finish(&mut self) {
         self.observe(|observer, places, sink| observer.finish(places, sink));
-        self.detector.finish(&mut |change| self.out.finding(change));
+        match self.judging {
+            Judging::Here(detector) => detector.finish(&mut |change| self.out.finding(change)),
+            Judging::Apart(outbox) => outbox.finish(),
+        }
     }
 
     fn restart(&mut self, plan: &Arc<AddressPlan>, detect: &DetectConfig, seed: [u64; 4]) {
         self.observe(|observer, places, sink| observer.restart(&detect.observe, seed, places, sink));
-        self.detector.restart(plan.clone(), detect, &mut |change| self.out.finding(change));
+        match self.judging {
+            Judging::Here(detector) => {
+                detector.restart(plan.clone(), detect, &mut |change| self.out.finding(change));
+            }
+            Judging::Apart(outbox) => outbox.restart(plan, detect),
+        }
     }
 }
 
@@ -555,11 +593,22 @@ impl FlowHost for Wiring<'_> {
 
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
         self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
-        self.detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
+        match self.judging {
+            Judging::Here(detector) => {
+                detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
+            }
+            Judging::Apart(outbox) => outbox.event(event, flow),
+        }
     }
 
     fn record(&mut self, record: &FlowRecord) {
-        self.out.flow(record);
+        match self.judging {
+            Judging::Here(_) => self.out.flow(record),
+            Judging::Apart(outbox) => {
+                self.out.count_flow();
+                outbox.record(record);
+            }
+        }
     }
 }
 
