@@ -217,3 +217,210 @@ impl<D: Destination> Near<'_, D> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use onenet_core::decode::{self, CapturedPacket};
+
+    use super::*;
+    use crate::output::json_line;
+
+    /// Every record as a line, in the order they came.
+    #[derive(Default)]
+    struct Lines(Vec<u8>);
+
+    impl RecordSink for Lines {
+        fn flow(&mut self, record: &FlowRecord) {
+            json_line(&mut self.0, record);
+        }
+
+        fn observation(&mut self, observation: &Observation) {
+            json_line(&mut self.0, observation);
+        }
+
+        fn finding(&mut self, change: &FindingChange) {
+            json_line(&mut self.0, change);
+        }
+    }
+
+    impl Destination for Lines {
+        fn unwanted(&self) -> bool {
+            false
+        }
+    }
+
+    fn sensor(config: &Config) -> Sensor {
+        config.sensor([1, 2, 3, 4]).expect("the configuration is sound")
+    }
+
+    /// What comes of a capture packet by packet, or in batches on so many threads.
+    fn read(paths: &[PathBuf], threads: Option<usize>, live: bool) -> (Vec<u8>, String) {
+        let config = Config::default();
+        let (mut sensor, mut lines) = (sensor(&config), Lines::default());
+        let mut captures = CaptureSet::open(paths, None);
+        match threads {
+            None => {
+                while let Some(packet) =
+                    captures.next(&mut |name| sensor.add_interface(config.interface(name)))
+                {
+                    sensor.handle_packet(&packet, &mut lines);
+                }
+            }
+            Some(threads) => {
+                let (progress, interrupt) = (&mut Progress::new(true), &Interrupt::default());
+                let mut intake =
+                    Intake { config: &config, captures: &mut captures, progress, interrupt, live };
+                intake.run(threads, &mut sensor, &mut lines);
+            }
+        }
+        sensor.finish(&mut lines);
+        let ledger = serde_json::to_string(sensor.ledger()).expect("a ledger is JSON");
+        (lines.0, ledger)
+    }
+
+    fn assert_same_each_way(paths: &[PathBuf], ways: &[(usize, bool)]) {
+        let one_by_one = read(paths, None, false);
+        for &(threads, live) in ways {
+            let batched = read(paths, Some(threads), live);
+            assert!(batched == one_by_one, "{paths:?}: {threads} threads, live: {live}");
+        }
+    }
+
+    fn captures() -> Option<Vec<PathBuf>> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
+        let Ok(listed) = directory.read_dir() else {
+            eprintln!("SKIPPED: no captures at {}", directory.display());
+            return None;
+        };
+        let mut captures: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        captures.sort();
+        captures.retain(|path| path.is_file());
+        Some(captures)
+    }
+
+    #[test]
+    fn every_capture_gives_the_same_in_batches_and_on_two_threads_as_packet_by_packet() {
+        let Some(captures) = captures() else { return };
+        for capture in &captures {
+            assert_same_each_way(std::slice::from_ref(capture), &[(1, false), (2, false)]);
+        }
+        for several in captures.chunks(40) {
+            assert_same_each_way(several, &[(2, false), (2, true)]);
+        }
+    }
+
+    /// Changes one byte of each packet too, at a place that moves on.
+    #[test]
+    fn the_usual_headers_of_every_capture_read_as_any_header_does() {
+        let Some(captures) = captures() else { return };
+        let (mut place, mut changed, mut packets) = (0_usize, Vec::new(), 0_u64);
+        for capture in captures {
+            let mut set = CaptureSet::open(&[capture], None);
+            while let Some(packet) = set.next(&mut |_| InterfaceIndex(0)) {
+                place = place.wrapping_add(1);
+                changed.clear();
+                changed.extend_from_slice(packet.data);
+                let range = changed.len().clamp(1, 64);
+                if let Some(byte) = changed.get_mut(place % range) {
+                    *byte = byte.wrapping_add(1 << (place % 8));
+                }
+                for data in [packet.data, &changed, changed.get(..place % range).unwrap_or_default()] {
+                    let packet = CapturedPacket { data, ..packet };
+                    assert_eq!(decode::decode(&packet), decode::decode_traced(&packet, &mut ()));
+                    packets += 1;
+                }
+            }
+        }
+        eprintln!("{packets} packets read the same both ways");
+    }
+
+    /// Stops after its first record, as the reader of a pipe may.
+    #[derive(Default)]
+    struct Enough(u64);
+
+    impl RecordSink for Enough {
+        fn flow(&mut self, _: &FlowRecord) {
+            self.0 += 1;
+        }
+        fn observation(&mut self, _: &Observation) {
+            self.0 += 1;
+        }
+        fn finding(&mut self, _: &FindingChange) {}
+    }
+
+    impl Destination for Enough {
+        fn unwanted(&self) -> bool {
+            self.0 > 0
+        }
+    }
+
+    /// Panics at its first record.
+    struct Broken;
+
+    impl RecordSink for Broken {
+        fn flow(&mut self, _: &FlowRecord) {
+            panic!("broken");
+        }
+        fn observation(&mut self, _: &Observation) {
+            panic!("broken");
+        }
+        fn finding(&mut self, _: &FindingChange) {}
+    }
+
+    impl Destination for Broken {
+        fn unwanted(&self) -> bool {
+            false
+        }
+    }
+
+    /// A capture of so many flows of one packet each.
+    fn capture(directory: &Path, flows: u32) -> PathBuf {
+        let mut bytes =
+            vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+        for flow in 0..flows {
+            let [_, a, b, c] = flow.to_be_bytes();
+            bytes.extend((1_700_000_000 + flow / 1000).to_le_bytes());
+            bytes.extend([0, 0, 0, 0, 42, 0, 0, 0, 42, 0, 0, 0]);
+            bytes
+                .extend([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0]);
+            bytes.extend([10, a, b, c, 192, 0, 2, 1, 0x12, 0x34, 0, 53, 0, 8, 0, 0]);
+        }
+        let path = directory.join("flows.pcap");
+        std::fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    fn run(path: PathBuf, to: &mut impl Destination) -> Sensor {
+        let config = Config::default();
+        let mut sensor = sensor(&config);
+        let mut captures = CaptureSet::open(&[path], None);
+        let (progress, interrupt) = (&mut Progress::new(true), &Interrupt::default());
+        let mut intake =
+            Intake { config: &config, captures: &mut captures, progress, interrupt, live: false };
+        intake.run(2, &mut sensor, to);
+        sensor
+    }
+
+    #[test]
+    fn more_at_once_than_goes_round_is_told_on_the_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_same_each_way(&[capture(directory.path(), 20_000)], &[(2, false)]);
+    }
+
+    #[test]
+    fn two_threads_end_when_nobody_is_left_to_read_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut enough = Enough::default();
+        let sensor = run(capture(directory.path(), 20_000), &mut enough);
+        assert!(enough.0 > 0 && sensor.ledger().packets < 20_000, "{:?}", sensor.ledger());
+    }
+
+    #[test]
+    #[should_panic(expected = "broken")]
+    fn a_panic_on_this_thread_ends_both() {
+        let directory = tempfile::tempdir().expect("a directory");
+        run(capture(directory.path(), 20_000), &mut Broken);
+    }
+}

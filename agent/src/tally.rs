@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     net::IpAddr,
 };
 
@@ -33,6 +34,40 @@ pub(crate) struct TalkerTally {
     pub(crate) received_ip_bytes: u64,
 }
 
+/// An address that is hashed as one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(IpAddr);
+
+impl Hash for Word {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(match self.0 {
+            IpAddr::V4(v4) => v4.to_bits().into(),
+            IpAddr::V6(v6) => v6.to_bits(),
+        });
+    }
+}
+
+/// Hashes with a key that is drawn at random, because addresses are chosen by others.
+#[derive(Clone, Debug)]
+struct Keyed(ahash::RandomState);
+
+impl Default for Keyed {
+    fn default() -> Self {
+        // The standard library's hasher is keyed by the system's randomness.
+        let random = RandomState::new();
+        let [a, b, c, d] = [0_u8, 1, 2, 3].map(|word| random.hash_one(word));
+        Self(ahash::RandomState::with_seeds(a, b, c, d))
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = ahash::AHasher;
+
+    fn build_hasher(&self) -> ahash::AHasher {
+        self.0.build_hasher()
+    }
+}
+
 /// The counts.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -44,8 +79,10 @@ pub(crate) struct Tally {
     pub(crate) protocols: BTreeMap<u8, ProtocolTally>,
     pub(crate) observations: u64,
     pub(crate) findings: u64,
-    talkers: HashMap<IpAddr, TalkerTally>,
-    addresses: HashSet<(Name, IpAddr)>,
+    talkers: HashMap<Word, TalkerTally, Keyed>,
+    /// Names of address spaces, by the number they have in `addresses`.
+    spaces: Vec<Name>,
+    addresses: HashSet<(usize, Word), Keyed>,
     /// Whether more addresses came than are followed.
     pub(crate) addresses_cut: bool,
     latest: HashMap<FindingId, FindingChange>,
@@ -80,11 +117,12 @@ impl Tally {
     }
 
     fn talker(&mut self, side: &FlowSide, other: &FlowSide, flows: u64) {
-        if !self.talkers.contains_key(&side.ip) && self.talkers.len() >= MAX_ADDRESSES {
+        let ip = Word(side.ip);
+        if self.talkers.len() >= MAX_ADDRESSES && !self.talkers.contains_key(&ip) {
             self.addresses_cut = true;
             return;
         }
-        let talker = self.talkers.entry(side.ip).or_default();
+        let talker = self.talkers.entry(ip).or_default();
         talker.flows = talker.flows.saturating_add(flows);
         talker.sent_ip_bytes = talker.sent_ip_bytes.saturating_add(side.ip_bytes);
         talker.received_ip_bytes = talker.received_ip_bytes.saturating_add(other.ip_bytes);
@@ -95,7 +133,12 @@ impl Tally {
         if self.addresses.len() >= MAX_ADDRESSES {
             self.addresses_cut = true;
         } else {
-            self.addresses.insert((Name::clone(&seen.address_space), seen.address));
+            let space =
+                self.spaces.iter().position(|known| *known == seen.address_space).unwrap_or_else(|| {
+                    self.spaces.push(seen.address_space.clone());
+                    self.spaces.len() - 1
+                });
+            self.addresses.insert((space, Word(seen.address)));
         }
     }
 
@@ -113,10 +156,14 @@ impl Tally {
 
     /// The addresses with the most bytes, most first.
     pub(crate) fn top_talkers(&self, count: usize) -> Vec<(IpAddr, TalkerTally)> {
-        let mut talkers: Vec<_> = self.talkers.iter().map(|(&ip, &tally)| (ip, tally)).collect();
+        let mut talkers: Vec<_> = self.talkers.iter().map(|(&Word(ip), &tally)| (ip, tally)).collect();
         let bytes = |tally: &TalkerTally| tally.sent_ip_bytes.saturating_add(tally.received_ip_bytes);
-        talkers.sort_unstable_by_key(|(ip, tally)| (std::cmp::Reverse(bytes(tally)), *ip));
-        talkers.truncate(count);
+        let order = |(ip, tally): &(IpAddr, TalkerTally)| (std::cmp::Reverse(bytes(tally)), *ip);
+        if count < talkers.len() {
+            talkers.select_nth_unstable_by_key(count, order);
+            talkers.truncate(count);
+        }
+        talkers.sort_unstable_by_key(order);
         talkers
     }
 

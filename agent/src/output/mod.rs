@@ -44,6 +44,15 @@ trait RecordWriter<R> {
     }
 }
 
+/// Writes one record at the end of what there is, as `--format json` does.
+#[cfg(test)]
+pub(crate) fn json_line(out: &mut Vec<u8>, record: &impl Serialize) {
+    let start = out.len();
+    JsonWriter::new(&mut *out).write(record).expect("written");
+    let expected = serde_json::to_string(record).expect("a record is JSON");
+    assert_eq!(out.get(start..), Some((expected + "\n").as_bytes()));
+}
+
 /// An output of records of one kind, and what it is called.
 pub(crate) struct Output<R> {
     name: String,

@@ -173,6 +173,11 @@ impl Capture {
         Err(CaptureError { name: self.name.clone(), offset: Some(self.window.offset()), problem })
     }
 
+    /// The time of the packet that `advance` moved to.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        self.current.as_ref().map(|found| found.time)
+    }
+
     /// The packet that `advance` moved to.
     #[inline]
     pub fn packet(&self) -> Option<CapturePacket<'_>> {

@@ -253,7 +253,7 @@ impl CaptureSet {
             report.irregular_blocks = capture.irregular_blocks();
         }
         match advanced {
-            Ok(true) => return capture.packet().map(|packet| packet.time),
+            Ok(true) => return capture.time(),
             Ok(false) => {}
             Err(error) => report.error = Some(error),
         }

@@ -135,14 +135,16 @@ impl Observer {
                 };
                 // The packet that raised the event is the flow's first, or else its last so far.
                 let time = if event == FlowEvent::Started { flow.start } else { flow.last };
-                self.learn(flow, source, destination);
-                self.begin(flow, source, time, places, sink);
+                let shown = self.learn(flow, source, destination);
+                self.begin(flow, source, shown, time, places, sink);
             }
             FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => {
-                self.learn(flow, originator, responder);
-                self.learn(flow, responder, originator);
-                self.count(flow, originator, places, sink);
-                self.count(flow, responder, places, sink);
+                let shown = self.learn(flow, originator, responder);
+                let other = self.learn(flow, responder, originator);
+                // Where both sides are one station, it has learned again since.
+                let shown = shown.filter(|_| originator.mac != responder.mac);
+                self.count(flow, originator, shown, places, sink);
+                self.count(flow, responder, other, places, sink);
             }
             FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => {}
         }
@@ -175,38 +177,53 @@ impl Observer {
         *self = Self::new(self.site.clone(), config, seed);
     }
 
-    fn learn(&mut self, flow: &FlowContext, source: &Party, destination: &Party) {
-        if let Some(mac) = source.mac.filter(|_| source.packets > 0) {
-            let station = (flow.interface, flow.vlans.first().copied(), mac);
-            self.stations.learn(station, source.locality, destination.locality);
-        }
+    /// Learns from packets of one side; what the station has shown, where that was looked up.
+    fn learn(&mut self, flow: &FlowContext, source: &Party, destination: &Party) -> Option<Standing> {
+        let mac = source.mac.filter(|_| source.packets > 0)?;
+        let station = (flow.interface, flow.vlans.first().copied(), mac);
+        self.stations.learn(station, source.locality, destination.locality)
     }
 
     fn begin(
         &mut self,
         flow: &FlowContext,
         party: &Party,
+        shown: Option<Standing>,
         time: Timestamp,
         places: &Places,
         sink: &mut ObservationSink<'_>,
     ) {
-        let Some((key, verdict)) = self.judge(flow, party, places) else { return };
+        let Some((key, verdict)) = self.judge(flow, party, shown, places) else { return };
         let sighting = Sighting { packets: 1, ..sighting(flow, party) };
         let mut out = Output { site: &self.site, places, sink };
         self.table.begin(key, Sighting { first: time, last: time, ..sighting }, verdict, &mut out);
     }
 
-    fn count(&mut self, flow: &FlowContext, party: &Party, places: &Places, sink: &mut ObservationSink<'_>) {
+    fn count(
+        &mut self,
+        flow: &FlowContext,
+        party: &Party,
+        shown: Option<Standing>,
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
         if party.packets_by_mac > 0
-            && let Some((key, verdict)) = self.judge(flow, party, places)
+            && let Some((key, verdict)) = self.judge(flow, party, shown, places)
         {
             let mut out = Output { site: &self.site, places, sink };
             self.table.count(flow.now, key, sighting(flow, party), true, verdict, &mut out);
         }
     }
 
-    /// Whether traffic of this side is evidence, and of what.
-    fn judge(&self, flow: &FlowContext, party: &Party, places: &Places) -> Option<(Key, Verdict)> {
+    /// Whether traffic of this side is evidence, and of what. `shown` is what its station has shown, where that is
+    /// at hand.
+    fn judge(
+        &self,
+        flow: &FlowContext,
+        party: &Party,
+        shown: Option<Standing>,
+        places: &Places,
+    ) -> Option<(Key, Verdict)> {
         let special = classify(party.ip);
         let is_one_station = special.is_unicast() && special.class != AddressClass::Loopback;
         if !(special.is_private() || is_one_station && places.is_own_public(party.ip)) {
@@ -226,11 +243,16 @@ impl Observer {
         let verdict = match station {
             _ if flow.role == Role::Unknown && party.segment.is_none() => Verdict::Use,
             None => Verdict::Use,
-            Some(station) => match standing(&self.stations, places, &station) {
-                Standing::Edge => Verdict::Discard,
-                Standing::Segment => Verdict::Use,
-                Standing::Unknown => Verdict::Hold,
-            },
+            Some(station) => {
+                match by_configuration(places, &station)
+                    .or(shown)
+                    .unwrap_or_else(|| self.stations.standing(&station))
+                {
+                    Standing::Edge => Verdict::Discard,
+                    Standing::Segment => Verdict::Use,
+                    Standing::Unknown => Verdict::Hold,
+                }
+            }
         };
         Some((key, verdict))
     }
@@ -307,11 +329,12 @@ impl Observer {
 
 /// Which side a station is on: by configuration where that names the router, or else by what it has shown.
 fn standing(stations: &Stations, places: &Places, station: &Station) -> Standing {
-    let (interface, _, mac) = *station;
-    if !places.knows_router(interface) {
-        return stations.standing(station);
-    }
-    if places.is_router(interface, mac) { Standing::Edge } else { Standing::Segment }
+    by_configuration(places, station).unwrap_or_else(|| stations.standing(station))
+}
+
+fn by_configuration(places: &Places, &(interface, _, mac): &Station) -> Option<Standing> {
+    let is_router = places.knows_router(interface).then(|| places.is_router(interface, mac))?;
+    Some(if is_router { Standing::Edge } else { Standing::Segment })
 }
 
 /// The verdict when holding ends: a station that has shown nothing is believed, but not about an address that

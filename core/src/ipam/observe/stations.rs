@@ -35,18 +35,28 @@ impl Stations {
         self.0.peek(station).copied().unwrap_or_default()
     }
 
-    /// Learns from packets of a station with such a source to such a destination.
-    pub(crate) fn learn(&mut self, station: Station, source: Locality, destination: Locality) {
+    /// Learns from packets of a station with such a source to such a destination; what it has shown by then, where
+    /// they say anything.
+    pub(crate) fn learn(
+        &mut self,
+        station: Station,
+        source: Locality,
+        destination: Locality,
+    ) -> Option<Standing> {
         let shown = match (source, destination) {
             (Locality::Outside, Locality::Inside) => Standing::Edge,
             (Locality::Inside, Locality::Outside) => Standing::Segment,
-            _ => return,
+            _ => return None,
         };
         match self.0.get(&station) {
-            Some(Standing::Edge) => {}
-            Some(held) => *held = shown,
+            Some(Standing::Edge) => Some(Standing::Edge),
+            Some(held) => {
+                *held = shown;
+                Some(shown)
+            }
             None => {
                 self.0.insert(station, shown);
+                Some(shown)
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The observations in memory: told when first seen, gathered, told again; held back while it is not known which
 //! side of the link they come from.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
 
 use arrayvec::ArrayVec;
 
@@ -19,7 +23,7 @@ use crate::{
 pub type ObservationSink<'a> = dyn FnMut(&Observation) + 'a;
 
 /// What makes two sightings one observation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) kind: ObservationKind,
     pub(super) space: u16,
@@ -29,6 +33,22 @@ pub(super) struct Key {
     pub(super) address: IpAddr,
     pub(super) mac: Option<MacAddress>,
     pub(super) vlans: ArrayVec<u16, 3>,
+}
+
+impl Hash for Key {
+    /// All but the VLANs, in few words: this is looked up for every flow.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(match self.address {
+            IpAddr::V4(v4) => v4.to_bits().into(),
+            IpAddr::V6(v6) => v6.to_bits(),
+        });
+        let [a, b, c, d, e, f] = self.mac.unwrap_or_default().0;
+        state.write_u64(u64::from_be_bytes([0, self.kind.code(), a, b, c, d, e, f]));
+        let places = [self.space, self.segment.unwrap_or(u16::MAX), self.secretariat.unwrap_or(u16::MAX)];
+        let [[a, b], [c, d], [e, f]] = places.map(u16::to_be_bytes);
+        let [g, h] = self.interface.0.to_be_bytes();
+        state.write_u64(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+    }
 }
 
 /// One sighting.
