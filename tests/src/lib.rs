@@ -4,3 +4,4 @@ pub mod craft;
 pub mod fuzz;
 pub mod programs;
 pub mod traffic;
+pub mod work;

@@ -1,53 +1,11 @@
 //! What hostile input has broken, each with a sentence of what was wrong.
 
-use onenet_core::{
-    decode::{CapturedPacket, InterfaceIndex, LinkDirection, LinkType},
-    flow::FlowConfig,
-    record::{FindingChange, FlowRecord, Observation, RecordSink},
-    sensor::{Sensor, SensorConfig},
-    time::Timestamp,
-};
+use onenet_core::{flow::FlowConfig, record::FlowRecord};
 use onenet_tests::craft::{Ip, frame};
-
-#[derive(Default)]
-struct Flows(Vec<FlowRecord>);
-
-impl RecordSink for Flows {
-    fn flow(&mut self, record: &FlowRecord) {
-        self.0.push(record.clone());
-    }
-
-    fn observation(&mut self, _: &Observation) {}
-
-    fn finding(&mut self, _: &FindingChange) {}
-}
 
 /// Flows of packets at these seconds, in a table for `max_flows`.
 fn flows(max_flows: u32, packets: &[(i64, Vec<u8>)]) -> Vec<FlowRecord> {
-    let mut sensor = Sensor::new(SensorConfig {
-        site: "boston".into(),
-        sensor: "boston-1".into(),
-        plan: Default::default(),
-        flow: FlowConfig { max_flows, ..FlowConfig::default() },
-        detect: Default::default(),
-        hash_seed: [1, 2, 3, 4],
-    })
-    .expect("the empty plan is sound");
-    let mut sink = Flows::default();
-    for (seconds, data) in packets {
-        let packet = CapturedPacket {
-            time: Timestamp::from_parts(*seconds, 0),
-            interface: InterfaceIndex(0),
-            link_type: LinkType::ETHERNET,
-            direction: LinkDirection::Unknown,
-            wire_length: u32::try_from(data.len()).expect("a short packet"),
-            data,
-        };
-        sensor.handle_packet(&packet, &mut sink);
-    }
-    sensor.finish(&mut sink);
-    assert!(sensor.ledger().balances());
-    sink.0
+    crate::kit::sense(FlowConfig { max_flows, ..FlowConfig::default() }, packets).0
 }
 
 fn udp(last: u8) -> Vec<u8> {

@@ -6,7 +6,13 @@ use std::{
 };
 
 use onenet_agent::source::Capture;
-use onenet_core::decode::LinkType;
+use onenet_core::{
+    decode::{CapturedPacket, InterfaceIndex, LinkDirection, LinkType},
+    flow::FlowConfig,
+    record::{FindingChange, FlowRecord, Ledger, Observation, RecordSink},
+    sensor::{Sensor, SensorConfig},
+    time::Timestamp,
+};
 
 /// Prints past the test runner, which keeps to itself what tests that pass print.
 pub(crate) fn say(text: &str) {
@@ -55,4 +61,45 @@ pub(crate) fn packets(file: &Path, most: usize, longest: usize) -> Vec<(LinkType
     }
     found.truncate(most);
     found
+}
+
+#[derive(Default)]
+struct Flows(Vec<FlowRecord>);
+
+impl RecordSink for Flows {
+    fn flow(&mut self, record: &FlowRecord) {
+        self.0.push(record.clone());
+    }
+
+    fn observation(&mut self, _: &Observation) {}
+
+    fn finding(&mut self, _: &FindingChange) {}
+}
+
+/// What a sensor makes of Ethernet frames at these seconds: flows and account.
+pub(crate) fn sense(flow: FlowConfig, packets: &[(i64, Vec<u8>)]) -> (Vec<FlowRecord>, Ledger) {
+    let mut sensor = Sensor::new(SensorConfig {
+        site: "boston".into(),
+        sensor: "boston-1".into(),
+        plan: Default::default(),
+        flow,
+        detect: Default::default(),
+        hash_seed: [1, 2, 3, 4],
+    })
+    .expect("the empty plan is sound");
+    let mut sink = Flows::default();
+    for (seconds, data) in packets {
+        let packet = CapturedPacket {
+            time: Timestamp::from_parts(*seconds, 0),
+            interface: InterfaceIndex(0),
+            link_type: LinkType::ETHERNET,
+            direction: LinkDirection::Unknown,
+            wire_length: u32::try_from(data.len()).expect("a short packet"),
+            data,
+        };
+        sensor.handle_packet(&packet, &mut sink);
+    }
+    sensor.finish(&mut sink);
+    assert!(sensor.ledger().balances());
+    (sink.0, sensor.ledger().clone())
 }
