@@ -173,7 +173,7 @@ fn sum(data: &[u8]) -> u64 {
 /// Whether a sum is zero in ones' complement: all bits set, or none.
 const fn is_zero_sum(sum: u64) -> bool {
     // 2^16 - 1 divides 2^64 - 1, so folding keeps the remainder.
-    sum % 0xffff == 0
+    sum.is_multiple_of(0xffff)
 }
 
 #[cfg(test)]
