@@ -63,7 +63,10 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     }
 
     fn find(&self, key: &K) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
+        self.find_hashed(self.hasher.hash_one(key), key)
+    }
+
+    fn find_hashed(&self, hash: u64, key: &K) -> Option<u32> {
         self.index.find(hash, |&at| self.slot(at).is_some_and(|slot| slot.key == *key)).copied()
     }
 
@@ -111,28 +114,56 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         self.slot_mut(at).map(|slot| &mut slot.value)
     }
 
-    /// The value of a key, which becomes the newest.
-    pub fn get(&mut self, key: &K) -> Option<&mut V> {
-        let at = self.find(key)?;
+    fn touch(&mut self, at: u32) {
         if self.newest != at {
             self.unlink(at);
             self.link_newest(at);
         }
+    }
+
+    /// The value of a key, which becomes the newest.
+    pub fn get(&mut self, key: &K) -> Option<&mut V> {
+        let at = self.find(key)?;
+        self.touch(at);
+        self.slot_mut(at).map(|slot| &mut slot.value)
+    }
+
+    /// The value of a key, which becomes the newest; where there was none, this one is put in, and what has to give
+    /// way for it is lost.
+    pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> Option<&mut V> {
+        let hash = self.hasher.hash_one(&key);
+        let at = match self.find_hashed(hash, &key) {
+            Some(at) => {
+                self.touch(at);
+                at
+            }
+            None => {
+                self.insert_new(hash, key, value());
+                self.newest
+            }
+        };
         self.slot_mut(at).map(|slot| &mut slot.value)
     }
 
     /// Puts an entry in as the newest. Tells what it replaced, or what had to give way.
     pub fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
-        if let Some(held) = self.get(&key) {
-            return Some((key, std::mem::replace(held, value)));
+        let hash = self.hasher.hash_one(&key);
+        if let Some(at) = self.find_hashed(hash, &key) {
+            self.touch(at);
+            let held = self.slot_mut(at)?;
+            return Some((key, std::mem::replace(&mut held.value, value)));
         }
+        self.insert_new(hash, key, value)
+    }
+
+    /// Puts an entry in whose key is not there.
+    fn insert_new(&mut self, hash: u64, key: K, value: V) -> Option<(K, V)> {
         let gone = if self.index.len() >= self.limit {
             self.forgotten += 1;
             self.pop_oldest()
         } else {
             None
         };
-        let hash = self.hasher.hash_one(&key);
         let slot = Slot { key, value, newer: NONE, older: NONE };
         let at = match self.free.pop() {
             Some(at) => {
@@ -228,7 +259,7 @@ mod tests {
         #[test]
         fn it_behaves_as_a_list_in_order_of_touch(
             limit in 1usize..6,
-            steps in prop::collection::vec((0u8..5, 0u8..9), 0..200),
+            steps in prop::collection::vec((0u8..6, 0u8..9), 0..200),
         ) {
             let mut map = Bounded::new(limit, [7; 4]);
             let mut list: Vec<(u8, u32)> = Vec::new();
@@ -246,6 +277,14 @@ mod tests {
                         let expected = known.map(|i| list.remove(i));
                         list.extend(expected);
                         prop_assert_eq!(map.get(&key).copied(), expected.map(|(_, v)| v));
+                    }
+                    5 => {
+                        if known.is_none() && list.len() >= limit {
+                            list.remove(0);
+                        }
+                        let entry = known.map_or((key, at), |i| list.remove(i));
+                        list.push(entry);
+                        prop_assert_eq!(map.get_or_insert_with(key, || at).copied(), Some(entry.1));
                     }
                     3 => {
                         let expected = known.map(|i| list.remove(i).1);

@@ -2,6 +2,7 @@
 
 pub mod craft;
 pub mod fuzz;
+pub mod load;
 pub mod programs;
 pub mod traffic;
 pub mod work;

@@ -1,6 +1,7 @@
 //! The commands of the README: `cargo xtask demo` shows the whole path at work, `cargo xtask test` passes every
-//! test. Both install what is missing first, and say what they do while they do it.
+//! test, `cargo xtask bench` measures. They install what is missing first, and say what they do while they do it.
 
+mod bench;
 mod demo;
 mod http;
 mod programs;
@@ -14,7 +15,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-/// Set-up, demo and tests of the One Network edge sensor.
+/// Set-up, demo, tests and benchmarks of the One Network edge sensor.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -30,6 +31,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Pass every check and test: format, lints, licences, unit, oracle and end-to-end tests.
     Test(test::Arguments),
+    /// Measure how fast the engine is, beside its peers.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::install(setup::Purpose::Tests).map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -14,18 +14,18 @@ pub(crate) enum Purpose {
 }
 
 /// One thing that must be there.
-struct Need {
+pub(crate) struct Need<'a> {
     /// From which purpose on it is needed.
-    purpose: Purpose,
+    pub(crate) purpose: Purpose,
     /// What it is, for people.
-    what: &'static str,
+    pub(crate) what: &'a str,
     /// A shell line that succeeds where it is there.
-    probe: &'static str,
-    debian: &'static [&'static str],
-    fedora: &'static [&'static str],
+    pub(crate) probe: &'a str,
+    pub(crate) debian: &'a [&'a str],
+    pub(crate) fedora: &'a [&'a str],
 }
 
-const NEEDS: &[Need] = &[
+const NEEDS: &[Need<'static>] = &[
     Need {
         purpose: Purpose::Build,
         what: "a C compiler",
@@ -86,12 +86,21 @@ const NEEDS: &[Need] = &[
 
 /// Installs what `purpose` needs and is missing. Where nothing is missing, it runs no package manager.
 pub(crate) fn install(purpose: Purpose) -> Result<()> {
-    let missing: Vec<&Need> =
+    let missing: Vec<&Need<'_>> =
         NEEDS.iter().filter(|need| need.purpose <= purpose && !succeeds(need.probe)).collect();
     if missing.is_empty() {
         crate::say("everything this needs is installed");
         return Ok(());
     }
+    fetch(missing)
+}
+
+/// Installs one thing, where it is missing.
+pub(crate) fn try_install(need: &Need<'_>) -> Result<()> {
+    if succeeds(need.probe) { Ok(()) } else { fetch(vec![need]) }
+}
+
+fn fetch(missing: Vec<&Need<'_>>) -> Result<()> {
     for need in &missing {
         crate::say(&format!("missing: {}", need.what));
     }
@@ -106,14 +115,14 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
     } else {
         bail!("neither apt-get nor dnf is here; install by hand: {}", list(&missing));
     }
-    let still: Vec<&Need> = missing.into_iter().filter(|need| !succeeds(need.probe)).collect();
+    let still: Vec<&Need<'_>> = missing.into_iter().filter(|need| !succeeds(need.probe)).collect();
     if !still.is_empty() {
         bail!("still missing after the installation: {}", list(&still));
     }
     Ok(())
 }
 
-fn list(needs: &[&Need]) -> String {
+fn list(needs: &[&Need<'_>]) -> String {
     needs.iter().map(|need| need.what).collect::<Vec<_>>().join("; ")
 }
 

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{say, setup, target};
+use crate::{bench, say, setup, target};
 
 /// What to leave out, where a developer is in a hurry.
 #[derive(clap::Args)]
@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     tests_only: bool,
 }
 
-/// Installs what is missing and runs everything. The test runner's own closing lines come last.
+/// Installs what is missing and runs everything.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::install(setup::Purpose::Tests)?;
     if !arguments.tests_only {
@@ -28,6 +28,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     run_cargo(&["test", "--workspace", "--locked", "--no-fail-fast"], |cargo| {
         cargo.env("ONENET_PROGRAMS", &programs)
     })?;
+    // Last, because it builds the agent once more, as it is shipped.
+    if !bench::within_budget()? {
+        bail!("more instructions per packet than the budget allows");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use super::{
     config::BeaconConfig,
     score::Scores,
-    view::{Space, scoped_party, secretariat_of},
+    view::{Space, scoped_in, secretariat_of},
 };
 use crate::{
     bounded::Bounded,
@@ -70,7 +70,6 @@ struct Calls {
 struct Names {
     interface: Name,
     space: Option<Name>,
-    source: String,
     secretariat: Option<Name>,
 }
 
@@ -105,19 +104,14 @@ impl Beacon {
             return;
         }
         let (source, target) = (&flow.originator, &flow.responder);
-        self.callers.add(hash_of(source.ip, 0));
-        if self.destinations.get(&target.ip).is_none() {
-            self.destinations.insert(target.ip, Distinct::default());
-        }
-        if let Some(hosts) = self.destinations.get(&target.ip) {
-            hosts.add(hash_of(source.ip, 0));
+        let host = hash_of(source.ip, 0);
+        self.callers.add(host);
+        if let Some(hosts) = self.destinations.get_or_insert_with(target.ip, Distinct::default) {
+            hosts.add(host);
         }
         let pair = (Space::of(source, places), source.ip, target.ip, target.port, flow.protocol);
         let key = (flow.interface, pair);
-        if self.pairs.get(&key).is_none() {
-            self.pairs.insert(key, Calls::new(flow, places));
-        }
-        let Some(calls) = self.pairs.get(&key) else { return };
+        let Some(calls) = self.pairs.get_or_insert_with(key, || Calls::new(flow, places)) else { return };
         calls.add(flow, self.config.samples as usize, self.config.window_seconds);
         let wait = i64::from(self.config.score_seconds).saturating_mul(NANOS_PER_SECOND);
         if flow.now.since(calls.scored_at) >= wait {
@@ -236,7 +230,6 @@ impl Calls {
             names: Names {
                 interface: places.interface_name(flow.interface),
                 space: Space::of(source, places).name(places),
-                source: scoped_party(source, places),
                 secretariat: secretariat_of(source, places),
             },
         }
@@ -322,6 +315,7 @@ impl Incident for Beaconing {
 
     fn draft(&self, (_, source, destination, port, protocol): &Pair, _: &Desk) -> Draft {
         let (severity, confidence) = self.grade();
+        let scoped = scoped_in(*source, self.names.space.as_ref());
         let protocol_name = if *protocol == TCP { "tcp" } else { "udp" };
         let mut evidence = Evidence { flow_ids: self.flow_ids.clone(), ..Evidence::default() };
         for (name, count) in [
@@ -342,7 +336,7 @@ impl Incident for Beaconing {
             evidence.scores.insert(name.into(), score);
         }
         Draft {
-            key: format!("{}|{}|{destination}|{protocol_name}/{port}", RuleId::Beacon, self.names.source),
+            key: format!("{}|{scoped}|{destination}|{protocol_name}/{port}", RuleId::Beacon),
             rule: RuleId::Beacon,
             rule_version: VERSION,
             first_seen: self.first,

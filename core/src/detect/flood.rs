@@ -145,11 +145,9 @@ impl Flood {
 
     fn attempt(&mut self, key: (InterfaceIndex, Target), flow: &FlowContext, places: &Places) {
         let second = second_of(flow.start);
-        if self.targets.get(&key).is_none() {
-            self.targets.insert(key, Watch { since: second, early: 0, seconds: None });
-        }
         let window = i64::from(self.config.window_seconds);
-        let Some(watch) = self.targets.get(&key) else { return };
+        let fresh = || Watch { since: second, early: 0, seconds: None };
+        let Some(watch) = self.targets.get_or_insert_with(key, fresh) else { return };
         if let Some(seconds) = &mut watch.seconds {
             if let Some(count) = seconds.at(second) {
                 count.attempts = count.attempts.saturating_add(1);

@@ -25,7 +25,12 @@ impl Space {
 
 /// An address with its space, as it stands in stable keys: `eohhs/10.1.1.1`, or the address alone.
 pub(super) fn scoped(ip: IpAddr, space: Space, places: &Places) -> String {
-    match space.name(places) {
+    scoped_in(ip, space.name(places).as_ref())
+}
+
+/// The same where the name of the space is known already.
+pub(super) fn scoped_in(ip: IpAddr, space: Option<&Name>) -> String {
+    match space {
         Some(name) => format!("{name}/{ip}"),
         None => ip.to_string(),
     }

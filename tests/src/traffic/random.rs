@@ -8,11 +8,11 @@ use rand_chacha::{
 
 /// One actor's stream of choices.
 #[derive(Clone, Debug)]
-pub(super) struct Random(ChaCha8Rng);
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
     /// The stream of the actor with this name.
-    pub(super) fn for_actor(seed: u64, actor: &str) -> Self {
+    pub(crate) fn for_actor(seed: u64, actor: &str) -> Self {
         // FNV-1a: any fixed hash will do, the names are ours.
         let stream = actor.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -23,58 +23,58 @@ impl Random {
     }
 
     /// Any 32 bits.
-    pub(super) fn bits(&mut self) -> u32 {
+    pub(crate) fn bits(&mut self) -> u32 {
         self.0.next_u32()
     }
 
     /// A number from 0 to `end` - 1.
-    pub(super) fn below(&mut self, end: u32) -> u32 {
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
         let scaled = u64::from(self.0.next_u32()) * u64::from(end.max(1));
         u32::try_from(scaled >> 32).unwrap_or(0)
     }
 
     /// A number from `from` to `to` - 1, in 31 bits of resolution.
-    pub(super) fn between(&mut self, from: i64, to: i64) -> i64 {
+    pub(crate) fn between(&mut self, from: i64, to: i64) -> i64 {
         let span = i128::from((to - from).max(1));
         let scaled = (i128::from(self.0.next_u64() >> 1) * span) >> 63;
         from + i64::try_from(scaled).unwrap_or(0)
     }
 
     /// A 16-bit number from `from` to `to` - 1.
-    pub(super) fn port(&mut self, from: u16, to: u16) -> u16 {
+    pub(crate) fn port(&mut self, from: u16, to: u16) -> u16 {
         from + u16::try_from(self.below(u32::from(to - from))).unwrap_or(0)
     }
 
     /// An octet from `from` to `to` - 1.
-    pub(super) fn octet(&mut self, from: u8, to: u8) -> u8 {
+    pub(crate) fn octet(&mut self, from: u8, to: u8) -> u8 {
         from + u8::try_from(self.below(u32::from(to - from))).unwrap_or(0)
     }
 
     /// A client's port, from the range of IANA's dynamic ports.
-    pub(super) fn client_port(&mut self) -> u16 {
+    pub(crate) fn client_port(&mut self) -> u16 {
         self.port(49_152, 65_535)
     }
 
     /// True so many times in a thousand.
-    pub(super) fn per_mille(&mut self, chance: u32) -> bool {
+    pub(crate) fn per_mille(&mut self, chance: u32) -> bool {
         self.below(1000) < chance
     }
 
     /// One of these.
-    pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(u32::try_from(items.len()).unwrap_or(u32::MAX)) as usize]
     }
 
     /// A size with a long tail: `base`, doubled with probability one half as often as luck has it, `doublings`
     /// times at most, and spread within the last octave.
-    pub(super) fn long_tail(&mut self, base: u32, doublings: u32) -> u32 {
+    pub(crate) fn long_tail(&mut self, base: u32, doublings: u32) -> u32 {
         let octave = self.bits().trailing_ones().min(doublings);
         let low = base << octave;
         low + self.below(low)
     }
 
     /// Random octets.
-    pub(super) fn octets<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn octets<const N: usize>(&mut self) -> [u8; N] {
         let mut octets = [0; N];
         self.0.fill_bytes(&mut octets);
         octets
