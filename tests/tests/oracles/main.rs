@@ -12,3 +12,4 @@ mod ledger;
 mod packets;
 mod stations;
 mod tunnels;
+mod zeek;
