@@ -3,10 +3,21 @@
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// 00 to 99.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let (mut at, mut digits) = (0, [b'0'; 2]);
+    while at < 100 {
+        pairs[at] = digits;
+        digits = if digits[1] == b'9' { [digits[0] + 1, b'0'] } else { [digits[0], digits[1] + 1] };
+        at += 1;
+    }
+    pairs
+};
+
 /// The last two decimal digits of a number.
-fn pair(value: u64) -> [u8; 2] {
-    let digit = |value: u64| b'0'.saturating_add(u8::try_from(value % 10).unwrap_or(0));
-    [digit(value / 10), digit(value)]
+const fn pair(value: u64) -> [u8; 2] {
+    PAIRS[(value % 100) as usize]
 }
 
 /// Fills a place with the last decimal digits of a number, with zeros in front.

@@ -601,7 +601,7 @@ impl FlowHost for Wiring<'_> {
         }
     }
 
-    fn record(&mut self, record: &FlowRecord) {
+    fn record(&mut self, record: &mut FlowRecord) {
         match self.judging {
             Judging::Here(_) => self.out.flow(record),
             Judging::Apart(outbox) => {

@@ -32,5 +32,6 @@ pub trait FlowHost {
     /// Something happened to a flow.
     fn event(&mut self, event: FlowEvent, flow: &FlowContext);
     /// A flow ended, or a part of it is reported. Told before the event of the same.
-    fn record(&mut self, record: &FlowRecord);
+    /// What is left in its place is filled anew: the record itself, or one that was told before.
+    fn record(&mut self, record: &mut FlowRecord);
 }

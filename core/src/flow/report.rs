@@ -109,7 +109,7 @@ impl FlowTable {
         let site = &self.reporter.site;
         let mut record = self.reporter.record.take().unwrap_or_else(|| Box::new(empty_record(site.clone())));
         self.fill_record(&mut record, at, reason, host);
-        host.record(&record);
+        host.record(&mut record);
         self.reporter.record = Some(record);
         self.tell(at, FlowEvent::Reported(reason), None, host);
         self.begin_part(at, reason == EndReason::Active);
@@ -270,7 +270,7 @@ impl FlowTable {
             originator_prefix: one.originators.length,
             responder_prefix: one.responders.length,
         });
-        host.record(&record);
+        host.record(&mut record);
     }
 
     /// The letters of TCP, of a flow with rejected packets, or of the sides that were heard.

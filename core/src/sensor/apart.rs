@@ -34,6 +34,8 @@ pub struct Tellings {
     order: Vec<Telling>,
     flows: Vec<FlowContext>,
     records: Vec<FlowRecord>,
+    /// How many of the records are to be told; the rest is there to be filled.
+    used: usize,
     observations: Vec<Observation>,
 }
 
@@ -47,7 +49,7 @@ impl Tellings {
     pub fn clear(&mut self) {
         self.order.clear();
         self.flows.clear();
-        self.records.clear();
+        self.used = 0;
         self.observations.clear();
     }
 }
@@ -86,8 +88,13 @@ impl Outbox {
         self.put(Telling::Event(event));
     }
 
-    pub(super) fn record(&mut self, record: &FlowRecord) {
-        self.told.records.push(record.clone());
+    /// Takes a record, and leaves one that was told before, whose texts need no new memory.
+    pub(super) fn record(&mut self, record: &mut FlowRecord) {
+        match self.told.records.get_mut(self.told.used) {
+            Some(told_before) => std::mem::swap(told_before, record),
+            None => self.told.records.push(record.clone()),
+        }
+        self.told.used += 1;
         self.put(Telling::Record);
     }
 
@@ -131,7 +138,7 @@ pub struct Rules {
 impl Rules {
     /// Takes what the sensor told, and tells what comes of it.
     pub fn take(&mut self, told: &Tellings, sink: &mut dyn RecordSink) {
-        let Tellings { order, flows, records, observations } = told;
+        let Tellings { order, flows, records, observations, .. } = told;
         let (mut flows, mut records, mut observations) = (flows.iter(), records.iter(), observations.iter());
         let Self { detector, places, finding_changes } = self;
         for telling in order {

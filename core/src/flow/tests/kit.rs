@@ -67,7 +67,7 @@ impl FlowHost for Host {
         }
     }
 
-    fn record(&mut self, record: &FlowRecord) {
+    fn record(&mut self, record: &mut FlowRecord) {
         self.records.push(record.clone());
     }
 }
