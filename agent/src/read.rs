@@ -68,7 +68,8 @@ pub struct ReadArgs {
     /// What a fragmented datagram counts as; else as the configuration says
     #[arg(long, value_enum, value_name = "MODE")]
     fragments: Option<Fragments>,
-    /// Threads to read with: 1, or 2 to read and decode captures beside the engine. The records are the same
+    /// Threads to read with: 1, or 2, where the flow table runs on one, and reading, rules and output on the other.
+    /// The records are the same
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     threads: u8,
     /// Print how packet N was decoded and which flow it counted to, and nothing else; N counts from 1, as
