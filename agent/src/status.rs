@@ -327,7 +327,7 @@ mod tests {
             ("packets", 12),
             ("parsed", 11),
             ("unparsed", 1),
-            ("dropped", 0),
+            ("dropped", 2),
             ("flow_records", 0),
             ("observations", 0),
             ("findings", 2),
@@ -350,7 +350,7 @@ mod tests {
         for line in [
             "sensor     boston-1 at boston\n",
             "state      running, pid 42, told 2 s ago\n",
-            "packets    12 = 11 parsed + 1 unparsed; 0 dropped before\n",
+            "packets    12 = 11 parsed + 1 unparsed; 2 dropped before\n",
             "spool      5 of 64 MiB, oldest batch waits 4 s\n",
             "collector  https://c:1, connected, 1 batches on the way\n",
             "lost       3 × flow: spool-full\n",

@@ -101,8 +101,8 @@ fn a_flow_in_csv_is_one_line_in_the_order_of_the_header() {
         lines[1],
         "000102030405060708090a0b0c0d0e0f,1:LQU9qZlK+B5F3KDmev6m5PMibrg=,2026-11-21T08:00:00.123456789Z,\
          2026-11-21T08:00:00.123456789Z,2026-11-21T08:00:02.623457789Z,0,ended,6,\
-         10.1.2.3,49152,00:1b:21:3c:4d:5e,6,900,816,500,27,1,62,63,10,2,3,inside,boston-eohhs,eohhs,\
-         192.0.2.80,443,00:1b:21:00:00:01,5,1900,1830,1600,26,0,55,55,0,0,4,outside,boston-isp,eotss,\
+         10.1.2.3,49152,00:1b:21:3c:4d:5e,6,900,816,500,27,1,62,63,10,2,3,1,2,4,inside,boston-eohhs,eohhs,\
+         192.0.2.80,443,00:1b:21:00:00:01,5,1900,1830,1600,26,0,55,55,0,0,4,5,0,0,outside,boston-isp,eotss,\
          SF,ShADadFf,syn,outbound,boston,inside0,100;7,16;17,vxlan,5000,\
          0000000000000000000000000000003e;ffffffffffffffffffffffffffffffff,10000000,200000,exact,1,1,32,24"
     );
