@@ -5,4 +5,5 @@ mod connections;
 mod fragments;
 mod kit;
 mod model;
+mod parts;
 mod table;
