@@ -591,6 +591,23 @@ impl FlowHost for Wiring<'_> {
         self.places.secretariat_name(secretariat).cloned()
     }
 
+    fn hears_collapse(
+        &self,
+        interface: InterfaceIndex,
+        originator: IpAddr,
+        responder: (IpAddr, u16),
+        secretariat: Option<u16>,
+    ) -> bool {
+        let hears = match &self.judging {
+            Judging::Here(detector) => {
+                detector.hears_collapse(interface, responder, secretariat, self.places)
+            }
+            // The rules are elsewhere, and it makes no difference to them.
+            Judging::Apart(_) => true,
+        };
+        hears || self.observer.counts_traffic(interface, originator, self.places)
+    }
+
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
         self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
         match self.judging {

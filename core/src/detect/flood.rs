@@ -33,7 +33,7 @@ const WATCH_SHARE: u32 = 20;
 /// Attempts in one second from which on a flood is critical.
 const CRITICAL_PER_SECOND: u64 = 10_000;
 
-type Target = (Space, IpAddr, u16);
+pub(super) type Target = (Space, IpAddr, u16);
 
 /// The rule, the targets it watches, and its incidents.
 #[derive(Clone, Debug)]
@@ -136,10 +136,9 @@ impl Flood {
         }
     }
 
-    /// Whether the target of a flow is watched second by second.
-    pub(super) fn watches(&self, flow: &FlowContext, places: &Places) -> bool {
-        let target = &flow.responder;
-        let key = (flow.interface, (Space::of(target, places), target.ip, target.port));
+    /// Whether a target is watched second by second.
+    pub(super) fn watches(&self, interface: InterfaceIndex, target: Target) -> bool {
+        let key = (interface, target);
         !self.hot.is_empty() && self.targets.peek(&key).is_some_and(|watch| watch.seconds.is_some())
     }
 

@@ -16,7 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use beacon::Beacon;
 use border::Border;
@@ -27,8 +27,10 @@ use flood::Flood;
 use leak::Leak;
 use scan::Scan;
 use spoof::Spoof;
+use view::Space;
 
 use crate::{
+    decode::InterfaceIndex,
     findings::{Desk, FindingSink},
     flow::{FlowContext, FlowEvent, Party},
     ipam::{OverlapTracker, Places},
@@ -44,6 +46,8 @@ pub struct Detector {
     desk: Desk,
     seed: [u64; 4],
     now: Timestamp,
+    /// When what is quiet was last closed.
+    advanced: Timestamp,
     border: Border,
     overlap: OverlapTracker,
     leak: Leak,
@@ -60,6 +64,7 @@ impl Detector {
             desk: Desk::new(site, plan),
             seed,
             now: Timestamp::default(),
+            advanced: Timestamp(i64::MIN),
             border: Border::new(seed),
             overlap: OverlapTracker::new(&config.overlap, seed),
             leak: Leak::new(&config.leak, seed),
@@ -78,7 +83,11 @@ impl Detector {
         places: &Places,
         sink: &mut FindingSink<'_>,
     ) {
-        self.advance(flow.now, sink);
+        // What is quiet is closed at the pace of the flow table's timers, and not with each flow.
+        if step_of(flow.now) > step_of(self.advanced) {
+            self.advance(flow.now, sink);
+        }
+        self.now = self.now.max(flow.now);
         self.flood.on_flow(event, flow, places);
         let originator = &flow.originator;
         // What ours start is judged on the inside, where they have their own address, and not once more behind
@@ -90,7 +99,10 @@ impl Detector {
                 flow.responder.locality == Locality::Outside && self.leak.sources.is_charged(originator.ip);
             let silent = matches!(event, FlowEvent::Unanswered | FlowEvent::Collapsed);
             // Where a flood fills the table, its own attempts say nothing of those who made them up.
-            let drowned = event == FlowEvent::Collapsed && self.flood.watches(flow, places);
+            let drowned = event == FlowEvent::Collapsed && {
+                let target = &flow.responder;
+                self.flood.watches(flow.interface, (Space::of(target, places), target.ip, target.port))
+            };
             if !(leaks && silent || drowned) {
                 self.scan.on_flow(event, flow, places, &self.desk, sink);
             }
@@ -99,6 +111,19 @@ impl Detector {
         if flow.role == Role::Outside && !flow.tunnelled {
             self.on_outside(event, flow, places, sink);
         }
+    }
+
+    /// Whether a rule makes anything of an attempt that is added to an aggregate: not if it is part of a flood that
+    /// is watched already, and no flow of these rules is followed.
+    pub fn hears_collapse(
+        &self,
+        interface: InterfaceIndex,
+        (ip, port): (IpAddr, u16),
+        secretariat: Option<u16>,
+        places: &Places,
+    ) -> bool {
+        let follows = self.leak.sources.follows() || self.spoof.sources.follows();
+        follows || !self.flood.watches(interface, (Space::at(ip, secretariat, places), ip, port))
     }
 
     /// An address was observed in use.
@@ -111,6 +136,7 @@ impl Detector {
     /// Packet time has moved on: closes what is quiet. Cheap where nothing is due.
     pub fn advance(&mut self, now: Timestamp, sink: &mut FindingSink<'_>) {
         self.now = self.now.max(now);
+        self.advanced = self.now;
         let (now, desk) = (self.now, &self.desk);
         self.overlap.advance(now, desk, sink);
         self.leak.sources.advance(now, desk, sink);
@@ -182,4 +208,9 @@ impl Detector {
         self.leak.on_crossing(&crossing, &self.overlap, places, &self.desk, sink);
         self.spoof.on_crossing(&crossing, &self.border, places, &self.desk, sink);
     }
+}
+
+/// Steps of an eighth of a second.
+const fn step_of(time: Timestamp) -> i64 {
+    time.as_nanos() >> 27
 }

@@ -15,7 +15,12 @@ pub(super) struct Space(u16);
 
 impl Space {
     pub(super) fn of(party: &Party, places: &Places) -> Self {
-        Self(if classify(party.ip).is_private() { places.space_of(party.secretariat) } else { 0 })
+        Self::at(party.ip, party.secretariat, places)
+    }
+
+    /// The same for an address and its secretariat.
+    pub(super) fn at(ip: IpAddr, secretariat: Option<u16>, places: &Places) -> Self {
+        Self(if classify(ip).is_private() { places.space_of(secretariat) } else { 0 })
     }
 
     pub(super) fn name(self, places: &Places) -> Option<Name> {

@@ -141,8 +141,11 @@ impl FlowTable {
                 tally: attempt.tally(),
             },
         );
-        let context = self.attempt_context(&attempt, &path, None, None, host);
-        host.event(FlowEvent::Collapsed, &context);
+        let (originator, responder) = (key.end(side).0, key.end(1 - side));
+        if host.hears_collapse(path.interface, originator, responder, path.places[1 - side].secretariat) {
+            let context = self.attempt_context(&attempt, &path, None, None, host);
+            host.event(FlowEvent::Collapsed, &context);
+        }
         self.addresses.release(attempt.key);
         self.paths.release(attempt.path);
     }

@@ -1,9 +1,11 @@
 //! The history of a connection in Zeek's letters: upper case for the originator, lower case for the responder.
 
+use arrayvec::ArrayVec;
+
 /// Letters that are kept; a connection that goes on making them has nothing new to say.
-const MOST: usize = INLINE + MORE;
-const INLINE: usize = 23;
-const MORE: usize = 97;
+const MOST: usize = 120;
+/// Letters that need no allocation.
+const INLINE: u32 = 10;
 
 /// A letter of the originator, or of the responder.
 pub(super) const fn cased(letter: u8, from_originator: bool) -> u8 {
@@ -22,32 +24,43 @@ pub(super) const fn is_power_of_ten(count: u64) -> bool {
     power == count
 }
 
-/// Letters in order. The first few need no allocation.
+/// Letters in order. The first few stand in six bits each, which hold any of `@` to DEL, and their number behind
+/// them; all of them move elsewhere when there are more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    inline: [u8; INLINE],
-    length: u8,
-    more: Option<Box<[u8; MORE]>>,
+    few: u64,
+    many: Option<Box<ArrayVec<u8, MOST>>>,
 }
 
 impl History {
     /// Adds a letter.
     pub(super) fn push(&mut self, letter: u8) {
-        let length = usize::from(self.length);
-        if length < INLINE {
-            self.inline[length] = letter;
-        } else if length < MOST {
-            self.more.get_or_insert_with(|| Box::new([0; MORE]))[length - INLINE] = letter;
-        } else {
+        if let Some(many) = &mut self.many {
+            // The first hundred or so are kept.
+            let _ = many.try_push(letter);
             return;
         }
-        self.length += 1;
+        let length = self.few_letters();
+        if length < INLINE {
+            let code = u64::from(letter & 0x3f) << (length * 6);
+            self.few = (self.few | code) + (1 << 60);
+        } else {
+            let mut many: ArrayVec<u8, MOST> = self.letters().collect();
+            many.push(letter);
+            self.many = Some(Box::new(many));
+        }
+    }
+
+    /// How many letters stand in six bits each.
+    fn few_letters(&self) -> u32 {
+        u32::from(self.few.to_be_bytes()[0] >> 4)
     }
 
     /// The letters.
     pub(super) fn letters(&self) -> impl Iterator<Item = u8> + '_ {
-        let more = self.more.iter().flat_map(|more| more.iter());
-        self.inline.iter().chain(more).copied().take(self.length.into())
+        let few = if self.many.is_some() { 0 } else { self.few_letters() };
+        let of_few = (0..few).map(|at| (self.few >> (at * 6)).to_le_bytes()[0] & 0x3f | 0x40);
+        of_few.chain(self.many.iter().flat_map(|many| many.iter().copied()))
     }
 
     /// Writes the letters over what `text` held.
@@ -86,6 +99,12 @@ mod tests {
 
     #[test]
     fn long_histories_are_kept_up_to_a_bound() {
+        for length in 0..20 {
+            let letters = &"^sShHaAdDfFrRgGtTwWiIqQcC"[..length];
+            let mut text = String::new();
+            history(letters).write(&mut text);
+            assert_eq!(text, letters);
+        }
         let long = "ShADad".repeat(40);
         let mut text = "before".to_owned();
         history(&long).write(&mut text);

@@ -29,6 +29,18 @@ pub trait FlowHost {
     fn segment_name(&self, segment: u16) -> Option<Name>;
     /// Name of a secretariat of the plan.
     fn secretariat_name(&self, secretariat: u16) -> Option<Name>;
+    /// Whether it matters to be told that an attempt of `originator` at an address and port was added to an
+    /// aggregate. In a flood the answer is no millions of times, and saves telling.
+    fn hears_collapse(
+        &self,
+        interface: InterfaceIndex,
+        originator: IpAddr,
+        responder: (IpAddr, u16),
+        secretariat: Option<u16>,
+    ) -> bool {
+        let _ = (interface, originator, responder, secretariat);
+        true
+    }
     /// Something happened to a flow.
     fn event(&mut self, event: FlowEvent, flow: &FlowContext);
     /// A flow ended, or a part of it is reported. Told before the event of the same.

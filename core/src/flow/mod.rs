@@ -25,6 +25,7 @@ mod live;
 mod path;
 mod pieces;
 mod queue;
+mod rare;
 mod report;
 mod sequence;
 mod slab;

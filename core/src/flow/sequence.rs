@@ -1,9 +1,12 @@
 //! Sequence space of one end of a TCP connection, in 64 bits relative to its SYN, and what of it was seen.
 
-use arrayvec::ArrayVec;
+use super::{
+    key::Side,
+    rare::{Losses, Rare, RareSide},
+};
 
 /// Parts of the stream behind a hole that are remembered; with more, the earliest holes are taken as filled.
-const PARTS: usize = 8;
+pub(super) const PARTS: usize = 8;
 
 /// A SYN or RST this far from what is expected is not believed.
 const TOO_FAR: i64 = 1 << 20;
@@ -17,32 +20,53 @@ pub(super) struct Missing {
     pub count: u64,
 }
 
+/// A number of the stream in 48 bits, which is 140 terabytes either way; beyond, it stays where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Number([u8; 6]);
+
+impl Number {
+    const fn new(number: i64) -> Self {
+        const MOST: i64 = (1 << 47) - 1;
+        let within = if number > MOST {
+            MOST
+        } else if number < -MOST {
+            -MOST
+        } else {
+            number
+        };
+        let [a, b, c, d, e, f, ..] = within.to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
+
+    const fn get(self) -> i64 {
+        let [a, b, c, d, e, f] = self.0;
+        let sign = if f & 0x80 == 0 { 0 } else { 0xff };
+        i64::from_le_bytes([a, b, c, d, e, f, sign, sign])
+    }
+}
+
 /// What is known of the sequence numbers of one end. The SYN is 0, data starts at 1.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequence {
     start: u32,
-    gaps: u32,
-    retransmissions: u64,
     /// One past the highest number sent.
-    last: i64,
+    last: Number,
     /// Highest number acknowledged.
-    acknowledged: i64,
+    acknowledged: Number,
     /// Everything before was seen, or given up.
-    delivered: i64,
+    delivered: Number,
     /// One past the FIN; zero without one.
-    fin: i64,
-    /// Parts seen behind a hole, in order, apart from each other.
-    parts: Option<Box<ArrayVec<(i64, i64), PARTS>>>,
+    fin: Number,
 }
 
 impl Sequence {
     /// Sets the number of the SYN, and how far the end has sent.
     pub(super) fn begin(&mut self, start: u32, last: i64) {
         self.start = start;
-        self.last = last;
-        self.acknowledged = 0;
-        if self.delivered == 0 {
-            self.delivered = 1;
+        self.last = Number::new(last);
+        self.acknowledged = Number::new(0);
+        if self.delivered.get() == 0 {
+            self.delivered = Number::new(1);
         }
     }
 
@@ -53,7 +77,7 @@ impl Sequence {
 
     /// A sequence number relative to the start, by its distance from the last one.
     pub(super) const fn relative(&self, number: u32) -> i64 {
-        self.near(self.last, number)
+        self.near(self.last.get(), number)
     }
 
     const fn near(&self, reference: i64, number: u32) -> i64 {
@@ -63,80 +87,83 @@ impl Sequence {
 
     /// Notes a FIN that ends before `past`.
     pub(super) const fn fin(&mut self, past: i64) {
-        self.fin = past;
+        self.fin = Number::new(past);
     }
 
     /// Moves on to `past`, one past a segment. True if it brings nothing new. `trusted` is false once the end
     /// has sent a RST.
     pub(super) const fn advance(&mut self, past: u32, control: bool, fin: bool, trusted: bool) -> bool {
-        let delta = self.near(self.last, past).saturating_sub(self.last);
+        let last = self.last.get();
+        let delta = self.near(last, past).saturating_sub(last);
         if control && (delta > TOO_FAR || delta < -TOO_FAR) {
             return false;
         }
-        if fin && self.last == 1 {
+        if fin && last == 1 {
             // A FIN right behind the SYN: however far ahead it is, everything between was not seen.
-            let absolute = self.start.wrapping_add(low(self.last));
-            self.last = self.last.saturating_add(past.wrapping_sub(absolute) as i64);
+            let absolute = self.start.wrapping_add(low(last));
+            self.last = Number::new(last.saturating_add(past.wrapping_sub(absolute) as i64));
             return false;
         }
         if !trusted {
             return false;
         }
         if delta > 0 {
-            self.last = self.last.saturating_add(delta);
+            self.last = Number::new(last.saturating_add(delta));
         }
         delta <= 0
     }
 
     /// Takes an acknowledgement; gives it relative to the start, 0 if it lies before.
     pub(super) const fn acknowledge(&mut self, number: u32, trusted: bool) -> i64 {
-        let relative = self.near(self.acknowledged, number);
+        let acknowledged = self.acknowledged.get();
+        let relative = self.near(acknowledged, number);
         if relative < 0 {
             return 0;
         }
-        let delta = relative.saturating_sub(self.acknowledged);
+        let delta = relative.saturating_sub(acknowledged);
         let broken = number == 0 && delta > TOO_FAR;
         if trusted && delta > 0 && !broken {
-            self.acknowledged = relative;
+            self.acknowledged = Number::new(relative);
         }
         relative
     }
 
-    /// Counts a retransmission; gives how many there were.
-    pub(super) const fn count_retransmission(&mut self) -> u64 {
-        self.retransmissions = self.retransmissions.saturating_add(1);
-        self.retransmissions
-    }
-
     /// Whether any data was acknowledged.
     pub(super) const fn is_anything_acknowledged(&self) -> bool {
-        self.acknowledged > 0
+        self.acknowledged.get() > 0
     }
 
     /// Bytes of data by the numbers sent and acknowledged.
     pub(super) fn size(&self) -> i64 {
-        let size = self.last.max(self.acknowledged);
+        let size = self.last.get().max(self.acknowledged.get());
         let without_syn = size.saturating_sub(1).max(0);
-        if self.fin > 0 { without_syn.saturating_sub(1).max(0) } else { without_syn }
+        if self.fin.get() > 0 { without_syn.saturating_sub(1).max(0) } else { without_syn }
     }
 
     /// Notes data that was seen.
-    pub(super) fn deliver(&mut self, from: i64, length: u32) {
+    pub(super) fn deliver(&mut self, from: i64, length: u32, rare: &mut Rare, side: Side) {
         let to = from.saturating_add(length.into());
-        if from < self.acknowledged && to <= self.acknowledged {
+        let acknowledged = self.acknowledged.get();
+        if from < acknowledged && to <= acknowledged {
             return;
         }
-        if from > self.delivered {
-            self.remember(from, to);
+        if from > self.delivered.get() {
+            self.remember(from, to, rare.make(side));
             return;
         }
-        self.delivered = self.delivered.max(to);
-        self.join();
+        self.move_on(to);
+        if let Some(rare) = rare.get_mut(side) {
+            self.join(rare);
+        }
+    }
+
+    fn move_on(&mut self, to: i64) {
+        self.delivered = Number::new(self.delivered.get().max(to));
     }
 
     /// Keeps a part that lies behind a hole.
-    fn remember(&mut self, mut from: i64, mut to: i64) {
-        let parts = self.parts.get_or_insert_default();
+    fn remember(&mut self, mut from: i64, mut to: i64, rare: &mut RareSide) {
+        let parts = &mut rare.parts;
         parts.retain(|part| {
             let apart = part.1 < from || to < part.0;
             if !apart {
@@ -147,24 +174,22 @@ impl Sequence {
         });
         if parts.is_full() {
             let first = parts.remove(0);
-            self.delivered = self.delivered.max(first.1);
+            self.move_on(first.1);
         }
         let at = parts.partition_point(|part| part.0 < from);
         parts.insert(at, (from, to));
-        self.join();
+        self.join(rare);
     }
 
     /// Moves on over remembered parts that are no longer behind a hole.
-    fn join(&mut self) {
-        let Some(parts) = &mut self.parts else { return };
-        while let Some(&(from, to)) = parts.first() {
-            if from > self.delivered {
+    fn join(&mut self, rare: &mut RareSide) {
+        while let Some(&(from, to)) = rare.parts.first() {
+            if from > self.delivered.get() {
                 return;
             }
-            self.delivered = self.delivered.max(to);
-            parts.remove(0);
+            self.move_on(to);
+            rare.parts.remove(0);
         }
-        self.parts = None;
     }
 
     /// Gives up the holes before an acknowledged number, telling each; `report` says whether it counts as a gap
@@ -173,26 +198,36 @@ impl Sequence {
         &mut self,
         mut number: i64,
         partial: bool,
-        mut report: impl FnMut(Missing) -> bool,
+        rare: &mut Rare,
+        side: Side,
+        mut report: impl FnMut(Missing, &mut Losses) -> bool,
     ) {
-        if self.fin > 0 && number >= self.fin {
-            number = self.fin.saturating_sub(1);
+        let fin = self.fin.get();
+        if fin > 0 && number >= fin {
+            number = fin.saturating_sub(1);
         }
         // A connection met in midstream starts with numbers made up for it.
-        if number <= self.delivered || partial && number <= 2 {
+        if number <= self.delivered.get() || partial && number <= 2 {
             return;
         }
-        while self.delivered < number {
-            let hole_end = match self.parts.as_ref().and_then(|parts| parts.first()) {
+        let rare = rare.make(side);
+        while self.delivered.get() < number {
+            let delivered = self.delivered.get();
+            let hole_end = match rare.parts.first() {
                 Some(&(from, _)) if from < number => from,
                 _ => number,
             };
-            let bytes = hole_end.saturating_sub(self.delivered).cast_unsigned();
-            self.delivered = hole_end;
-            if report(Missing { bytes, count: u64::from(self.gaps).saturating_add(1) }) {
-                self.gaps = self.gaps.saturating_add(1);
+            let bytes = hole_end.saturating_sub(delivered).cast_unsigned();
+            self.delivered = Number::new(hole_end);
+            if self.delivered.get() <= delivered {
+                // At the end of 48 bits.
+                return;
             }
-            self.join();
+            let count = u64::from(rare.gaps).saturating_add(1);
+            if report(Missing { bytes, count }, &mut rare.losses) {
+                rare.gaps = rare.gaps.saturating_add(1);
+            }
+            self.join(rare);
         }
     }
 }
@@ -207,13 +242,40 @@ pub(super) const fn low(relative: i64) -> u32 {
 mod tests {
     use super::*;
 
-    fn gaps(sequence: &mut Sequence, acknowledged: i64) -> Vec<u64> {
+    /// A stream with what is rare of it.
+    #[derive(Default)]
+    struct Stream(Sequence, Rare);
+
+    impl Stream {
+        fn begun() -> Self {
+            let mut stream = Self::default();
+            stream.0.begin(0, 1);
+            stream
+        }
+
+        fn deliver(&mut self, from: i64, length: u32) {
+            self.0.deliver(from, length, &mut self.1, 0);
+        }
+    }
+
+    fn gaps(Stream(sequence, rare): &mut Stream, acknowledged: i64) -> Vec<u64> {
         let mut found = Vec::new();
-        sequence.acknowledged_up_to(acknowledged, false, |missing| {
+        sequence.acknowledged_up_to(acknowledged, false, rare, 0, |missing, _| {
             found.push(missing.bytes);
             true
         });
         found
+    }
+
+    #[test]
+    fn numbers_keep_their_sign_and_stay_within_48_bits() {
+        for number in [0, 1, -1, 1 << 40, -(1 << 40)] {
+            assert_eq!(Number::new(number).get(), number);
+        }
+        assert_eq!(
+            (Number::new(i64::MAX).get(), Number::new(i64::MIN).get()),
+            ((1 << 47) - 1, 1 - (1 << 47))
+        );
     }
 
     #[test]
@@ -230,8 +292,7 @@ mod tests {
 
     #[test]
     fn a_hole_that_is_filled_in_time_is_no_gap() {
-        let mut sequence = Sequence::default();
-        sequence.begin(0, 1);
+        let mut sequence = Stream::begun();
         sequence.deliver(101, 100);
         sequence.deliver(1, 100);
         assert_eq!(gaps(&mut sequence, 201), Vec::<u64>::new());
@@ -239,8 +300,7 @@ mod tests {
 
     #[test]
     fn acknowledged_holes_are_told_one_by_one() {
-        let mut sequence = Sequence::default();
-        sequence.begin(0, 1);
+        let mut sequence = Stream::begun();
         sequence.deliver(11, 10);
         sequence.deliver(31, 10);
         assert_eq!(gaps(&mut sequence, 51), [10, 10, 10]);
@@ -249,8 +309,7 @@ mod tests {
 
     #[test]
     fn memory_for_holes_is_bounded_and_the_earliest_are_given_up_silently() {
-        let mut sequence = Sequence::default();
-        sequence.begin(0, 1);
+        let mut sequence = Stream::begun();
         for part in 1..100 {
             sequence.deliver(part * 100, 10);
         }

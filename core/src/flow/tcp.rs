@@ -4,6 +4,7 @@
 use super::{
     history::{History, cased, is_power_of_ten},
     key::Side,
+    rare::{Losses, Rare},
     sequence::{Missing, Sequence, low},
 };
 use crate::{decode::TcpSegment, record::ConnState, time::Timestamp};
@@ -46,32 +47,57 @@ pub(super) struct TcpEnd {
     before: EndState,
     seen: u8,
     closed: bool,
-    zero_windows: u32,
-    rejected: u32,
-    last_syn: u32,
     last_fin: u32,
     last_rst: u32,
     sequence: Sequence,
 }
 
-/// Times of the handshake.
+/// Times of the handshake. What is not needed any more gives its room to what has become of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Handshake {
-    syn: Option<Timestamp>,
-    syn_ack: Option<Timestamp>,
-    syn_to_syn_ack: Option<i64>,
-    syn_ack_to_ack: Option<i64>,
-    /// A SYN or SYN-ACK came twice: which one was answered is not known (Karn's rule, RFC 6298).
-    ambiguous: bool,
-    complete: bool,
+    /// Time of the SYN; from the SYN-ACK on, nanoseconds between them.
+    out: Nanos,
+    /// Time of the SYN-ACK; from the ACK on, nanoseconds between them.
+    back: Nanos,
+    bits: u8,
 }
 
-/// A TCP connection. Ends are indexed by side of the key, so a change of direction moves nothing.
+/// Nanoseconds that stand anywhere, so that a byte behind them takes no eight.
+#[derive(Clone, Copy, Debug, Default)]
+struct Nanos([u8; 8]);
+
+impl Nanos {
+    const fn new(nanos: i64) -> Self {
+        Self(nanos.to_le_bytes())
+    }
+
+    const fn get(self) -> i64 {
+        i64::from_le_bytes(self.0)
+    }
+}
+
+/// What is known of a handshake.
+mod shake {
+    pub(super) const SYN: u8 = 1;
+    pub(super) const SYN_ACK: u8 = 2;
+    /// The first way was timed.
+    pub(super) const OUT: u8 = 4;
+    /// The second way was timed.
+    pub(super) const BACK: u8 = 8;
+    /// A SYN or SYN-ACK came twice: which one was answered is not known (Karn's rule, RFC 6298).
+    pub(super) const AMBIGUOUS: u8 = 16;
+    pub(super) const COMPLETE: u8 = 32;
+}
+
+/// A TCP connection in two cache lines; what only odd ones have stands apart. Ends are indexed by side of the key,
+/// so a change of direction moves nothing.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub(super) struct TcpState {
     ends: [TcpEnd; 2],
     history: History,
     handshake: Handshake,
+    rare: Rare,
     /// Not begun with a SYN.
     partial: bool,
     /// Sides whose first segment was seen, as bits.
@@ -79,19 +105,6 @@ pub(super) struct TcpState {
     /// A segment came in fragments, so bytes seem missing that are not.
     fragmented: bool,
     syn_seen: bool,
-    losses: [Losses; 2],
-}
-
-/// What was sent again by one side, what of it was never seen, and how often it had no room, in the current
-/// part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Losses {
-    /// Segments with payload that brought nothing new.
-    pub(super) retransmissions: u64,
-    /// Payload bytes that were acknowledged and never seen.
-    pub(super) missed_bytes: u64,
-    /// Segments that closed the window.
-    pub(super) zero_windows: u64,
 }
 
 /// What a segment brought about.
@@ -160,9 +173,9 @@ impl TcpState {
 
     /// Notes a segment that was rejected for its checksum.
     pub(super) fn reject(&mut self, side: Side, originator: Side) {
-        let end = &mut self.ends[side];
-        end.rejected = end.rejected.saturating_add(1);
-        if is_power_of_ten(end.rejected.into()) {
+        let rare = self.rare.make(side);
+        rare.rejected = rare.rejected.saturating_add(1);
+        if is_power_of_ten(rare.rejected.into()) {
             self.history.push(cased(b'C', side == originator));
         }
     }
@@ -191,7 +204,7 @@ impl TcpState {
         self.heard |= 1 << me;
         if segment.payload > 0 && !segment.rst() && relative >= 0 {
             let start = relative.saturating_add(segment.syn().into());
-            self.ends[me].sequence.deliver(start, segment.payload);
+            self.ends[me].sequence.deliver(start, segment.payload, &mut self.rare, me);
         }
         outcome
     }
@@ -235,6 +248,7 @@ impl TcpState {
         // The low half is enough to tell whether the number is the same as before.
         let number = low(relative);
         let from_originator = segment.is_from_originator();
+        let last_syn = self.rare.get(segment.side).map_or(0, |rare| rare.last_syn);
         let end = &mut self.ends[segment.side];
         let mut once = |bit: u8, letter: u8, same_as_before: bool| {
             if end.seen & bit == 0 || !same_as_before {
@@ -246,8 +260,10 @@ impl TcpState {
             (_, true, true) => once(seen::FIN_RST, b'I', true),
             (true, true, false) | (true, false, true) => once(seen::MULTI, b'Q', true),
             (true, false, false) => {
-                once(seen::SYN, if segment.ack() { b'H' } else { b'S' }, end.last_syn == number);
-                end.last_syn = number;
+                once(seen::SYN, if segment.ack() { b'H' } else { b'S' }, last_syn == number);
+                if last_syn != number {
+                    self.rare.make(segment.side).last_syn = number;
+                }
             }
             (false, true, false) => {
                 let past = number.wrapping_add(segment.payload);
@@ -267,12 +283,12 @@ impl TcpState {
     /// A window of zero says something unless it comes with or after a RST, or after the peer's FIN.
     fn watch_window(&mut self, segment: &Segment<'_>) {
         let peer_closed = self.ends[1 - segment.side].state == EndState::Closed;
-        let end = &mut self.ends[segment.side];
+        let end = &self.ends[segment.side];
         if segment.header.window == 0 && !segment.rst() && !peer_closed && end.state != EndState::Reset {
-            end.zero_windows = end.zero_windows.saturating_add(1);
-            let losses = &mut self.losses[segment.side];
-            losses.zero_windows = losses.zero_windows.saturating_add(1);
-            if is_power_of_ten(end.zero_windows.into()) {
+            let rare = self.rare.make(segment.side);
+            rare.zero_windows = rare.zero_windows.saturating_add(1);
+            rare.losses.zero_windows = rare.losses.zero_windows.saturating_add(1);
+            if is_power_of_ten(rare.zero_windows.into()) {
                 self.history.push(cased(b'W', segment.is_from_originator()));
             }
         }
@@ -300,9 +316,10 @@ impl TcpState {
         let trusted = end.state != EndState::Reset;
         let again = end.sequence.advance(past, control, segment.fin(), trusted) && segment.payload > 0;
         if again {
-            let losses = &mut self.losses[segment.side];
-            losses.retransmissions = losses.retransmissions.saturating_add(1);
-            if is_power_of_ten(end.sequence.count_retransmission()) {
+            let rare = self.rare.make(segment.side);
+            rare.losses.retransmissions = rare.losses.retransmissions.saturating_add(1);
+            rare.retransmissions = rare.retransmissions.saturating_add(1);
+            if is_power_of_ten(rare.retransmissions) {
                 self.history.push(cased(b'T', segment.is_from_originator()));
             }
         }
@@ -311,10 +328,9 @@ impl TcpState {
     fn find_gaps(&mut self, side: Side, originator: Side, acknowledged: i64) {
         let clean = self.ends.iter().all(TcpEnd::is_clean) && !self.fragmented;
         let partial = self.partial;
-        let losses = &mut self.losses[side];
         let history = &mut self.history;
         let sequence = &mut self.ends[side].sequence;
-        let report = |Missing { bytes, count }| {
+        let report = |Missing { bytes, count }, losses: &mut Losses| {
             if clean {
                 losses.missed_bytes = losses.missed_bytes.saturating_add(bytes);
                 if is_power_of_ten(count) {
@@ -323,40 +339,37 @@ impl TcpState {
             }
             clean
         };
-        sequence.acknowledged_up_to(acknowledged, partial, report);
+        sequence.acknowledged_up_to(acknowledged, partial, &mut self.rare, side, report);
     }
 
     fn time_handshake(&mut self, segment: &Segment<'_>, before: [EndState; 2], outcome: &mut Outcome) {
         let handshake = &mut self.handshake;
         let originator = if outcome.flip { 1 - segment.originator } else { segment.originator };
-        if handshake.complete {
+        if handshake.is(shake::COMPLETE) {
             return;
         }
         let from_originator = segment.side == originator;
         match (segment.syn(), segment.ack(), from_originator) {
             _ if segment.rst() => {}
             (true, false, true) => {
-                handshake.ambiguous |= handshake.syn.is_some();
-                handshake.syn = Some(segment.time);
+                if handshake.is(shake::SYN) {
+                    handshake.bits |= shake::AMBIGUOUS;
+                } else {
+                    handshake.out = Nanos::new(segment.time.as_nanos());
+                }
+                handshake.bits |= shake::SYN;
             }
-            (true, true, false) => {
-                handshake.ambiguous |= handshake.syn_ack.is_some();
-                handshake.syn_ack = Some(segment.time);
-                let sent = handshake.syn.filter(|_| !handshake.ambiguous);
-                handshake.syn_to_syn_ack = sent.map(|sent| segment.time.since(sent));
-            }
-            (false, true, true) if handshake.syn_ack.is_some() => {
-                let sent = handshake.syn_ack.filter(|_| !handshake.ambiguous);
-                handshake.syn_ack_to_ack = sent.map(|sent| segment.time.since(sent));
-                handshake.complete = true;
+            (true, true, false) => handshake.answered(segment.time),
+            (false, true, true) if handshake.is(shake::SYN_ACK) => {
+                handshake.completed(segment.time);
                 outcome.established = true;
             }
-            (false, true, _) if handshake.syn_ack.is_none() => {
+            (false, true, _) if !handshake.is(shake::SYN_ACK) => {
                 // Both in midstream: the handshake was before the capture.
                 let live =
                     |state| matches!(state, EndState::Partial | EndState::Established | EndState::Closed);
                 if live(before[1 - segment.side]) && live(self.ends[segment.side].state) {
-                    handshake.complete = true;
+                    handshake.bits |= shake::COMPLETE;
                     outcome.established = true;
                 }
             }
@@ -422,13 +435,13 @@ impl TcpState {
     }
 
     /// What a side lost in the current part.
-    pub(super) const fn losses(&self, side: Side) -> Losses {
-        self.losses[side]
+    pub(super) fn losses(&self, side: Side) -> Losses {
+        self.rare.get(side).map(|rare| rare.losses).unwrap_or_default()
     }
 
     /// Begins a new part: what counts by part starts again.
     pub(super) fn begin_part(&mut self) {
-        self.losses = [Losses::default(); 2];
+        self.rare.begin_part();
     }
 
     /// The letters.
@@ -438,8 +451,40 @@ impl TcpState {
 
     /// Nanoseconds from SYN to SYN-ACK, and from there to the ACK. None where a segment of the handshake came
     /// twice, or was not seen.
-    pub(super) const fn round_trips(&self) -> (Option<i64>, Option<i64>) {
-        (self.handshake.syn_to_syn_ack, self.handshake.syn_ack_to_ack)
+    pub(super) fn round_trips(&self) -> (Option<i64>, Option<i64>) {
+        let Handshake { out, back, .. } = self.handshake;
+        let is = |bit| self.handshake.is(bit);
+        (is(shake::OUT).then_some(out.get()), is(shake::BACK).then_some(back.get()))
+    }
+}
+
+impl Handshake {
+    const fn is(&self, bit: u8) -> bool {
+        self.bits & bit != 0
+    }
+
+    /// A SYN-ACK came.
+    fn answered(&mut self, time: Timestamp) {
+        if self.is(shake::SYN_ACK) {
+            self.bits |= shake::AMBIGUOUS;
+        }
+        self.bits |= shake::SYN_ACK;
+        self.back = Nanos::new(time.as_nanos());
+        if self.is(shake::SYN) && !self.is(shake::AMBIGUOUS) {
+            self.out = Nanos::new(time.since(Timestamp(self.out.get())));
+            self.bits |= shake::OUT;
+        } else {
+            self.bits &= !shake::OUT;
+        }
+    }
+
+    /// The ACK of the SYN-ACK came.
+    fn completed(&mut self, time: Timestamp) {
+        if !self.is(shake::AMBIGUOUS) {
+            self.back = Nanos::new(time.since(Timestamp(self.back.get())));
+            self.bits |= shake::BACK;
+        }
+        self.bits |= shake::COMPLETE;
     }
 }
 

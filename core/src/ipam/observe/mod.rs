@@ -13,6 +13,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 pub use config::ObserveConfig;
 use messages::Statement;
 pub(crate) use messages::may_state;
@@ -112,6 +114,13 @@ impl Observer {
                 self.take(seen, statement, places, sink);
             }
         }
+    }
+
+    /// Whether traffic of an address on an interface can be evidence.
+    pub fn counts_traffic(&self, interface: InterfaceIndex, ip: IpAddr, places: &Places) -> bool {
+        self.enabled
+            && places.role(interface) != Role::Outside
+            && (classify(ip).is_private() || places.is_own_public(ip))
     }
 
     /// What happened to a flow: evidence by traffic.
