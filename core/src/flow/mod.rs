@@ -7,14 +7,17 @@
 
 mod aggregate;
 mod attempt;
+mod begin;
 mod chunks;
 pub mod community_id;
 mod compact;
 mod config;
+mod count;
 pub mod direction;
 pub mod event;
 mod fragment;
 mod half_open;
+mod handshake;
 mod history;
 mod host;
 pub mod icmp;

@@ -7,21 +7,19 @@ use super::{
     aggregate::Aggregates,
     attempt::Attempts,
     chunks::Chunks,
-    compact::{Addresses, Extensions, Flow, Waiting, flag},
-    direction::judge,
-    event::FlowEvent,
+    compact::{Addresses, Extensions, Flow, Waiting},
     fragment::{Counted, FragmentTable, Ports},
-    history::{History, cased, is_power_of_ten},
+    history::{cased, is_power_of_ten},
     host::FlowHost,
     icmp,
     key::{End, FlowKey, KeyedHash, PackedKey, Side},
     lifetime::Timeouts,
-    live::{FlowPacket, Integrity, NO_ENTRY, Origin, SidePlace, Tally, Wrapping},
-    path::{self, Path, Paths},
-    queue::{Queues, Rank},
+    live::{FlowPacket, Integrity, Origin, Tally},
+    path::Paths,
+    queue::Queues,
     report::{Reporter, letters_by_sides},
     slab::Slab,
-    tcp::{Outcome, Segment, TcpState},
+    tcp::TcpState,
     wheel::{TimerWheel, tick_of},
 };
 use crate::{
@@ -51,10 +49,10 @@ pub struct FlowAddress {
 
 /// What a packet says of TCP.
 #[derive(Clone, Copy, Debug)]
-struct TcpPart<'a> {
-    header: &'a TcpSegment,
-    payload: u32,
-    fragment: bool,
+pub(super) struct TcpPart<'a> {
+    pub(super) header: &'a TcpSegment,
+    pub(super) payload: u32,
+    pub(super) fragment: bool,
 }
 
 /// Live flows. Time is packet time: the clock stands at the latest time seen, and packets with an earlier one
@@ -81,7 +79,7 @@ pub struct FlowTable {
     pub(super) gave_way: u64,
     /// Latest begin of a flow that has ended: only what begins at or before it can be taken for another.
     pub(super) gone_until: Timestamp,
-    repeats: u16,
+    pub(super) repeats: u16,
     pub(super) reporter: Reporter,
 }
 
@@ -487,110 +485,6 @@ impl FlowTable {
         !reused
     }
 
-    /// Fills an entry with a new flow, armed and queued but without counts. The key is in the index already, or
-    /// is linked by the caller.
-    #[expect(clippy::too_many_arguments, reason = "the facts of a packet, already split")]
-    fn begin<H: FlowHost>(
-        &mut self,
-        entry: u32,
-        key: FlowKey,
-        side: Side,
-        origin: &Origin<'_>,
-        tally: &Tally,
-        tcp: Option<TcpPart<'_>>,
-        host: &mut H,
-    ) {
-        let at = entry as usize;
-        let (flip, reason) =
-            judge(key.protocol(), key.end(side), key.end(1 - side), tcp.map(|tcp| tcp.header));
-        let serial = if tally.first > self.gone_until {
-            0
-        } else {
-            // One bit of the number tells tunnelled flows from others.
-            self.repeats = if self.repeats >= 0x7fff { 1 } else { self.repeats + 1 };
-            self.repeats
-        };
-        let mut flow = Flow {
-            key: self.addresses.pack(&key),
-            created: tally.first,
-            end: tally.last,
-            seen: self.clock,
-            part_since: self.clock,
-            serial,
-            ..Flow::default()
-        };
-        flow.set_originator(if flip { 1 - side } else { side });
-        flow.set_reason(reason);
-        if let Some(wrapping) = wrapping(origin) {
-            self.extensions.change(&mut flow, |more| more.wrapping = Some(wrapping));
-        }
-        if tcp.is_some() {
-            let mut state = TcpState::default();
-            if flip {
-                state.note_flip();
-            }
-            flow.tcp = self.tcp.insert(state);
-        }
-        self.put(entry, flow);
-        let path = self.path_of(&key, side, origin, host);
-        self.set_path(at, path);
-        self.queues.append(entry, Rank::Unanswered);
-    }
-
-    /// Puts a flow into an entry that is free, or the next one.
-    pub(super) fn put(&mut self, entry: u32, flow: Flow) {
-        let at = entry as usize;
-        if at < self.flows.len() {
-            self.flows[at] = flow;
-        } else {
-            self.flows.push(flow);
-        }
-    }
-
-    /// The way of a new flow, by its first packet.
-    pub(super) fn path_of<H: FlowHost>(
-        &mut self,
-        key: &FlowKey,
-        side: Side,
-        origin: &Origin<'_>,
-        host: &H,
-    ) -> Path {
-        let mut places = [SidePlace::default(); 2];
-        places[side] = host.side_place(origin, key.end(side).0, origin.link.source_mac);
-        places[1 - side] = host.side_place(origin, key.end(1 - side).0, None);
-        let space = origin.place.space;
-        Path {
-            scope: self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), space)),
-            interface: origin.interface,
-            space,
-            vlans: origin.link.vlans.clone(),
-            places,
-        }
-    }
-
-    /// The way of a flow.
-    pub(super) fn path(&self, flow: &Flow) -> &Path {
-        self.paths
-            .get(flow.path)
-            .or_else(|| self.extensions.of(flow)?.path.as_deref())
-            .unwrap_or(&path::NOWHERE)
-    }
-
-    /// Sets the way of a flow, in place of the one it had.
-    fn set_path(&mut self, at: usize, path: Path) {
-        let Self { flows, paths, extensions, .. } = self;
-        let flow = &mut flows[at];
-        let before = flow.path;
-        match paths.take(&path) {
-            Some(number) => flow.path = number,
-            None => {
-                flow.path = NO_ENTRY;
-                extensions.change(flow, |more| more.path = Some(Box::new(path)));
-            }
-        }
-        paths.release(before);
-    }
-
     /// Links a flow into the index.
     fn link(&mut self, entry: u32) {
         let hash = self.addresses.hash(&self.hash, self.key(entry));
@@ -608,180 +502,6 @@ impl FlowTable {
             };
             addresses.hash(hasher, key)
         });
-    }
-
-    fn count<H: FlowHost>(
-        &mut self,
-        entry: u32,
-        side: Side,
-        origin: &Origin<'_>,
-        tally: &Tally,
-        tcp: Option<TcpPart<'_>>,
-        host: &mut H,
-    ) {
-        let at = entry as usize;
-        let flow = &self.flows[at];
-        let is_new = flow.is_new();
-        let first_of_side = !flow.sides[side].heard();
-        let originator = flow.originator();
-        if flow.sides[side].mac() != tally.mac {
-            self.change_mac(at, side, origin, tally, host);
-        }
-        let flow = &mut self.flows[at];
-        self.extensions.count(flow, side, tally);
-        flow.seen = self.clock;
-        flow.set(flag::REFERENCED, true);
-        if tally.estimated {
-            flow.set(flag::ESTIMATED, true);
-        }
-        if first_of_side && let Some(history) = self.history_of(at) {
-            history.push(cased(b'D', side == originator));
-        }
-        let outcome = tcp.map(|tcp| self.track(at, side, &tcp, tally.first)).unwrap_or_default();
-        if first_of_side {
-            self.first_of_side(entry, side, origin, is_new, host);
-        }
-        if is_new {
-            self.start_waiting(entry);
-            self.tell(at, FlowEvent::Started, Some((side, origin)), host);
-        }
-        if first_of_side || outcome != Outcome::default() || self.flows[at].waiting() == Waiting::Answer {
-            self.react(entry, &outcome, first_of_side && !is_new, (side, origin), host);
-        }
-    }
-
-    /// The letters of a flow that is not TCP and had packets rejected.
-    fn history_of(&mut self, at: usize) -> Option<&mut History> {
-        self.extensions.of_mut(&self.flows[at])?.flawed.as_mut()?.history.as_mut()
-    }
-
-    /// Runs the TCP state machine.
-    fn track(&mut self, at: usize, side: Side, tcp: &TcpPart<'_>, time: Timestamp) -> Outcome {
-        let flow = &mut self.flows[at];
-        if flow.tcp == NO_ENTRY {
-            // The first packets were cut before the flags.
-            flow.tcp = self.tcp.insert(TcpState::default());
-        }
-        let Some(state) = self.tcp.get_mut(flow.tcp) else { return Outcome::default() };
-        let outcome = state.update(&Segment {
-            side,
-            originator: flow.originator(),
-            header: tcp.header,
-            payload: tcp.payload,
-            time,
-            fragment: tcp.fragment,
-        });
-        if outcome.flip {
-            // Counters, places and states are kept by side of the key, so this moves all of them.
-            flow.set_originator(1 - flow.originator());
-            flow.set_reason(crate::record::DirectionReason::Repaired);
-        }
-        outcome
-    }
-
-    fn change_mac<H: FlowHost>(
-        &mut self,
-        at: usize,
-        side: Side,
-        origin: &Origin<'_>,
-        tally: &Tally,
-        host: &mut H,
-    ) {
-        /// Moves told of one side in one part: routers that share the load would else make one of each packet.
-        const MOVES: u8 = 16;
-        let flow = &self.flows[at];
-        if flow.sides[side].heard() {
-            let moves = self.extensions.of(flow).map_or(0, |more| more.moves);
-            if tally.mac.is_none() || moves >= MOVES {
-                return;
-            }
-            self.tell(at, FlowEvent::Moved, Some((side, origin)), host);
-            let flow = &mut self.flows[at];
-            let before = flow.sides[side].mac();
-            let packets = [0, 1].map(|side| self.extensions.totals(flow, side).packets);
-            self.extensions.change(flow, |more| {
-                more.moves += 1;
-                more.first_mac[side].get_or_insert(before);
-                more.moved_packets = packets;
-            });
-        }
-        self.flows[at].sides[side].set_mac(tally.mac);
-    }
-
-    /// Looks up what a side is to the plan by its own first packet.
-    fn first_of_side<H: FlowHost>(
-        &mut self,
-        entry: u32,
-        side: Side,
-        origin: &Origin<'_>,
-        is_new: bool,
-        host: &mut H,
-    ) {
-        if is_new {
-            return;
-        }
-        let at = entry as usize;
-        let flow = &self.flows[at];
-        let ip = self.addresses.unpack(flow.key).end(side).0;
-        let place = host.side_place(origin, ip, origin.link.source_mac);
-        let path = self.path(flow);
-        if path.places[side] != place {
-            let mut path = path.clone();
-            path.places[side] = place;
-            self.set_path(at, path);
-        }
-        self.flows[at].set(flag::ANSWERED, true);
-    }
-
-    /// Sets the timer of a new flow.
-    pub(super) fn start_waiting(&mut self, entry: u32) {
-        let flow = &mut self.flows[entry as usize];
-        let originator = flow.originator();
-        if self.tcp.get(flow.tcp).is_some_and(|state| state.is_unanswered(originator)) {
-            flow.set_waiting(Waiting::Answer);
-            flow.wait_until = self.clock.plus(self.timeouts.attempt);
-        }
-        self.arm(entry);
-    }
-
-    /// Tells what a packet brought about beside counts, and sets queue and timer accordingly.
-    fn react<H: FlowHost>(
-        &mut self,
-        entry: u32,
-        outcome: &Outcome,
-        answers: bool,
-        packet: (Side, &Origin<'_>),
-        host: &mut H,
-    ) {
-        let at = entry as usize;
-        let flow = &mut self.flows[at];
-        let originator = flow.originator();
-        let tcp = self.tcp.get(flow.tcp);
-        let unanswered = tcp.map_or(!flow.is(flag::ANSWERED), |state| state.is_unanswered(originator));
-        if !unanswered {
-            if flow.waiting() == Waiting::Answer {
-                flow.set_waiting(Waiting::No);
-                flow.wait_until = Timestamp(i64::MAX);
-            }
-            self.queues.promote(entry);
-        }
-        if outcome.ended {
-            let flow = &mut self.flows[at];
-            flow.set_waiting(Waiting::Late);
-            flow.wait_until = self.clock.plus(self.timeouts.closing);
-            self.arm(entry);
-        }
-        let is_tcp = self.flows[at].tcp != NO_ENTRY;
-        if answers {
-            self.tell(at, FlowEvent::Answered, Some(packet), host);
-        }
-        if outcome.refused {
-            self.tell(at, FlowEvent::Refused, Some(packet), host);
-        }
-        if (outcome.established || answers && !is_tcp) && !self.flows[at].is(flag::ESTABLISHED) {
-            self.flows[at].set(flag::ESTABLISHED, true);
-            self.tell(at, FlowEvent::Established, Some(packet), host);
-        }
     }
 
     /// Counts fragments whose first one did not come to flows without ports.
@@ -806,15 +526,4 @@ fn ports_of(packet: &FlowPacket<'_>) -> Ports {
         Transport::None => (0, 0, false),
     };
     Ports { protocol: ip.protocol, source, destination, one_way }
-}
-
-fn wrapping(origin: &Origin<'_>) -> Option<Box<Wrapping>> {
-    let plain = origin.link.mpls_labels.is_empty() && origin.tunnel.is_none() && origin.parents.is_empty();
-    (!plain).then(|| {
-        Box::new(Wrapping {
-            mpls_labels: origin.link.mpls_labels.clone(),
-            tunnel: origin.tunnel,
-            parents: origin.parents.iter().copied().take(4).collect(),
-        })
-    })
 }

@@ -2,6 +2,7 @@
 //! meaning of states and letters is Zeek's, so that `conn_state` and `history` read as analysts know them.
 
 use super::{
+    handshake::{Handshake, Nanos, shake},
     history::{History, cased, is_power_of_ten},
     key::Side,
     rare::{Losses, Rare},
@@ -50,43 +51,6 @@ pub(super) struct TcpEnd {
     last_fin: u32,
     last_rst: u32,
     sequence: Sequence,
-}
-
-/// Times of the handshake. What is not needed any more gives its room to what has become of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Handshake {
-    /// Time of the SYN; from the SYN-ACK on, nanoseconds between them.
-    out: Nanos,
-    /// Time of the SYN-ACK; from the ACK on, nanoseconds between them.
-    back: Nanos,
-    bits: u8,
-}
-
-/// Nanoseconds that stand anywhere, so that a byte behind them takes no eight.
-#[derive(Clone, Copy, Debug, Default)]
-struct Nanos([u8; 8]);
-
-impl Nanos {
-    const fn new(nanos: i64) -> Self {
-        Self(nanos.to_le_bytes())
-    }
-
-    const fn get(self) -> i64 {
-        i64::from_le_bytes(self.0)
-    }
-}
-
-/// What is known of a handshake.
-mod shake {
-    pub(super) const SYN: u8 = 1;
-    pub(super) const SYN_ACK: u8 = 2;
-    /// The first way was timed.
-    pub(super) const OUT: u8 = 4;
-    /// The second way was timed.
-    pub(super) const BACK: u8 = 8;
-    /// A SYN or SYN-ACK came twice: which one was answered is not known (Karn's rule, RFC 6298).
-    pub(super) const AMBIGUOUS: u8 = 16;
-    pub(super) const COMPLETE: u8 = 32;
 }
 
 /// A TCP connection in two cache lines; what only odd ones have stands apart. Ends are indexed by side of the key,
@@ -455,36 +419,6 @@ impl TcpState {
         let Handshake { out, back, .. } = self.handshake;
         let is = |bit| self.handshake.is(bit);
         (is(shake::OUT).then_some(out.get()), is(shake::BACK).then_some(back.get()))
-    }
-}
-
-impl Handshake {
-    const fn is(&self, bit: u8) -> bool {
-        self.bits & bit != 0
-    }
-
-    /// A SYN-ACK came.
-    fn answered(&mut self, time: Timestamp) {
-        if self.is(shake::SYN_ACK) {
-            self.bits |= shake::AMBIGUOUS;
-        }
-        self.bits |= shake::SYN_ACK;
-        self.back = Nanos::new(time.as_nanos());
-        if self.is(shake::SYN) && !self.is(shake::AMBIGUOUS) {
-            self.out = Nanos::new(time.since(Timestamp(self.out.get())));
-            self.bits |= shake::OUT;
-        } else {
-            self.bits &= !shake::OUT;
-        }
-    }
-
-    /// The ACK of the SYN-ACK came.
-    fn completed(&mut self, time: Timestamp) {
-        if !self.is(shake::AMBIGUOUS) {
-            self.back = Nanos::new(time.since(Timestamp(self.back.get())));
-            self.bits |= shake::BACK;
-        }
-        self.bits |= shake::COMPLETE;
     }
 }
 

@@ -1,0 +1,130 @@
+//! How a flow begins: who started it, which way it takes, and what it is inside of.
+
+use super::{
+    compact::Flow,
+    direction::judge,
+    host::FlowHost,
+    key::{FlowKey, Side},
+    live::{NO_ENTRY, Origin, SidePlace, Tally, Wrapping},
+    path::{self, Path},
+    queue::Rank,
+    table::{FlowTable, TcpPart},
+    tcp::TcpState,
+};
+
+impl FlowTable {
+    /// Fills an entry with a new flow, armed and queued but without counts. The key is in the index already, or
+    /// is linked by the caller.
+    #[expect(clippy::too_many_arguments, reason = "the facts of a packet, already split")]
+    pub(super) fn begin<H: FlowHost>(
+        &mut self,
+        entry: u32,
+        key: FlowKey,
+        side: Side,
+        origin: &Origin<'_>,
+        tally: &Tally,
+        tcp: Option<TcpPart<'_>>,
+        host: &mut H,
+    ) {
+        let at = entry as usize;
+        let (flip, reason) =
+            judge(key.protocol(), key.end(side), key.end(1 - side), tcp.map(|tcp| tcp.header));
+        let serial = if tally.first > self.gone_until {
+            0
+        } else {
+            // One bit of the number tells tunnelled flows from others.
+            self.repeats = if self.repeats >= 0x7fff { 1 } else { self.repeats + 1 };
+            self.repeats
+        };
+        let mut flow = Flow {
+            key: self.addresses.pack(&key),
+            created: tally.first,
+            end: tally.last,
+            seen: self.clock,
+            part_since: self.clock,
+            serial,
+            ..Flow::default()
+        };
+        flow.set_originator(if flip { 1 - side } else { side });
+        flow.set_reason(reason);
+        if let Some(wrapping) = wrapping(origin) {
+            self.extensions.change(&mut flow, |more| more.wrapping = Some(wrapping));
+        }
+        if tcp.is_some() {
+            let mut state = TcpState::default();
+            if flip {
+                state.note_flip();
+            }
+            flow.tcp = self.tcp.insert(state);
+        }
+        self.put(entry, flow);
+        let path = self.path_of(&key, side, origin, host);
+        self.set_path(at, path);
+        self.queues.append(entry, Rank::Unanswered);
+    }
+
+    /// Puts a flow into an entry that is free, or the next one.
+    pub(super) fn put(&mut self, entry: u32, flow: Flow) {
+        let at = entry as usize;
+        if at < self.flows.len() {
+            self.flows[at] = flow;
+        } else {
+            self.flows.push(flow);
+        }
+    }
+
+    /// The way of a new flow, by its first packet.
+    pub(super) fn path_of<H: FlowHost>(
+        &mut self,
+        key: &FlowKey,
+        side: Side,
+        origin: &Origin<'_>,
+        host: &H,
+    ) -> Path {
+        let mut places = [SidePlace::default(); 2];
+        places[side] = host.side_place(origin, key.end(side).0, origin.link.source_mac);
+        places[1 - side] = host.side_place(origin, key.end(1 - side).0, None);
+        let space = origin.place.space;
+        Path {
+            scope: self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), space)),
+            interface: origin.interface,
+            space,
+            vlans: origin.link.vlans.clone(),
+            places,
+        }
+    }
+
+    /// The way of a flow.
+    pub(super) fn path(&self, flow: &Flow) -> &Path {
+        self.paths
+            .get(flow.path)
+            .or_else(|| self.extensions.of(flow)?.path.as_deref())
+            .unwrap_or(&path::NOWHERE)
+    }
+
+    /// Sets the way of a flow, in place of the one it had.
+    pub(super) fn set_path(&mut self, at: usize, path: Path) {
+        let Self { flows, paths, extensions, .. } = self;
+        let flow = &mut flows[at];
+        let before = flow.path;
+        match paths.take(&path) {
+            Some(number) => flow.path = number,
+            None => {
+                flow.path = NO_ENTRY;
+                extensions.change(flow, |more| more.path = Some(Box::new(path)));
+            }
+        }
+        paths.release(before);
+    }
+}
+
+fn wrapping(origin: &Origin<'_>) -> Option<Box<Wrapping>> {
+    let plain = origin.link.mpls_labels.is_empty() && origin.tunnel.is_none() && origin.parents.is_empty();
+    (!plain).then(|| {
+        Box::new(Wrapping {
+            mpls_labels: origin.link.mpls_labels.clone(),
+            tunnel: origin.tunnel,
+            parents: origin.parents.iter().copied().take(4).collect(),
+        })
+    })
+}
