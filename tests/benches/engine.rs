@@ -108,7 +108,7 @@ impl FlowHost for Host {
         black_box(event);
     }
 
-    fn record(&mut self, record: &FlowRecord) {
+    fn record(&mut self, record: &mut FlowRecord) {
         self.records += 1;
         if self.last.is_none() && record.responder.packets > 0 {
             self.last = Some(record.clone());
