@@ -44,7 +44,7 @@ pub(super) struct Flow {
     packets: u32,
     /// Packets that are written.
     written: u32,
-    /// Milliseconds between packets where they are the same throughout; else by the kind.
+    /// Milliseconds between packets where they are about the same throughout; else by the kind.
     pace: Option<u32>,
     /// Next sequence number of client and server.
     sequence: [u32; 2],
@@ -128,6 +128,11 @@ impl Flow {
 
     /// Milliseconds until the next packet, at least one.
     pub(super) fn gap(&self, random: &mut Random) -> u32 {
+        let is_tcp = matches!(self.kind, Kind::Talk | Kind::Transfer);
+        if is_tcp && (self.written < 3 || self.packets - self.written < 3) {
+            // Opening and closing take a round trip, however slow the talk is.
+            return 5 + random.below(60);
+        }
         if let Some(pace) = self.pace {
             return pace.saturating_sub(pace / 8).max(1) + random.below(pace / 4);
         }

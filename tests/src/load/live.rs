@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Milliseconds from the first packet of a flow to its last.
-const LIFE: u64 = 112_000;
+const LIFE: u32 = 112_000;
 
 /// Packets of a flow, evenly over its life.
 const PACKETS: u32 = 8;
@@ -28,16 +28,15 @@ pub fn write(path: &Path, seed: u64, live: u32, total: u32) -> Result<Truth> {
     ensure!(live > 0, "a capture needs at least one flow");
     let mut stage = Stage::create(path, seed, &format!("live {live}"), SNAP)?;
     let total = u64::from(live.max(total));
-    let pace = u32::try_from(LIFE / u64::from(PACKETS - 1))?;
     let (mut begun, mut millisecond) = (0_u64, 0_u64);
     while begun < total {
         // All have begun when the first one is about to end.
-        let due = ((millisecond + 1) * u64::from(live) / (LIFE - 8_000)).min(total);
+        let due = ((millisecond + 1) * u64::from(live) / u64::from(LIFE - 8_000)).min(total);
         for number in begun..due {
             let ends = ends(u32::try_from(number)?);
-            // Three of ten are UDP.
-            let kind = if number % 10 < 7 { Kind::Talk } else { Kind::Datagrams };
-            let flow = Flow::new(ends, kind, PACKETS, Some(pace), &mut stage.random);
+            // Three of ten are UDP. Of the gaps of a connection, three are neither opening nor closing.
+            let (kind, gaps) = if number % 10 < 7 { (Kind::Talk, 3) } else { (Kind::Datagrams, PACKETS - 1) };
+            let flow = Flow::new(ends, kind, PACKETS, Some(LIFE / gaps), &mut stage.random);
             stage.begin(flow);
         }
         begun = due;

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Rounds of each program; one that takes long is run once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     rounds: Option<u8>,
+    /// Folder of onenet-agent and onenet-load; they are built as they are shipped where none is named.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Run the agent and the floor alone, no peers.
     #[arg(long)]
     no_peers: bool,
@@ -117,7 +120,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn prepare(arguments: &Arguments) -> Result<Stage> {
     setup::install(setup::Purpose::Build)?;
     let peers = if arguments.no_peers { Vec::new() } else { peers::install() };
-    let programs = build(&[("onenet-agent", "onenet-agent"), ("onenet-tests", "onenet-load")])?;
+    let programs = match &arguments.programs {
+        Some(folder) => folder.clone(),
+        None => build(&[("onenet-agent", "onenet-agent"), ("onenet-tests", "onenet-load")])?,
+    };
     let folder = folder()?;
     let floor = folder.join("floor");
     let source = workspace().join("xtask/src/bench/floor.c");
