@@ -191,6 +191,8 @@ fn by_part(profile: &str) -> BTreeMap<String, u64> {
 }
 
 fn part_of(path: &str) -> &'static str {
+    // Ours are told from the root of the workspace, or from that of the machine.
+    let path = format!("/{path}");
     PARTS.iter().find(|(piece, _)| path.contains(piece)).map_or(REST, |(_, part)| part)
 }
 
@@ -229,7 +231,7 @@ mod tests {
                        fn=(1) account\n\
                        10 100\n\
                        +3 5\n\
-                       fi=(2) /x/core/src/decode/ip.rs\n\
+                       fi=(2) core/src/decode/ip.rs\n\
                        7 30\n\
                        fe=(1)\n\
                        * 2\n\

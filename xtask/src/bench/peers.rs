@@ -103,7 +103,8 @@ impl Peer {
                 let settings = format!(
                     "daemonize: false\npcap_savefile: {capture}\nplugins: memory\n\
                      aggregate: src_host, dst_host, src_port, dst_port, proto\n\
-                     imt_path: {}\nimt_mem_pools_number: 0\nimt_buckets: {}\n",
+                     imt_path: {}\nimt_mem_pools_number: 0\nimt_buckets: {}\n\
+                     plugin_buffer_size: 204800\nplugin_pipe_size: 20480000\n",
                     in_scratch("pipe")?,
                     (flows | 1).max(32_771)
                 );
