@@ -8,7 +8,7 @@ use super::{
     event::{FlowContext, FlowEvent, Party},
     host::FlowHost,
     identity::FlowIdentity,
-    key::Side,
+    key::{FlowKey, Side},
     live::{FlowPacket, Tally},
     path::Path,
     queue::Rank,
@@ -130,17 +130,7 @@ impl FlowTable {
         self.attempts.remove(slot);
         let path = self.paths.get(attempt.path).cloned().unwrap_or_default();
         let side = attempt.side();
-        self.aggregates.add(
-            self.clock,
-            &Collapsed {
-                scope: key.scope(),
-                originator: key.end(side).0,
-                responder: key.end(1 - side),
-                path: &path,
-                places: [path.places[side], path.places[1 - side]],
-                tally: attempt.tally(),
-            },
-        );
+        self.aggregate(&key, side, &path, attempt.tally());
         let (originator, responder) = (key.end(side).0, key.end(1 - side));
         if host.hears_collapse(path.interface, originator, responder, path.places[1 - side].secretariat) {
             let context = self.attempt_context(&attempt, &path, None, None, host);
@@ -148,6 +138,21 @@ impl FlowTable {
         }
         self.addresses.release(attempt.key);
         self.paths.release(attempt.path);
+    }
+
+    /// Adds what `side` sent in its attempt to an aggregate.
+    fn aggregate(&mut self, key: &FlowKey, side: Side, path: &Path, tally: Tally) {
+        self.aggregates.add(
+            self.clock,
+            &Collapsed {
+                scope: key.scope(),
+                originator: key.end(side).0,
+                responder: key.end(1 - side),
+                path,
+                places: [path.places[side], path.places[1 - side]],
+                tally,
+            },
+        );
     }
 
     /// Adds a flow that is no more than an attempt to an aggregate, if that is all it is; its entry is free then.
@@ -177,17 +182,7 @@ impl FlowTable {
             last: flow.end,
             ..Tally::none(flow.created)
         };
-        self.aggregates.add(
-            self.clock,
-            &Collapsed {
-                scope: key.scope(),
-                originator: key.end(side).0,
-                responder: key.end(1 - side),
-                path: &path,
-                places: [path.places[side], path.places[1 - side]],
-                tally,
-            },
-        );
+        self.aggregate(&key, side, &path, tally);
         self.tell(at, FlowEvent::Collapsed, None, host);
         self.unlink(entry);
         self.release(entry);
