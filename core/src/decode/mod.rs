@@ -17,6 +17,7 @@ mod link;
 mod metadata;
 pub mod ndp;
 pub mod packet;
+mod plain;
 mod rare;
 mod read;
 mod shim;
@@ -31,6 +32,7 @@ mod wireless;
 
 pub(crate) use fast::usual;
 pub use link::{decode, decode_inner, decode_inner_traced, decode_traced};
+pub(crate) use plain::Plain;
 
 pub use packet::{
     ArpOperation, ArpPacket, CapturedPacket, Content, Decoded, Fragment, Inner, InnerStart, InterfaceIndex,

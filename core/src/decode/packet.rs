@@ -144,25 +144,6 @@ impl<'a> IpPacket<'a> {
     pub fn is_whole(&self) -> bool {
         self.bytes.len() >= self.ip_bytes as usize
     }
-
-    /// The same without its payload, for those who need no more.
-    pub(crate) const fn without_payload(&self) -> IpPacket<'static> {
-        IpPacket {
-            source: self.source,
-            destination: self.destination,
-            protocol: self.protocol,
-            ttl: self.ttl,
-            dscp: self.dscp,
-            ip_bytes: self.ip_bytes,
-            payload_bytes: self.payload_bytes,
-            estimated: self.estimated,
-            fragment: self.fragment,
-            transport: self.transport,
-            bytes: &[],
-            header_bytes: 0,
-            payload: &[],
-        }
-    }
 }
 
 /// Where a fragment belongs. The fragments of one datagram agree in source, destination, `identification` and

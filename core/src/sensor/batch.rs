@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::{Sensor, integrity, packet_place};
 use crate::{
-    decode::{self, CapturedPacket, InterfaceIndex, IpPacket, Link, LinkDirection, LinkType},
+    decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain},
     flow::{ChecksumMode, FlowPacket, Integrity, Origin},
     ipam,
     plan::InterfacePlan,
@@ -27,17 +27,6 @@ const WHOLE_BYTES: usize = 256 * 1024;
 
 /// IP protocol number of UDP, the only one of the usual packets that brings mirrors.
 const UDP: u8 = 17;
-
-/// A packet that is its headers, as far as the engine is concerned.
-#[derive(Debug)]
-struct Plain {
-    time: Timestamp,
-    interface: InterfaceIndex,
-    wire_length: u32,
-    link: Link,
-    ip: IpPacket<'static>,
-    integrity: Integrity,
-}
 
 /// What comes between plain packets.
 #[derive(Debug)]
@@ -80,9 +69,11 @@ impl Batch {
         {
             // One that is to be rejected is for the general way to take.
             let integrity = integrity(self.checksums, &ip);
-            if integrity != Integrity::Rejected {
-                let ip = ip.without_payload();
-                self.plain.push(Plain { time, interface, wire_length, link, ip, integrity });
+            if integrity != Integrity::Rejected
+                && let Some(mut plain) = Plain::of(packet, &link, &ip)
+            {
+                plain.is_flawed = integrity != Integrity::Sound;
+                self.plain.push(plain);
                 return;
             }
         }
@@ -162,9 +153,12 @@ impl Sensor {
         let count = packets.len() as u64;
         self.ledger.packets = self.ledger.packets.saturating_add(count);
         self.ledger.parsed = self.ledger.parsed.saturating_add(count);
+        let whole: ArrayVec<_, TOGETHER> =
+            packets.iter().map(|packet| (packet.link(), packet.ip())).collect();
         let mut located = ArrayVec::<FlowPacket<'_>, TOGETHER>::new();
-        for packet in packets {
-            let Plain { time, interface, wire_length, ref link, ref ip, integrity } = *packet;
+        for (packet, (link, ip)) in packets.iter().zip(&whole) {
+            let Plain { time, interface, wire_length, is_flawed, .. } = *packet;
+            let integrity = if is_flawed { Integrity::Flawed } else { Integrity::Sound };
             self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(wire_length.into());
             let origin = Origin {
                 interface,
