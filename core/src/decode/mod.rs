@@ -32,7 +32,7 @@ mod wireless;
 
 pub(crate) use fast::usual;
 pub use link::{decode, decode_inner, decode_inner_traced, decode_traced};
-pub(crate) use plain::Plain;
+pub(crate) use plain::{Plain, PlainTransport};
 
 pub use packet::{
     ArpOperation, ArpPacket, CapturedPacket, Content, Decoded, Fragment, Inner, InnerStart, InterfaceIndex,

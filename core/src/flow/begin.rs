@@ -1,13 +1,12 @@
 //! How a flow begins: who started it, which way it takes, and what it is inside of.
 
 use super::{
-    compact::Flow,
+    compact::{Flow, flag},
     direction::judge,
     host::FlowHost,
     key::{FlowKey, Side},
     live::{NO_ENTRY, Origin, SidePlace, Tally, Wrapping},
     path::{self, Path},
-    queue::Rank,
     table::{FlowTable, TcpPart},
     tcp::TcpState,
 };
@@ -45,6 +44,7 @@ impl FlowTable {
             serial,
             ..Flow::default()
         };
+        flow.set(flag::LIVE, true);
         flow.set_originator(if flip { 1 - side } else { side });
         flow.set_reason(reason);
         if let Some(wrapping) = wrapping(origin) {
@@ -60,7 +60,7 @@ impl FlowTable {
         self.put(entry, flow);
         let path = self.path_of(&key, side, origin, host);
         self.set_path(at, path);
-        self.queues.append(entry, Rank::Unanswered);
+        self.stand_in_line(entry);
     }
 
     /// Puts a flow into an entry that is free, or the next one.

@@ -18,6 +18,7 @@ use super::{
     slab::Slab,
 };
 use crate::{
+    decode::Plain,
     net::MacAddress,
     record::{DirectionReason, FlowId},
     time::Timestamp,
@@ -71,6 +72,32 @@ impl Counts {
     pub(super) fn set_mac(&mut self, mac: Option<MacAddress>) {
         self.bits = self.bits & !HAS_MAC | if mac.is_some() { HAS_MAC } else { 0 };
         self.mac = mac.map_or([0; 6], |mac| mac.0);
+    }
+
+    /// Whether a packet with this source MAC address is one more of the side in its current part.
+    #[inline]
+    pub(super) fn goes_on(&self, mac: MacAddress) -> bool {
+        const BOTH: u8 = HEARD | HAS_MAC;
+        self.packets > 0 && self.bits & BOTH == BOTH && self.mac == mac.0
+    }
+
+    /// Whether the counters hold any one packet more.
+    #[inline]
+    pub(super) const fn has_room(&self) -> bool {
+        // Neither its length on the wire nor by its header is beyond half of what a counter holds.
+        (self.packets | self.wire_bytes | self.ip_bytes | self.payload_bytes) < 1 << 31
+    }
+
+    /// Adds one packet of a side that goes on and has room.
+    #[inline]
+    pub(super) fn count_one(&mut self, packet: &Plain, tcp_flags: u16) {
+        self.packets = self.packets.saturating_add(1);
+        self.wire_bytes = self.wire_bytes.saturating_add(packet.wire_length);
+        self.ip_bytes = self.ip_bytes.saturating_add(packet.ip_bytes);
+        self.payload_bytes = self.payload_bytes.saturating_add(packet.payload_bytes);
+        self.tcp_flags |= tcp_flags;
+        self.ttl_min = self.ttl_min.min(packet.ttl);
+        self.ttl_max = self.ttl_max.max(packet.ttl);
     }
 
     /// Adds what fits. False where a counter is full, and then no counter has changed.
@@ -147,6 +174,8 @@ pub(super) mod flag {
     pub(in super::super) const ANSWERED: u16 = 4;
     pub(in super::super) const ESTABLISHED: u16 = 8;
     pub(in super::super) const ESTIMATED: u16 = 16;
+    /// The entry holds a flow that is live.
+    pub(in super::super) const LIVE: u16 = 32;
 }
 
 const WAITING_SHIFT: u32 = 8;
@@ -203,7 +232,7 @@ impl Flow {
 
     pub(super) fn reason(&self) -> DirectionReason {
         let [low, high] = self.bits.to_le_bytes();
-        debug_assert!(low <= 31, "no flag beyond those named");
+        debug_assert!(low <= 63, "no flag beyond those named");
         DirectionReason::from_code(high >> (REASON_SHIFT - 8) & 7).unwrap_or(DirectionReason::FirstPacket)
     }
 

@@ -167,7 +167,7 @@ impl FlowTable {
                 flow.set_waiting(Waiting::No);
                 flow.wait_until = Timestamp(i64::MAX);
             }
-            self.queues.promote(entry);
+            self.line.remove(entry);
         }
         if outcome.ended {
             let flow = &mut self.flows[at];
@@ -175,14 +175,13 @@ impl FlowTable {
             flow.wait_until = self.clock.plus(self.timeouts.closing);
             self.arm(entry);
         }
-        let is_tcp = self.flows[at].tcp != NO_ENTRY;
         if answers {
             self.tell(at, FlowEvent::Answered, Some(packet), host);
         }
         if outcome.refused {
             self.tell(at, FlowEvent::Refused, Some(packet), host);
         }
-        if (outcome.established || answers && !is_tcp) && !self.flows[at].is(flag::ESTABLISHED) {
+        if outcome.established && !self.flows[at].is(flag::ESTABLISHED) {
             self.flows[at].set(flag::ESTABLISHED, true);
             self.tell(at, FlowEvent::Established, Some(packet), host);
         }

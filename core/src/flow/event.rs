@@ -20,8 +20,7 @@ pub enum FlowEvent {
     Started,
     /// First packet of the side that did not send the first one: both sides have been heard.
     Answered,
-    /// TCP: the handshake is complete, or both sides were heard in midstream. Others: the flow was answered (told
-    /// after `Answered`).
+    /// TCP: the handshake is complete, or both sides were heard in midstream.
     Established,
     /// TCP: a RST in answer to SYN. ICMP destination unreachable is not taken as a refusal here.
     Refused,

@@ -11,7 +11,6 @@ use super::{
     key::{FlowKey, Side},
     live::{FlowPacket, Tally},
     path::Path,
-    queue::Rank,
     table::{ATTEMPT, FlowAddress, FlowTable},
     tcp::{Segment, TcpState},
     wheel::tick_of,
@@ -82,6 +81,7 @@ impl FlowTable {
         flow.set_reason(DirectionReason::Syn);
         flow.set_waiting(Waiting::Answer);
         flow.set(flag::REFERENCED, true);
+        flow.set(flag::LIVE, true);
         flow.sides[side].set_mac(tally.mac);
         self.extensions.count(&mut flow, side, &tally);
         let key = self.addresses.unpack(attempt.key);
@@ -101,7 +101,7 @@ impl FlowTable {
             *held = entry;
         }
         self.attempts.remove(slot);
-        self.queues.append(entry, Rank::Unanswered);
+        self.stand_in_line(entry);
         self.arm(entry);
         entry
     }

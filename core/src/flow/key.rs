@@ -41,10 +41,23 @@ impl FlowKey {
     /// The key of a packet, and the side that sent it. One-way flows (unpaired ICMP types) never share a key
     /// with packets of the other direction.
     pub fn new(scope: u16, protocol: u8, source: End, destination: End, one_way: bool) -> (Self, Side) {
-        let ends = ((words(source.0), source.1), (words(destination.0), destination.1));
-        let swapped = ends.0 > ends.1;
-        let (low, high) = if swapped { (ends.1, ends.0) } else { ends };
-        let mut flags = if source.0.is_ipv6() { V6 } else { 0 };
+        let (from, to) = ((words(source.0), source.1), (words(destination.0), destination.1));
+        Self::of_words(scope, protocol, source.0.is_ipv6(), from, to, one_way)
+    }
+
+    /// The same for addresses in words: IPv4 in the low half of the second.
+    #[inline]
+    pub(crate) fn of_words(
+        scope: u16,
+        protocol: u8,
+        is_v6: bool,
+        source: ([u64; 2], u16),
+        destination: ([u64; 2], u16),
+        one_way: bool,
+    ) -> (Self, Side) {
+        let swapped = source > destination;
+        let (low, high) = if swapped { (destination, source) } else { (source, destination) };
+        let mut flags = if is_v6 { V6 } else { 0 };
         if one_way {
             flags |= if swapped { ONE_WAY | ONE_WAY_FROM_HIGH } else { ONE_WAY };
         }
@@ -156,6 +169,7 @@ impl PackedKey {
 }
 
 impl Hash for FlowKey {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         if self.flags() & V6 == 0 {
             state.write_u64(self.low[1] << 32 | self.high[1]);
@@ -203,6 +217,7 @@ impl KeyedHash {
     }
 
     /// Hash of a key.
+    #[inline]
     pub fn of<T: Hash>(&self, key: &T) -> u64 {
         self.0.hash_one(key)
     }

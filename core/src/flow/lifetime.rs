@@ -2,12 +2,11 @@
 
 use super::{
     FlowConfig,
-    compact::{Waiting, flag},
+    compact::{Flow, Waiting, flag},
     event::FlowEvent,
     host::FlowHost,
     icmp,
     live::NO_ENTRY,
-    queue::Rank,
     table::FlowTable,
 };
 use crate::{
@@ -17,6 +16,12 @@ use crate::{
 
 /// Flows that are looked at to find one that has been quiet, when the table is full.
 const CANDIDATES: usize = 64;
+
+/// What tells a flow in the line from others that its entry holds at other times: the low half of when it began.
+fn mark(flow: &Flow) -> u32 {
+    let [.., a, b, c, d] = flow.created.as_nanos().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
 
 /// Timeouts in nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +54,12 @@ impl Timeouts {
         }
     }
 
+    #[inline]
+    pub(super) const fn active(&self) -> i64 {
+        self.active
+    }
+
+    #[inline]
     pub(super) const fn idle(&self, protocol: u8) -> i64 {
         match protocol {
             6 => self.tcp,
@@ -62,8 +73,11 @@ impl Timeouts {
 impl FlowTable {
     /// A free entry, after making room if there is none.
     pub(super) fn new_entry<H: FlowHost>(&mut self, host: &mut H) -> u32 {
-        if self.is_full() {
-            self.make_room(host);
+        // The second time where the first found nothing but entries that are free.
+        for _ in 0..2 {
+            if self.is_full() {
+                self.make_room(host);
+            }
         }
         self.free_entry()
     }
@@ -78,26 +92,35 @@ impl FlowTable {
         self.index.len().saturating_sub(self.attempts.len()) >= self.limit
     }
 
+    /// Puts a flow that begins at the end of the line of those that nobody has answered.
+    pub(super) fn stand_in_line(&mut self, entry: u32) {
+        let Self { line, flows, .. } = self;
+        line.push(entry, mark(&flows[entry as usize]), |entry, of| mark(&flows[entry as usize]) == of);
+    }
+
     /// Ends the flow that gives way first: the oldest that nobody answered (which is added to an aggregate if it is
-    /// an attempt), or else, of those that stand first in line, one that has had no packet since it was last
-    /// looked at.
+    /// an attempt), or else the first that the hand finds to have had no packet since it last came by.
     pub(super) fn make_room<H: FlowHost>(&mut self, host: &mut H) {
-        let mut victim = self.queues.first(Rank::Unanswered);
+        let Self { line, flows, .. } = self;
+        let mut victim = line.first(|entry, of| mark(&flows[entry as usize]) == of);
+        let mut fallback = None;
         for _ in 0..CANDIDATES {
             if victim.is_some() {
                 break;
             }
-            let Some(entry) = self.queues.first(Rank::Answered) else { break };
-            let flow = &mut self.flows[entry as usize];
-            let referenced = flow.is(flag::REFERENCED);
-            flow.set(flag::REFERENCED, false);
-            if referenced {
-                self.queues.append(entry, Rank::Answered);
+            let entry = self.line.turn(self.flows.len());
+            let Some(flow) = self.flows.get_mut(entry as usize) else { break };
+            if !flow.is(flag::LIVE) {
+                continue;
+            }
+            if flow.is(flag::REFERENCED) {
+                flow.set(flag::REFERENCED, false);
+                fallback.get_or_insert(entry);
             } else {
                 victim = Some(entry);
             }
         }
-        if let Some(entry) = victim.or_else(|| self.queues.first(Rank::Answered)) {
+        if let Some(entry) = victim.or(fallback) {
             self.gave_way = self.gave_way.saturating_add(1);
             if !self.collapse_flow(entry, host) {
                 self.end(entry, EndReason::Resources, host);
@@ -184,8 +207,9 @@ impl FlowTable {
     /// Gives back whatever a flow holds beside its entry.
     pub(super) fn release(&mut self, entry: u32) {
         self.wheel.disarm(entry);
-        self.queues.remove(entry);
+        self.line.remove(entry);
         let flow = &mut self.flows[entry as usize];
+        flow.set(flag::LIVE, false);
         self.tcp.remove(std::mem::replace(&mut flow.tcp, NO_ENTRY));
         self.extensions.release(flow);
         self.paths.release(std::mem::replace(&mut flow.path, NO_ENTRY));

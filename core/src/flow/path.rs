@@ -66,19 +66,29 @@ pub(super) struct Paths {
     shared: Chunks<Shared>,
     free: Vec<u32>,
     hash: KeyedHash,
+    /// The path that was taken last, which most flows take again.
+    latest: u32,
 }
 
 impl Paths {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { index: HashTable::new(), shared: Chunks::default(), free: Vec::new(), hash }
+        Self { index: HashTable::new(), shared: Chunks::default(), free: Vec::new(), hash, latest: NO_ENTRY }
     }
 
     /// The number of a path, for one more flow; none where there is no room for another path.
     pub(super) fn take(&mut self, path: &Path) -> Option<u32> {
-        let Self { index, shared, free, hash } = self;
+        let Self { index, shared, free, hash, latest } = self;
+        if let Some(held) = shared.get_mut(*latest as usize)
+            && held.flows > 0
+            && held.path == *path
+        {
+            held.flows += 1;
+            return Some(*latest);
+        }
         let hashed = hash.of(path);
         if let Some(&at) = index.find(hashed, |&at| shared[at as usize].path == *path) {
             shared[at as usize].flows += 1;
+            *latest = at;
             return Some(at);
         }
         if index.len() >= LIMIT {
@@ -93,6 +103,7 @@ impl Paths {
             None => u32::try_from(shared.push(new)).ok()?,
         };
         index.insert_unique(hashed, at, |&at| hash.of(&shared[at as usize].path));
+        *latest = at;
         Some(at)
     }
 
@@ -106,7 +117,7 @@ impl Paths {
         if at == NO_ENTRY {
             return;
         }
-        let Self { index, shared, free, hash } = self;
+        let Self { index, shared, free, hash, .. } = self;
         let held = &mut shared[at as usize];
         held.flows = held.flows.saturating_sub(1);
         if held.flows == 0 {

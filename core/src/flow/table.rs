@@ -16,7 +16,7 @@ use super::{
     lifetime::Timeouts,
     live::{FlowPacket, Integrity, Origin, Tally},
     path::Paths,
-    queue::Queues,
+    queue::Line,
     report::{Reporter, letters_by_sides},
     slab::Slab,
     tcp::TcpState,
@@ -68,7 +68,7 @@ pub struct FlowTable {
     pub(super) tcp: Slab<TcpState>,
     pub(super) free: Vec<u32>,
     pub(super) wheel: TimerWheel,
-    pub(super) queues: Queues,
+    pub(super) line: Line,
     pub(super) attempts: Attempts,
     pub(super) aggregates: Aggregates,
     pub(super) fragments: FragmentTable,
@@ -97,7 +97,7 @@ impl FlowTable {
             tcp: Slab::default(),
             free: Vec::new(),
             wheel: TimerWheel::default(),
-            queues: Queues::default(),
+            line: Line::default(),
             attempts: Attempts::new(config.max_attempts.clamp(1, ATTEMPT / 2) as usize),
             aggregates: Aggregates::new(hash.clone()),
             fragments: FragmentTable::new(config.max_fragmented_datagrams, config.fragments, hash),
@@ -453,12 +453,12 @@ impl FlowTable {
         entry
     }
 
-    fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         self.index.find(hash, |&entry| self.addresses.is(self.key(entry), key)).copied()
     }
 
     /// Key of an entry of the index: a flow, or an attempt.
-    fn key(&self, entry: u32) -> PackedKey {
+    pub(super) fn key(&self, entry: u32) -> PackedKey {
         if entry & ATTEMPT != 0 {
             self.attempts.get(entry & !ATTEMPT).key
         } else {

@@ -9,7 +9,7 @@ use super::{
     registry::{AddressClass, classify},
 };
 use crate::{
-    decode::{InterfaceIndex, Link, LinkDirection},
+    decode::{InterfaceIndex, Link, LinkDirection, Plain},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, Role, Segment},
     record::Locality,
@@ -153,6 +153,15 @@ impl Places {
         let (from, to) = places.ranges.get(usize::from(range)).copied().unwrap_or((0, 0));
         let candidates = places.candidates.get(from as usize..to as usize).unwrap_or(&[]);
         candidates.iter().find(|c| c.matches(link, tunnel_id)).map_or(places.otherwise, |c| c.place)
+    }
+
+    /// The same for a plain packet, whose link header is made only where a segment may ask for it.
+    #[inline]
+    pub(crate) fn locate_plain(&self, packet: &Plain) -> Place {
+        match self.interfaces.get(usize::from(packet.interface.0)) {
+            Some(places) if places.candidates.is_empty() => places.otherwise,
+            _ => self.locate(packet.interface, &packet.link(), None),
+        }
     }
 
     /// Side of the edge that the interface is on.

@@ -8,18 +8,16 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Sensor, integrity, packet_place};
+use super::{Sensor, Wiring, integrity, packet_place};
 use crate::{
     decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain},
-    flow::{ChecksumMode, FlowPacket, Integrity, Origin},
+    flow::{ChecksumMode, FlowAddress, FlowPacket, FlowTable, Integrity, Origin, TOGETHER},
     ipam,
     plan::InterfacePlan,
     record::RecordSink,
     time::Timestamp,
 };
 
-/// Packets that are looked up together.
-const TOGETHER: usize = 32;
 /// Packets of one batch.
 const PACKETS: usize = 256;
 /// Bytes of whole packets, beyond which a batch is full.
@@ -153,31 +151,40 @@ impl Sensor {
         let count = packets.len() as u64;
         self.ledger.packets = self.ledger.packets.saturating_add(count);
         self.ledger.parsed = self.ledger.parsed.saturating_add(count);
-        let whole: ArrayVec<_, TOGETHER> =
-            packets.iter().map(|packet| (packet.link(), packet.ip())).collect();
-        let mut located = ArrayVec::<FlowPacket<'_>, TOGETHER>::new();
-        for (packet, (link, ip)) in packets.iter().zip(&whole) {
-            let Plain { time, interface, wire_length, is_flawed, .. } = *packet;
-            let integrity = if is_flawed { Integrity::Flawed } else { Integrity::Sound };
-            self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(wire_length.into());
-            let origin = Origin {
-                interface,
-                link,
-                place: packet_place(self.places.locate(interface, link, None)),
-                tunnel: None,
-                parents: &[],
-                leaving: self.places.leaving(interface, link),
-            };
-            located.push(FlowPacket { time, wire_bytes: wire_length, ip, origin, integrity });
-        }
+        let bytes: u64 = packets.iter().map(|packet| u64::from(packet.wire_length)).sum();
+        self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(bytes);
+        let places = &self.places;
+        let addresses: ArrayVec<_, TOGETHER> = packets
+            .iter()
+            .map(|packet| self.flows.address_of_plain(packet, places.locate_plain(packet).scope))
+            .collect();
+        let found = self.flows.find_together(&addresses);
         let (flows, mut wiring) = self.split(sink);
-        let addresses: ArrayVec<_, TOGETHER> = located.iter().map(|packet| flows.address(packet)).collect();
-        flows.warm(addresses.iter().flatten());
-        for (packet, address) in located.iter().zip(addresses) {
+        for ((packet, address), entry) in packets.iter().zip(&addresses).zip(found) {
             if flows.advance(packet.time, &mut wiring) {
                 wiring.advance(packet.time);
             }
-            flows.observe_at(packet, address, &mut wiring);
+            if !flows.pass(packet, address, entry) {
+                handle_plain(flows, &mut wiring, packet, address);
+            }
         }
     }
+}
+
+/// Counts a plain packet in the general way.
+#[inline(never)]
+fn handle_plain(flows: &mut FlowTable, wiring: &mut Wiring<'_>, packet: &Plain, address: &FlowAddress) {
+    let (link, ip) = (packet.link(), packet.ip());
+    let origin = Origin {
+        interface: packet.interface,
+        link: &link,
+        place: packet_place(wiring.places.locate(packet.interface, &link, None)),
+        tunnel: None,
+        parents: &[],
+        leaving: wiring.places.leaving(packet.interface, &link),
+    };
+    let integrity = if packet.is_flawed { Integrity::Flawed } else { Integrity::Sound };
+    let wire_bytes = packet.wire_length;
+    let whole = FlowPacket { time: packet.time, wire_bytes, ip: &ip, origin, integrity };
+    flows.observe_at(&whole, Some(*address), wiring);
 }

@@ -1,0 +1,113 @@
+//! The fast way of a packet: one that only adds to the counters of a flow that lives. Nearly all are; any other is
+//! left to the general way, and nothing has changed then.
+
+use arrayvec::ArrayVec;
+
+use super::{
+    compact::{Waiting, flag},
+    icmp,
+    key::FlowKey,
+    live::NO_ENTRY,
+    table::{ATTEMPT, FlowAddress, FlowTable},
+    tcp::Passing,
+};
+use crate::decode::{Plain, PlainTransport};
+
+/// Packets that are looked up together.
+pub(crate) const TOGETHER: usize = 32;
+
+/// What was found at the addresses of packets that are looked up together, by their order; [`NO_ENTRY`] for none.
+pub(crate) type Found = ArrayVec<u32, TOGETHER>;
+
+impl FlowTable {
+    /// Where the flow of a plain packet is looked for.
+    #[inline]
+    pub(crate) fn address_of_plain(&self, packet: &Plain, scope: u16) -> FlowAddress {
+        let (source, destination, one_way) = match packet.transport {
+            PlainTransport::Tcp | PlainTransport::Udp => (packet.source_port, packet.destination_port, false),
+            PlainTransport::Icmp => {
+                let [[_, kind], [_, code]] =
+                    [packet.source_port.to_be_bytes(), packet.destination_port.to_be_bytes()];
+                icmp::ports(packet.protocol, packet.is_v6, kind, code)
+            }
+        };
+        let (source, destination) = ((packet.source, source), (packet.destination, destination));
+        let (key, side) =
+            FlowKey::of_words(scope, packet.protocol, packet.is_v6, source, destination, one_way);
+        FlowAddress { key, side, hash: self.hash.of(&key) }
+    }
+
+    /// Looks up all of these addresses, and touches what counting there will read. The reads of different packets
+    /// do not depend on each other, so the processor waits for them all at once. What is found holds until the
+    /// table changes; [`Self::pass`] looks whether it still does.
+    pub(crate) fn find_together(&self, addresses: &[FlowAddress]) -> Found {
+        let mut found = Found::new();
+        // The first candidate is nearly always the flow.
+        for address in addresses.iter().take(TOGETHER) {
+            found.push(self.index.find(address.hash, |_| true).copied().unwrap_or(NO_ENTRY));
+        }
+        for (entry, address) in found.iter_mut().zip(addresses) {
+            if *entry != NO_ENTRY && !self.addresses.is(self.key(*entry), &address.key) {
+                *entry = self.find(address.hash, &address.key).unwrap_or(NO_ENTRY);
+            }
+        }
+        let mut touched = 0;
+        for &entry in &found {
+            if entry & ATTEMPT == 0 {
+                touched ^=
+                    self.tcp.get(self.flows[entry as usize].tcp).map_or(0, super::tcp::TcpState::touch);
+            }
+        }
+        std::hint::black_box(touched);
+        found
+    }
+
+    /// Counts a packet to the flow that was found, if counters are all that it changes. The clock stands at the
+    /// packet's time or later.
+    #[inline]
+    pub(crate) fn pass(&mut self, packet: &Plain, address: &FlowAddress, entry: u32) -> bool {
+        // An attempt has the bit of NO_ENTRY, too.
+        if entry & ATTEMPT != 0 || packet.is_flawed {
+            return false;
+        }
+        let clock = self.clock;
+        let idle = self.timeouts.idle(packet.protocol);
+        let active = self.timeouts.active();
+        let Some(flow) = self.flows.get_mut(entry as usize) else { return false };
+        let side = address.side;
+        let goes_on = flow.is(flag::LIVE)
+            && self.addresses.is(flow.key, &address.key)
+            && flow.waiting() == Waiting::No
+            && packet.time >= flow.end
+            && flow.seen.plus(idle) > clock
+            && flow.part_since.plus(active) > clock
+            && flow.sides[side].goes_on(packet.source_mac)
+            && flow.sides[side].has_room();
+        if !goes_on {
+            return false;
+        }
+        let flags = if packet.transport == PlainTransport::Tcp {
+            let Some(state) = self.tcp.get_mut(flow.tcp) else { return false };
+            let passes = state.pass(Passing {
+                side,
+                originator: flow.originator(),
+                sequence: packet.sequence,
+                acknowledgement: packet.acknowledgement,
+                flags: packet.tcp_flags,
+                window: packet.window,
+                payload: packet.payload_bytes,
+            });
+            if !passes {
+                return false;
+            }
+            packet.tcp_flags
+        } else {
+            0
+        };
+        flow.sides[side].count_one(packet, flags);
+        flow.end = packet.time;
+        flow.seen = clock;
+        flow.set(flag::REFERENCED, true);
+        true
+    }
+}
