@@ -116,12 +116,12 @@ fn run_apart(filler: &mut Filler<'_, '_>, sensor: &mut Sensor, to: &mut impl Des
     });
     let free = (0..BATCHES).map(|_| sensor.batch()).collect();
     let Some(rules) = sensor.split_rules(hand_over) else { return };
-    let table = &mut *sensor;
+    let (table, nobody) = (&mut *sensor, Nobody { wants_identities: to.wants_identities() });
     let near = Near { rules, to, free, under_way: 0, work, returned, cleared };
     // The scope's own part owns its ends of the channels, so that a panic in it lets the other thread end; a panic
     // there goes on here.
     let rules = std::thread::scope(move |scope| {
-        scope.spawn(move || take_all(table, &batches, Stop(back)));
+        scope.spawn(move || take_all(table, &batches, nobody, Stop(back)));
         near.run(filler)
     });
     sensor.join_rules(rules);
@@ -137,9 +137,9 @@ impl Drop for Stop {
 }
 
 /// The part of the thread with the flow table.
-fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, back: Stop) {
+fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, mut nobody: Nobody, back: Stop) {
     for mut batch in batches {
-        sensor.handle_batch(&batch, &mut Nobody);
+        sensor.handle_batch(&batch, &mut nobody);
         sensor.hand_over();
         batch.clear();
         if back.0.send(Back::Taken(batch)).is_err() {
@@ -148,13 +148,20 @@ fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, back: Stop) {
     }
 }
 
-/// Receives nothing: a sensor without rules tells everything to them.
-struct Nobody;
+/// Receives nothing: a sensor without rules tells everything to them. What the records must have is what the receiver
+/// behind the rules wanted at the beginning.
+struct Nobody {
+    wants_identities: bool,
+}
 
 impl RecordSink for Nobody {
     fn flow(&mut self, _: &FlowRecord) {}
     fn observation(&mut self, _: &Observation) {}
     fn finding(&mut self, _: &FindingChange) {}
+
+    fn wants_identities(&self) -> bool {
+        self.wants_identities
+    }
 }
 
 /// The part of the thread that reads.

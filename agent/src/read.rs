@@ -193,6 +193,11 @@ impl RecordSink for Records {
         self.tally.finding(change);
         self.ending.write(&mut self.findings, change);
     }
+
+    /// The tally does not read them.
+    fn wants_identities(&self) -> bool {
+        self.flows.is_some()
+    }
 }
 
 impl Ending {

@@ -6,14 +6,14 @@
 //! capture gives exactly the records that the wire gave. Every byte it is given is taken as hostile: work per
 //! packet is bounded, every table has a limit, and what cannot be parsed is counted by layer and reason.
 //!
-//! Floors, each of which names only those before it: `digits`, [`time`], [`net`], [`record`], [`plan`], [`bounded`],
+//! Floors, each of which names only those before it: [`digits`], [`time`], [`net`], [`record`], [`plan`], [`bounded`],
 //! `distinct`, [`findings`] →
 //! [`decode`] → [`flow`], `ipam`, [`mirror`] → `detect` → `sensor`.
 
 pub mod bounded;
 pub mod decode;
 pub mod detect;
-mod digits;
+pub mod digits;
 mod distinct;
 pub mod findings;
 pub mod flow;

@@ -27,14 +27,13 @@ impl MacAddress {
 }
 
 impl MacAddress {
-    fn to_text(self) -> [u8; 17] {
-        let mut text = [b':'; 17];
-        for (place, byte) in text.chunks_mut(3).zip(self.0) {
-            if let Some(place) = place.first_chunk_mut() {
-                *place = digits::hex(byte);
-            }
-        }
-        text
+    /// It as text.
+    #[inline]
+    pub const fn to_text(self) -> [u8; 17] {
+        let [a, b, c, d, e, f] = self.0;
+        let [a1, a2, b1, b2, c1, c2, d1, d2] = digits::hex(u32::from_be_bytes([a, b, c, d]));
+        let [.., e1, e2, f1, f2] = digits::hex(u32::from_be_bytes([0, 0, e, f]));
+        [a1, a2, b':', b1, b2, b':', c1, c2, b':', d1, d2, b':', e1, e2, b':', f1, f2]
     }
 }
 

@@ -44,18 +44,18 @@ impl Timestamp {
     }
 }
 
-/// Days since the epoch to (year, month, day) of the proleptic Gregorian calendar.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    // Years are counted from 1 March of year 0, so that the leap day is the last day of a year.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
+/// Days since the epoch to (year, month, day) of the proleptic Gregorian calendar, from year 0 on.
+fn civil_from_days(days: i64) -> (u32, u32, u32) {
+    // Years are counted from 1 March of year 0, so that the leap day is the last day of a year. Small numbers without
+    // signs, because their divisions are the cheapest.
+    let shifted = u32::try_from(days.saturating_add(719_468)).unwrap_or_default();
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
     let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    (year_of_era + era * 400 + u32::from(month <= 2), month, day)
 }
 
 /// (year, month, day) to days since the epoch.
@@ -73,26 +73,23 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 const TEXT: usize = 30;
 
 impl Timestamp {
-    fn to_text(self) -> [u8; TEXT] {
+    /// It as text.
+    pub fn to_text(self) -> [u8; TEXT] {
         let (seconds, nanos) = self.parts();
         let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
-        let second = seconds.rem_euclid(86_400);
-        let mut text = *b"0000-00-00T00:00:00.000000000Z";
-        let parts = [
-            (0..4, year),
-            (5..7, month),
-            (8..10, day),
-            (11..13, second / 3_600),
-            (14..16, second / 60 % 60),
-            (17..19, second % 60),
-            (20..29, nanos),
-        ];
-        for (place, value) in parts {
-            if let Some(place) = text.get_mut(place) {
-                digits::decimal(place, value.unsigned_abs());
-            }
-        }
-        text
+        // Both are small and not negative.
+        let second = u32::try_from(seconds.rem_euclid(86_400)).unwrap_or_default();
+        let nanos = u32::try_from(nanos).unwrap_or_default();
+        let ([y1, y2], [y3, y4]) = (digits::pair(year / 100), digits::pair(year));
+        let ([m1, m2], [d1, d2]) = (digits::pair(month), digits::pair(day));
+        let [h1, h2] = digits::pair(second / 3_600);
+        let ([i1, i2], [s1, s2]) = (digits::pair(second / 60 % 60), digits::pair(second % 60));
+        let [_, f1] = digits::pair(nanos / 100_000_000);
+        let [f2, f3, f4, f5, f6, f7, f8, f9] = digits::eight(nanos);
+        [
+            y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2, b'.', f1,
+            f2, f3, f4, f5, f6, f7, f8, f9, b'Z',
+        ]
     }
 }
 

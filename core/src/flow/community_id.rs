@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use sha1::{Digest, Sha1};
-
 use super::{
+    block::Block,
     icmp::{ICMP, ICMPV6},
     key::End,
 };
@@ -15,27 +13,41 @@ use super::{
 pub fn write(text: &mut String, seed: u16, protocol: u8, source: End, destination: End, one_way: bool) {
     let (first, second) =
         if one_way || source <= destination { (source, destination) } else { (destination, source) };
-    let mut input = arrayvec::ArrayVec::<u8, 40>::new();
-    // Seed, two IPv6 addresses, protocol and ports fill it.
-    let mut put = |bytes: &[u8]| input.try_extend_from_slice(bytes).unwrap_or_default();
-    put(&seed.to_be_bytes());
+    let mut block = Block::new();
+    block.put(seed.to_be_bytes());
     for (ip, _) in [first, second] {
         match ip {
-            IpAddr::V4(v4) => put(&v4.octets()),
-            IpAddr::V6(v6) => put(&v6.octets()),
+            IpAddr::V4(v4) => block.put(v4.octets()),
+            IpAddr::V6(v6) => block.put(v6.octets()),
         }
     }
-    put(&[protocol, 0]);
+    block.put([protocol, 0]);
     if has_ports(protocol) {
-        put(&first.1.to_be_bytes());
-        put(&second.1.to_be_bytes());
+        block.put(first.1.to_be_bytes());
+        block.put(second.1.to_be_bytes());
     }
-    let mut base64 = [0; 28];
-    let written = STANDARD.encode_slice(Sha1::digest(&input), &mut base64).unwrap_or(0);
     text.clear();
-    text.push_str("1:");
-    text.push_str(std::str::from_utf8(&base64[..written]).unwrap_or_default());
+    text.push_str(std::str::from_utf8(&in_base64(block.digest())).unwrap_or_default());
 }
+
+/// The version, then a digest in base64 (RFC 4648): 26 digits of six bits, one of the last four, and a filler.
+fn in_base64([a, b, c, d, e]: [u32; 5]) -> [u8; 30] {
+    let mut text = *b"1:0000000000000000000000000000";
+    // Three times 48 bits, then 16 that are left.
+    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from);
+    let pieces = [a << 16 | b >> 16, (b & 0xffff) << 32 | c, d << 16 | e >> 16, (e & 0xffff) << 32];
+    let digit = |bits: u64| DIGITS[(bits % 64) as usize];
+    for (place, piece) in text[2..].chunks_mut(8).zip(pieces) {
+        for (place, shift) in place.iter_mut().zip([42, 36, 30, 24, 18, 12, 6, 0]) {
+            *place = digit(piece >> shift);
+        }
+    }
+    text[29] = b'=';
+    text
+}
+
+/// The digits of base64.
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The specification hashes ports of TCP, UDP, SCTP and the two ICMPs.
 const fn has_ports(protocol: u8) -> bool {
@@ -44,7 +56,19 @@ const fn has_ports(protocol: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_digest_is_written_in_base64(words: [u32; 5]) {
+            let text = in_base64(words);
+            let expected = format!("1:{}", STANDARD.encode(words.map(u32::to_be_bytes).as_flattened()));
+            prop_assert_eq!(std::str::from_utf8(&text), Ok(expected.as_str()));
+        }
+    }
 
     fn id(seed: u16, protocol: u8, source: (&str, u16), destination: (&str, u16), one_way: bool) -> String {
         let end = |(ip, port): (&str, u16)| (ip.parse().expect("an address"), port);

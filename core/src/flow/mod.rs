@@ -8,6 +8,7 @@
 mod aggregate;
 mod attempt;
 mod begin;
+mod block;
 mod chunks;
 pub mod community_id;
 mod compact;

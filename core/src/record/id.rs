@@ -18,10 +18,12 @@ macro_rules! identity {
         pub struct $name(pub u128);
 
         impl $name {
-            fn to_text(self) -> [u8; 32] {
+            /// It as text.
+            #[inline]
+            pub fn to_text(self) -> [u8; 32] {
                 let mut text = [0; 32];
-                for (place, byte) in text.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
-                    *place = digits::hex(byte);
+                for (place, word) in text.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes().as_chunks().0) {
+                    *place = digits::hex(u32::from_be_bytes(*word));
                 }
                 text
             }

@@ -27,4 +27,11 @@ pub trait RecordSink {
     fn observation(&mut self, observation: &Observation);
     /// A finding was raised, updated or closed.
     fn finding(&mut self, change: &FindingChange);
+
+    /// Whether anybody reads `flow_id` and `community_id` of flow records. Where nobody does, the engine need not
+    /// make them (each is a SHA-1), and what they hold means nothing. What findings name as evidence, and the flows
+    /// that carry a tunnel's, are made either way.
+    fn wants_identities(&self) -> bool {
+        true
+    }
 }
