@@ -574,6 +574,17 @@ impl FlowHost for Wiring<'_> {
         }
     }
 
+    fn name_interface(&self, interface: InterfaceIndex, name: &mut Name) {
+        match self.interfaces.get(usize::from(interface.0)) {
+            Some(plan) if Arc::ptr_eq(&plan.name, name) => {}
+            _ => *name = self.interface_name(interface),
+        }
+    }
+
+    fn wants_identities(&self) -> bool {
+        self.out.sink.wants_identities()
+    }
+
     fn scope_name(&self, scope: u16, space: u16) -> Name {
         match scope {
             0 => "unknown".into(),

@@ -101,7 +101,7 @@ impl Counts {
     }
 
     /// Adds what fits. False where a counter is full, and then no counter has changed.
-    fn add(&mut self, tally: &Tally) -> bool {
+    pub(super) fn add(&mut self, tally: &Tally) -> bool {
         let sum = |held: u32, more: u64| u32::try_from(u64::from(held).saturating_add(more)).ok();
         let (Some(packets), Some(wire_bytes), Some(ip_bytes), Some(payload_bytes)) = (
             sum(self.packets, tally.packets),
@@ -293,6 +293,23 @@ pub(super) struct Extension {
     pub path: Option<Box<Path>>,
 }
 
+/// First packet of the current part of a flow, and of the flow.
+pub(super) fn starts(flow: &Flow, more: Option<&Extension>) -> (Timestamp, Timestamp) {
+    more.map_or((flow.created, flow.created), |more| (more.start, more.flow_start))
+}
+
+/// Counters of a side in this part.
+pub(super) fn totals(counts: &Counts, side: Side, more: Option<&Extension>) -> Totals {
+    let carried = more.map(|more| more.carried[side]).unwrap_or_default();
+    Totals {
+        packets: carried.packets.saturating_add(counts.packets.into()),
+        wire_bytes: carried.wire_bytes.saturating_add(counts.wire_bytes.into()),
+        ip_bytes: carried.ip_bytes.saturating_add(counts.ip_bytes.into()),
+        payload_bytes: carried.payload_bytes.saturating_add(counts.payload_bytes.into()),
+        fragments: carried.fragments,
+    }
+}
+
 /// Extensions of flows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extensions(Slab<Extension>);
@@ -327,7 +344,7 @@ impl Extensions {
 
     /// First packet of the current part, and of the flow.
     pub(super) fn starts(&self, flow: &Flow) -> (Timestamp, Timestamp) {
-        self.of(flow).map_or((flow.created, flow.created), |more| (more.start, more.flow_start))
+        starts(flow, self.of(flow))
     }
 
     /// Counts a tally to a side, and to the times of the part.
@@ -387,15 +404,7 @@ impl Extensions {
 
     /// Counters of a side in this part.
     pub(super) fn totals(&self, flow: &Flow, side: Side) -> Totals {
-        let counts = &flow.sides[side];
-        let carried = self.of(flow).map(|more| more.carried[side]).unwrap_or_default();
-        Totals {
-            packets: carried.packets.saturating_add(counts.packets.into()),
-            wire_bytes: carried.wire_bytes.saturating_add(counts.wire_bytes.into()),
-            ip_bytes: carried.ip_bytes.saturating_add(counts.ip_bytes.into()),
-            payload_bytes: carried.payload_bytes.saturating_add(counts.payload_bytes.into()),
-            fragments: carried.fragments,
-        }
+        totals(&flow.sides[side], side, self.of(flow))
     }
 
     /// Begins the next part of a flow.

@@ -10,7 +10,8 @@ use super::{
     identity::FlowIdentity,
     key::{FlowKey, Side},
     live::{FlowPacket, Tally},
-    path::Path,
+    path::{NOWHERE, Path},
+    report::View,
     table::{ATTEMPT, FlowAddress, FlowTable},
     tcp::{Segment, TcpState},
     wheel::tick_of,
@@ -65,8 +66,23 @@ impl FlowTable {
     /// Makes a flow of an attempt, as if it had been one from its SYN on.
     pub(super) fn promote(&mut self, slot: u32) -> u32 {
         let attempt = *self.attempts.get(slot);
-        let (side, tally) = (attempt.side(), attempt.tally());
         let entry = self.free_entry();
+        let key = self.addresses.unpack(attempt.key);
+        let (mut flow, state) = self.begun(&attempt, &key);
+        flow.tcp = self.tcp.insert(state);
+        self.put(entry, flow);
+        if let Some(held) = self.index.find_mut(self.hash.of(&key), |&held| held == slot | ATTEMPT) {
+            *held = entry;
+        }
+        self.attempts.remove(slot);
+        self.stand_in_line(entry);
+        self.arm(entry);
+        entry
+    }
+
+    /// The flow that an attempt is, and its TCP state.
+    fn begun(&self, attempt: &Attempt, key: &FlowKey) -> (Flow, TcpState) {
+        let (side, tally) = (attempt.side(), attempt.tally());
         let mut flow = Flow {
             key: attempt.key,
             created: attempt.time,
@@ -80,11 +96,10 @@ impl FlowTable {
         flow.set_originator(side);
         flow.set_reason(DirectionReason::Syn);
         flow.set_waiting(Waiting::Answer);
-        flow.set(flag::REFERENCED, true);
-        flow.set(flag::LIVE, true);
+        flow.set(flag::REFERENCED | flag::LIVE, true);
         flow.sides[side].set_mac(tally.mac);
-        self.extensions.count(&mut flow, side, &tally);
-        let key = self.addresses.unpack(attempt.key);
+        // One packet has room in any counter.
+        flow.sides[side].add(&tally);
         let mut state = TcpState::default();
         state.update(&Segment {
             side,
@@ -94,16 +109,7 @@ impl FlowTable {
             time: attempt.time,
             fragment: false,
         });
-        flow.tcp = self.tcp.insert(state);
-        self.put(entry, flow);
-        let hash = self.hash.of(&key);
-        if let Some(held) = self.index.find_mut(hash, |&held| held == slot | ATTEMPT) {
-            *held = entry;
-        }
-        self.attempts.remove(slot);
-        self.stand_in_line(entry);
-        self.arm(entry);
-        entry
+        (flow, state)
     }
 
     /// Ends attempts whose time is over, as flows that nobody answered.
@@ -116,18 +122,40 @@ impl FlowTable {
     }
 
     fn expire<H: FlowHost>(&mut self, slot: u32, host: &mut H) {
-        let entry = self.promote(slot);
-        self.end(entry, EndReason::Idle, host);
+        self.end_attempt(slot, EndReason::Idle, host);
+    }
+
+    /// Ends an attempt, as if it had been a flow: idle where nobody answered it in time.
+    pub(super) fn end_attempt<H: FlowHost>(&mut self, slot: u32, reason: EndReason, host: &mut H) {
+        let attempt = self.take_attempt(slot);
+        let key = self.addresses.unpack(attempt.key);
+        let (flow, state) = self.begun(&attempt, &key);
+        let path = self.paths.get(attempt.path).unwrap_or(&NOWHERE);
+        let view = View { flow: &flow, key, path, more: None, tcp: Some(&state) };
+        if reason == EndReason::Idle {
+            host.event(FlowEvent::Unanswered, &view.context(self.clock, None, host));
+        }
+        let mut record = self.reporter.take_record();
+        view.tell_record(&mut record, reason, self.clock, self.reporter.community_id_seed, host);
+        self.reporter.record = Some(record);
+        self.gone_until = self.gone_until.max(attempt.time);
+        self.addresses.release(attempt.key);
+        self.paths.release(attempt.path);
+    }
+
+    /// Takes an attempt out of the table. Its key and its path are still to be released.
+    fn take_attempt(&mut self, slot: u32) -> Attempt {
+        let hash = self.addresses.hash(&self.hash, self.attempts.get(slot).key);
+        if let Ok(found) = self.index.find_entry(hash, |&held| held == slot | ATTEMPT) {
+            found.remove();
+        }
+        self.attempts.remove(slot)
     }
 
     /// Adds an attempt to an aggregate, in place of a record of its own.
     fn collapse<H: FlowHost>(&mut self, slot: u32, host: &mut H) {
-        let attempt = *self.attempts.get(slot);
+        let attempt = self.take_attempt(slot);
         let key = self.addresses.unpack(attempt.key);
-        if let Ok(found) = self.index.find_entry(self.hash.of(&key), |&held| held == slot | ATTEMPT) {
-            found.remove();
-        }
-        self.attempts.remove(slot);
         let path = self.paths.get(attempt.path).cloned().unwrap_or_default();
         let side = attempt.side();
         self.aggregate(&key, side, &path, attempt.tally());

@@ -22,6 +22,14 @@ pub trait FlowHost {
     fn role(&self, interface: InterfaceIndex) -> Role;
     /// Name of an interface.
     fn interface_name(&self, interface: InterfaceIndex) -> Name;
+    /// The same, written over another name, which most of the time it is already.
+    fn name_interface(&self, interface: InterfaceIndex, name: &mut Name) {
+        *name = self.interface_name(interface);
+    }
+    /// Whether anybody reads the identities of records, see `RecordSink`.
+    fn wants_identities(&self) -> bool {
+        true
+    }
     /// What a scope is called in the identity of flows: the same on every machine. The space is that of a flow
     /// in the scope.
     fn scope_name(&self, scope: u16, space: u16) -> Name;

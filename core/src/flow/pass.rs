@@ -62,6 +62,18 @@ impl FlowTable {
         found
     }
 
+    /// Touches what ending these flows will read.
+    pub(super) fn touch(&self, entries: &[u32]) {
+        let mut touched = 0;
+        for &entry in entries {
+            let Some(flow) = self.flows.get(entry as usize) else { continue };
+            let hash = self.addresses.hash(&self.hash, flow.key);
+            touched ^= self.index.find(hash, |_| true).copied().unwrap_or_default();
+            touched ^= self.tcp.get(flow.tcp).map_or(0, super::tcp::TcpState::touch);
+        }
+        std::hint::black_box(touched);
+    }
+
     /// Counts a packet to the flow that was found, if counters are all that it changes. The clock stands at the
     /// packet's time or later.
     #[inline]

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::{
     aggregate::Aggregate,
     community_id,
-    compact::{Flow, flag},
+    compact::{self, Extension, Flow, flag},
     direction::direction,
     event::{FlowContext, FlowEvent, Party},
     host::FlowHost,
@@ -31,14 +31,19 @@ use crate::{
 pub(super) struct Reporter {
     site: Name,
     sensor: Name,
-    community_id_seed: u16,
+    pub(super) community_id_seed: u16,
     scopes: Vec<Option<[u8; 8]>>,
-    record: Option<Box<FlowRecord>>,
+    pub(super) record: Option<Box<FlowRecord>>,
 }
 
 impl Reporter {
     pub(super) fn new(site: Name, sensor: &str, community_id_seed: u16) -> Self {
         Self { site, sensor: sensor.into(), community_id_seed, scopes: Vec::new(), record: None }
+    }
+
+    /// A record that may be written over; its texts have room.
+    pub(super) fn take_record(&mut self) -> Box<FlowRecord> {
+        self.record.take().unwrap_or_else(|| Box::new(empty_record(self.site.clone())))
     }
 
     /// Scopes have new numbers.
@@ -57,84 +62,90 @@ impl Reporter {
     }
 }
 
-impl FlowTable {
-    /// What the identity of a flow is made of.
-    pub(super) fn identity(&self, flow: &Flow) -> FlowIdentity {
-        if let Some(id) = self.extensions.of(flow).and_then(|more| more.id) {
+/// A flow, and whatever belongs to it wherever that stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    pub flow: &'a Flow,
+    pub key: FlowKey,
+    pub path: &'a Path,
+    pub more: Option<&'a Extension>,
+    pub tcp: Option<&'a TcpState>,
+}
+
+impl View<'_> {
+    /// What the identity of the flow is made of.
+    pub(super) fn identity(&self) -> FlowIdentity {
+        if let Some(id) = self.more.and_then(|more| more.id) {
             return FlowIdentity::Known(id);
         }
         FlowIdentity::Parts {
-            scope: self.path(flow).scope,
-            key: self.addresses.unpack(flow.key),
-            created: flow.created,
-            serial: flow.serial,
+            scope: self.path.scope,
+            key: self.key,
+            created: self.flow.created,
+            serial: self.flow.serial,
         }
     }
 
-    /// Tells an event.
-    pub(super) fn tell<H: FlowHost>(
-        &mut self,
-        at: usize,
-        event: FlowEvent,
+    /// What is told with an event at this time, and with the packet that raised it, if one did.
+    pub(super) fn context<H: FlowHost>(
+        &self,
+        now: Timestamp,
         packet: Option<(Side, &Origin<'_>)>,
-        host: &mut H,
-    ) {
-        let flow = &self.flows[at];
-        let path = self.path(flow);
-        let key = self.addresses.unpack(flow.key);
-        let originator = flow.originator();
-        let wrapping = self.extensions.of(flow).and_then(|more| more.wrapping.as_ref());
-        let context = FlowContext {
-            identity: self.identity(flow),
-            protocol: key.protocol(),
-            originator: self.party(flow, &key, path, originator),
-            responder: self.party(flow, &key, path, 1 - originator),
-            conn_state: self.conn_state(flow),
-            syn_seen: self.tcp.get(flow.tcp).is_some_and(TcpState::syn_seen),
-            start: self.extensions.starts(flow).1,
-            last: flow.end,
-            now: self.clock,
-            interface: path.interface,
-            role: host.role(path.interface),
-            vlans: path.vlans.clone(),
+        host: &H,
+    ) -> FlowContext {
+        let originator = self.flow.originator();
+        let wrapping = self.more.and_then(|more| more.wrapping.as_ref());
+        FlowContext {
+            identity: self.identity(),
+            protocol: self.key.protocol(),
+            originator: self.party(originator),
+            responder: self.party(1 - originator),
+            conn_state: self.conn_state(),
+            syn_seen: self.tcp.is_some_and(TcpState::syn_seen),
+            start: self.starts().1,
+            last: self.flow.end,
+            now,
+            interface: self.path.interface,
+            role: host.role(self.path.interface),
+            vlans: self.path.vlans.clone(),
             tunnelled: wrapping.is_some_and(|wrapping| wrapping.tunnel.is_some()),
             leaving: packet.and_then(|(_, origin)| origin.leaving),
             by_originator: packet.map(|(side, _)| side == originator),
-        };
-        host.event(event, &context);
+        }
     }
 
-    /// Writes the record of the current part, tells it, and begins the next part.
-    pub(super) fn report<H: FlowHost>(&mut self, at: usize, reason: EndReason, host: &mut H) {
-        let site = &self.reporter.site;
-        let mut record = self.reporter.record.take().unwrap_or_else(|| Box::new(empty_record(site.clone())));
-        self.fill_record(&mut record, at, reason, host);
-        host.record(&mut record);
-        self.reporter.record = Some(record);
-        self.tell(at, FlowEvent::Reported(reason), None, host);
-        self.begin_part(at, reason == EndReason::Active);
+    /// Tells the record of the current part, and that it was told.
+    pub(super) fn tell_record<H: FlowHost>(
+        &self,
+        record: &mut FlowRecord,
+        reason: EndReason,
+        now: Timestamp,
+        community_id_seed: u16,
+        host: &mut H,
+    ) {
+        self.fill_record(record, reason, host.wants_identities(), community_id_seed, host);
+        host.record(record);
+        let context = self.context(now, None, host);
+        host.event(FlowEvent::Reported(reason), &context);
     }
 
-    /// The record of the current part as it stands.
-    pub(super) fn peek_at<H: FlowHost>(&mut self, at: usize, host: &H) -> FlowRecord {
-        let mut record = empty_record(self.reporter.site.clone());
-        self.fill_record(&mut record, at, EndReason::Active, host);
-        record
+    fn starts(&self) -> (Timestamp, Timestamp) {
+        compact::starts(self.flow, self.more)
     }
 
     /// Totals of a side over the whole flow.
-    fn party(&self, flow: &Flow, key: &FlowKey, path: &Path, side: Side) -> Party {
-        let (counts, totals) = (&flow.sides[side], self.extensions.totals(flow, side));
-        let more = self.extensions.of(flow);
-        let past = more.map(|more| more.past[side]).unwrap_or_default();
-        let moved = more.map_or(0, |more| more.moved_packets[side]);
-        let (ip, port) = key.end(side);
+    fn party(&self, side: Side) -> Party {
+        let counts = &self.flow.sides[side];
+        let totals = compact::totals(counts, side, self.more);
+        let past = self.more.map(|more| more.past[side]).unwrap_or_default();
+        let moved = self.more.map_or(0, |more| more.moved_packets[side]);
+        let (ip, port) = self.key.end(side);
         let (ttl_min, ttl_max) = match (past.ttl, counts.packets) {
             (Some(ttl), 0) => ttl,
             (Some((min, max)), _) => (min.min(counts.ttl_min), max.max(counts.ttl_max)),
             (None, _) => (counts.ttl_min, counts.ttl_max),
         };
-        let place = path.places[side];
+        let place = self.path.places[side];
         Party {
             ip,
             port,
@@ -151,12 +162,13 @@ impl FlowTable {
         }
     }
 
-    fn conn_state(&self, flow: &Flow) -> ConnState {
-        let originator = flow.originator();
-        if let Some(tcp) = self.tcp.get(flow.tcp) {
+    fn conn_state(&self) -> ConnState {
+        let originator = self.flow.originator();
+        if let Some(tcp) = self.tcp {
             return tcp.conn_state(originator);
         }
-        match (flow.key.protocol(), flow.sides[originator].heard(), flow.sides[1 - originator].heard()) {
+        let heard = |side: Side| self.flow.sides[side].heard();
+        match (self.key.protocol(), heard(originator), heard(1 - originator)) {
             (17, true, true) => ConnState::SF,
             (17, true, false) => ConnState::S0,
             (17, false, true) => ConnState::Shr,
@@ -164,37 +176,38 @@ impl FlowTable {
         }
     }
 
-    fn fill_record<H: FlowHost>(&self, record: &mut FlowRecord, at: usize, reason: EndReason, host: &H) {
-        let flow = &self.flows[at];
-        let (path, more) = (self.path(flow), self.extensions.of(flow));
-        let key = self.addresses.unpack(flow.key);
+    /// Writes the record of the current part over another one.
+    fn fill_record<H: FlowHost>(
+        &self,
+        record: &mut FlowRecord,
+        reason: EndReason,
+        identities: bool,
+        community_id_seed: u16,
+        host: &H,
+    ) {
+        let Self { flow, path, more, tcp, ref key } = *self;
         let originator = flow.originator();
-        let tcp = self.tcp.get(flow.tcp);
-        record.flow_id = self.identity(flow).id();
         let (source, destination) = (key.end(originator), key.end(1 - originator));
         let protocol = key.protocol();
-        community_id::write(
-            &mut record.community_id,
-            self.reporter.community_id_seed,
-            protocol,
-            source,
-            destination,
-            key.is_one_way(),
-        );
-        (record.start, record.flow_start) = self.extensions.starts(flow);
+        if identities {
+            record.flow_id = self.identity().id();
+            let id = &mut record.community_id;
+            community_id::write(id, community_id_seed, protocol, source, destination, key.is_one_way());
+        }
+        (record.start, record.flow_start) = self.starts();
         record.end = flow.end;
         record.part = more.map_or(0, |more| more.part);
         record.end_reason = reason;
         record.protocol = protocol;
         (record.originator.ip, record.originator.port) = source;
         (record.responder.ip, record.responder.port) = destination;
-        self.fill_side(&mut record.originator, flow, path, originator, host);
-        self.fill_side(&mut record.responder, flow, path, 1 - originator, host);
-        record.conn_state = self.conn_state(flow);
-        self.write_history(&mut record.history, flow);
+        self.fill_side(&mut record.originator, originator, host);
+        self.fill_side(&mut record.responder, 1 - originator, host);
+        record.conn_state = self.conn_state();
+        self.write_history(&mut record.history);
         record.direction_reason = flow.reason();
         record.direction = direction(record.originator.locality, record.responder.locality);
-        record.interface = host.interface_name(path.interface);
+        host.name_interface(path.interface, &mut record.interface);
         record.vlans.clone_from(&path.vlans);
         let wrapping = more.and_then(|more| more.wrapping.as_deref());
         record.mpls_labels = wrapping.map(|w| w.mpls_labels.clone()).unwrap_or_default();
@@ -206,10 +219,10 @@ impl FlowTable {
         record.aggregate = None;
     }
 
-    fn fill_side<H: FlowHost>(&self, record: &mut FlowSide, flow: &Flow, path: &Path, side: Side, host: &H) {
-        let (counts, totals) = (&flow.sides[side], self.extensions.totals(flow, side));
-        let more = self.extensions.of(flow);
-        record.mac = more.and_then(|more| more.first_mac[side]).unwrap_or_else(|| counts.mac());
+    fn fill_side<H: FlowHost>(&self, record: &mut FlowSide, side: Side, host: &H) {
+        let counts = &self.flow.sides[side];
+        let totals = compact::totals(counts, side, self.more);
+        record.mac = self.more.and_then(|more| more.first_mac[side]).unwrap_or_else(|| counts.mac());
         record.packets = totals.packets;
         record.wire_bytes = totals.wire_bytes;
         record.ip_bytes = totals.ip_bytes;
@@ -218,14 +231,69 @@ impl FlowTable {
         record.fragments = totals.fragments;
         (record.ttl_min, record.ttl_max) = (counts.ttl_min, counts.ttl_max);
         record.dscp = counts.dscp();
-        let losses = self.tcp.get(flow.tcp).map(|tcp| tcp.losses(side)).unwrap_or_default();
+        let losses = self.tcp.map(|tcp| tcp.losses(side)).unwrap_or_default();
         (record.retransmissions, record.missed_bytes) = (losses.retransmissions, losses.missed_bytes);
         record.zero_windows = losses.zero_windows;
-        let flaws =
-            more.and_then(|more| more.flawed.as_ref()).map(|flawed| flawed.flaws[side]).unwrap_or_default();
+        let flaws = self.more.and_then(|more| more.flawed.as_ref()).map(|flawed| flawed.flaws[side]);
+        let flaws = flaws.unwrap_or_default();
         record.bad_checksums = flaws.bad_checksums;
         record.overlapping_fragments = flaws.overlapping_fragments;
-        name_place(record, path.places[side], host);
+        name_place(record, self.path.places[side], host);
+    }
+
+    /// The letters of TCP, of a flow with rejected packets, or of the sides that were heard.
+    fn write_history(&self, text: &mut String) {
+        text.clear();
+        let flawed = self.more.and_then(|more| more.flawed.as_ref());
+        if let Some(tcp) = self.tcp {
+            tcp.history().write(text);
+        } else if let Some(history) = flawed.and_then(|flawed| flawed.history.as_ref()) {
+            history.write(text);
+        } else {
+            text.push_str(letters_by_sides(self.flow));
+        }
+    }
+}
+
+impl FlowTable {
+    /// A flow, and whatever belongs to it.
+    pub(super) fn view(&self, at: usize) -> View<'_> {
+        let flow = &self.flows[at];
+        View {
+            flow,
+            key: self.addresses.unpack(flow.key),
+            path: self.path(flow),
+            more: self.extensions.of(flow),
+            tcp: self.tcp.get(flow.tcp),
+        }
+    }
+
+    /// Tells an event.
+    pub(super) fn tell<H: FlowHost>(
+        &self,
+        at: usize,
+        event: FlowEvent,
+        packet: Option<(Side, &Origin<'_>)>,
+        host: &mut H,
+    ) {
+        let context = self.view(at).context(self.clock, packet, host);
+        host.event(event, &context);
+    }
+
+    /// Writes the record of the current part, tells it, and begins the next part.
+    pub(super) fn report<H: FlowHost>(&mut self, at: usize, reason: EndReason, host: &mut H) {
+        let mut record = self.reporter.take_record();
+        self.view(at).tell_record(&mut record, reason, self.clock, self.reporter.community_id_seed, host);
+        self.reporter.record = Some(record);
+        self.begin_part(at, reason == EndReason::Active);
+    }
+
+    /// The record of the current part as it stands.
+    pub(super) fn peek_at<H: FlowHost>(&mut self, at: usize, host: &H) -> FlowRecord {
+        let mut record = empty_record(self.reporter.site.clone());
+        let seed = self.reporter.community_id_seed;
+        self.view(at).fill_record(&mut record, EndReason::Active, true, seed, host);
+        record
     }
 
     /// Writes the record of an aggregate. No event is told: each of its attempts had its own.
@@ -261,7 +329,7 @@ impl FlowTable {
         record.history.push('S');
         record.direction_reason = DirectionReason::Syn;
         record.direction = direction(record.originator.locality, record.responder.locality);
-        record.interface = host.interface_name(one.path.interface);
+        host.name_interface(one.path.interface, &mut record.interface);
         record.vlans.clone_from(&one.path.vlans);
         record.counting = if one.tally.estimated { Counting::Estimated } else { Counting::Exact };
         record.aggregate = Some(record::Aggregate {
@@ -271,19 +339,6 @@ impl FlowTable {
             responder_prefix: one.responders.length,
         });
         host.record(&mut record);
-    }
-
-    /// The letters of TCP, of a flow with rejected packets, or of the sides that were heard.
-    fn write_history(&self, text: &mut String, flow: &Flow) {
-        text.clear();
-        let flawed = self.extensions.of(flow).and_then(|more| more.flawed.as_ref());
-        if let Some(tcp) = self.tcp.get(flow.tcp) {
-            tcp.history().write(text);
-        } else if let Some(history) = flawed.and_then(|flawed| flawed.history.as_ref()) {
-            history.write(text);
-        } else {
-            text.push_str(letters_by_sides(flow));
-        }
     }
 
     fn begin_part(&mut self, at: usize, is_active: bool) {
@@ -321,8 +376,12 @@ const AGGREGATE: u16 = 0x4000;
 /// What a side is to the plan, by name.
 fn name_place<H: FlowHost>(record: &mut FlowSide, place: SidePlace, host: &H) {
     record.locality = place.locality;
-    record.segment = place.segment.and_then(|segment| host.segment_name(segment));
-    record.secretariat = place.secretariat.and_then(|secretariat| host.secretariat_name(secretariat));
+    if place.segment.is_some() || record.segment.is_some() {
+        record.segment = place.segment.and_then(|segment| host.segment_name(segment));
+    }
+    if place.secretariat.is_some() || record.secretariat.is_some() {
+        record.secretariat = place.secretariat.and_then(|secretariat| host.secretariat_name(secretariat));
+    }
 }
 
 fn empty_side() -> FlowSide {

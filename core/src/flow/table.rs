@@ -1,5 +1,6 @@
 //! The flow table: finds the flow of a packet by one hash lookup, counts, runs timers, and makes room when full.
 
+use arrayvec::ArrayVec;
 use hashbrown::HashTable;
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     key::{End, FlowKey, KeyedHash, PackedKey, Side},
     lifetime::Timeouts,
     live::{FlowPacket, Integrity, Origin, Tally},
+    pass::TOGETHER,
     path::Paths,
     queue::Line,
     report::{Reporter, letters_by_sides},
@@ -134,25 +136,42 @@ impl FlowTable {
 
     /// Moves packet time on; ends and reports what is due. True where time went on by a tick of the timers, so
     /// that others can run theirs at the same pace.
+    #[inline]
     pub fn advance<H: FlowHost>(&mut self, now: Timestamp, host: &mut H) -> bool {
         if now <= self.clock {
             return false;
         }
         self.clock = now;
         let tick = tick_of(now);
-        if tick == self.wheel.tick() {
-            return false;
+        let moves = tick != self.wheel.tick();
+        if moves {
+            self.run_timers(now, tick, host);
         }
-        while let Some(entry) = self.wheel.next_due(tick) {
-            if self.settle(entry, host) {
-                self.arm(entry);
+        moves
+    }
+
+    fn run_timers<H: FlowHost>(&mut self, now: Timestamp, tick: u64, host: &mut H) {
+        loop {
+            let mut due = ArrayVec::<u32, TOGETHER>::new();
+            while !due.is_full()
+                && let Some(entry) = self.wheel.next_due(tick)
+            {
+                due.push(entry);
+            }
+            if due.is_empty() {
+                break;
+            }
+            self.touch(&due);
+            for entry in due {
+                if self.settle(entry, host) {
+                    self.arm(entry);
+                }
             }
         }
         self.expire_attempts(tick, host);
         self.tell_aggregates(Some(now), host);
         self.fragments.expire(now);
         self.count_orphans(host);
-        true
     }
 
     /// Clock of the table: the latest packet time.
@@ -255,7 +274,7 @@ impl FlowTable {
             return id;
         }
         // Whatever is asked for the identity once is a tunnel, and asked for it with each packet.
-        let id = self.identity(&self.flows[entry as usize]).id();
+        let id = self.view(entry as usize).identity().id();
         let Self { flows, extensions, .. } = self;
         extensions.change(&mut flows[entry as usize], |more| more.id = Some(id));
         id
@@ -273,7 +292,12 @@ impl FlowTable {
         self.fragments.finish();
         self.count_orphans(host);
         for entry in self.in_order() {
-            let entry = if entry & ATTEMPT != 0 { self.promote(entry & !ATTEMPT) } else { entry };
+            if entry & ATTEMPT != 0 {
+                let over = self.attempts.get(entry & !ATTEMPT).time.plus(self.timeouts.attempt) <= self.clock;
+                let reason = if over { EndReason::Idle } else { EndReason::Forced };
+                self.end_attempt(entry & !ATTEMPT, reason, host);
+                continue;
+            }
             let due = self.due(entry, host);
             let closed = self.flows[entry as usize].waiting() == Waiting::Late;
             let reason = due.unwrap_or(if closed { EndReason::Ended } else { EndReason::Forced });
