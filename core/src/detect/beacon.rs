@@ -201,7 +201,7 @@ impl Beacon {
 
     /// The capture has ended: scores every pair that had connections since it was last scored.
     pub(super) fn finish(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
-        let due: Vec<_> = self.pairs.keys().copied().collect();
+        let due: Vec<_> = self.pairs.iter().map(|(key, _)| *key).collect();
         for key in due {
             self.score(&key, now, desk, sink);
         }
@@ -209,10 +209,9 @@ impl Beacon {
     }
 
     #[cfg(test)]
-    pub(super) fn remembered(&self) -> (usize, usize) {
-        let longest =
-            self.pairs.keys().filter_map(|key| self.pairs.peek(key)).map(|calls| calls.latest.len());
-        (self.pairs.len(), longest.max().unwrap_or(0))
+    pub(super) fn remembered(&mut self) -> (usize, usize) {
+        let longest = self.pairs.iter().map(|(_, calls)| calls.latest.len()).max();
+        (self.pairs.len(), longest.unwrap_or(0))
     }
 }
 
