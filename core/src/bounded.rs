@@ -10,7 +10,8 @@ mod index;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    hash::Hash,
+    hash::{Hash, Hasher},
+    net::IpAddr,
 };
 
 use ahash::RandomState;
@@ -31,6 +32,14 @@ struct Slot<K, V> {
 
 /// A place in the order: number of a touch, and slot. Void where the slot is placed by another touch.
 type Turn = (u32, u32);
+
+/// Hashes an address in one or two words; what is derived for it goes byte by byte.
+pub fn hash_address(ip: IpAddr, state: &mut impl Hasher) {
+    match ip {
+        IpAddr::V4(v4) => state.write_u32(v4.to_bits()),
+        IpAddr::V6(v6) => state.write_u128(v6.to_bits()),
+    }
+}
 
 /// The hash of a key in one map.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +109,10 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
 
     fn find_hashed(&self, hash: KeyHash, key: &K) -> Option<u32> {
         let is = |at: u32| {
-            self.slots.get(at as usize).and_then(|slot| slot.entry.as_ref()).is_some_and(|held| held.0 == *key)
+            self.slots
+                .get(at as usize)
+                .and_then(|slot| slot.entry.as_ref())
+                .is_some_and(|held| held.0 == *key)
         };
         self.index.find(hash.0, is)
     }
@@ -207,7 +219,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         self.index.insert(hash.0, at);
         self.turns.push_back((stamp, at));
         // Turns of entries that were taken out are void; half of them at most.
-        if self.turns.len().saturating_add(self.late.len()) > self.len().saturating_mul(2).saturating_add(64) {
+        if self.turns.len().saturating_add(self.late.len()) > self.len().saturating_mul(2).saturating_add(64)
+        {
             self.sort();
         }
         gone
