@@ -1,36 +1,69 @@
 //! A map with a limit that forgets what was touched longest ago. As the order of touch is an order of time, its
 //! oldest end is also where entries expire, so expiry never scans.
+//!
+//! A touch only notes its number in the entry, which is at hand then; nothing else is read or written. Where an entry
+//! stands in the order is looked after when it comes up as the oldest: if it was touched since it was put there, it
+//! is put where it belongs. So what is forgotten is exactly what was touched longest ago.
 
-use std::hash::Hash;
+mod index;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
 
 use ahash::RandomState;
-use hashbrown::HashTable;
+use index::Index;
 
-const NONE: u32 = u32::MAX;
+/// Numbers of touches begin behind this one, which free slots have.
+const NEVER: u32 = 0;
 
 #[derive(Clone, Debug)]
 struct Slot<K, V> {
-    key: K,
-    value: V,
-    newer: u32,
-    older: u32,
+    hash: u32,
+    /// Number of the touch that its place in the order is by.
+    placed: u32,
+    /// Number of its last touch.
+    touched: u32,
+    entry: Option<(K, V)>,
 }
+
+/// A place in the order: number of a touch, and slot. Void where the slot is placed by another touch.
+type Turn = (u32, u32);
+
+/// Hashes an address in one or two words; what is derived for it goes byte by byte.
+pub fn hash_address(ip: IpAddr, state: &mut impl Hasher) {
+    match ip {
+        IpAddr::V4(v4) => state.write_u32(v4.to_bits()),
+        IpAddr::V6(v6) => state.write_u128(v6.to_bits()),
+    }
+}
+
+/// The hash of a key in one map.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHash(u32);
 
 /// A bounded map in order of touch. Lookup, insertion and removal cost one hash; memory grows with what is held,
 /// up to the limit.
 #[derive(Clone, Debug)]
 pub struct Bounded<K, V> {
-    slots: Vec<Option<Slot<K, V>>>,
+    slots: Vec<Slot<K, V>>,
     free: Vec<u32>,
-    index: HashTable<u32>,
+    index: Index,
     hasher: RandomState,
-    newest: u32,
-    oldest: u32,
+    /// Number of the last touch.
+    clock: u32,
+    /// Entries in the order they were put in.
+    turns: VecDeque<Turn>,
+    /// Entries that had been touched again when they came up as the oldest.
+    late: BinaryHeap<Reverse<Turn>>,
     limit: usize,
     forgotten: u64,
 }
 
-impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
+impl<K: Hash + Eq, V> Bounded<K, V> {
     /// An empty map for at most `limit` entries (at least one), hashed with a key that the sender of packets
     /// does not know.
     pub fn new(limit: usize, seed: [u64; 4]) -> Self {
@@ -38,23 +71,25 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: RandomState::with_seeds(a, b, c, d),
-            newest: NONE,
-            oldest: NONE,
-            limit: limit.clamp(1, NONE as usize),
+            clock: NEVER,
+            turns: VecDeque::new(),
+            late: BinaryHeap::new(),
+            // Half of the numbers, so that those of touches last when they are given out anew.
+            limit: limit.clamp(1, u32::MAX as usize / 2),
             forgotten: 0,
         }
     }
 
     /// Entries held.
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.index.len()
     }
 
     /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Entries that gave way to others because the map was full.
@@ -62,142 +97,193 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         self.forgotten
     }
 
+    /// The hash of a key, for lookups that follow each other.
+    pub fn hash_of(&self, key: &K) -> KeyHash {
+        let [a, b, c, d, ..] = self.hasher.hash_one(key).to_be_bytes();
+        KeyHash(u32::from_be_bytes([a, b, c, d]))
+    }
+
     fn find(&self, key: &K) -> Option<u32> {
-        self.find_hashed(self.hasher.hash_one(key), key)
+        if self.is_empty() { None } else { self.find_hashed(self.hash_of(key), key) }
     }
 
-    fn find_hashed(&self, hash: u64, key: &K) -> Option<u32> {
-        self.index.find(hash, |&at| self.slot(at).is_some_and(|slot| slot.key == *key)).copied()
-    }
-
-    fn slot(&self, at: u32) -> Option<&Slot<K, V>> {
-        self.slots.get(at as usize).and_then(Option::as_ref)
+    fn find_hashed(&self, hash: KeyHash, key: &K) -> Option<u32> {
+        let is = |at: u32| {
+            self.slots
+                .get(at as usize)
+                .and_then(|slot| slot.entry.as_ref())
+                .is_some_and(|held| held.0 == *key)
+        };
+        self.index.find(hash.0, is)
     }
 
     fn slot_mut(&mut self, at: u32) -> Option<&mut Slot<K, V>> {
-        self.slots.get_mut(at as usize).and_then(Option::as_mut)
+        self.slots.get_mut(at as usize)
     }
 
-    fn unlink(&mut self, at: u32) {
-        let Some((newer, older)) = self.slot(at).map(|slot| (slot.newer, slot.older)) else { return };
-        match self.slot_mut(newer) {
-            Some(slot) => slot.older = older,
-            None => self.newest = older,
-        }
-        match self.slot_mut(older) {
-            Some(slot) => slot.newer = newer,
-            None => self.oldest = newer,
-        }
-    }
-
-    fn link_newest(&mut self, at: u32) {
-        let older = self.newest;
-        if let Some(slot) = self.slot_mut(at) {
-            slot.newer = NONE;
-            slot.older = older;
-        }
-        match self.slot_mut(older) {
-            Some(slot) => slot.newer = at,
-            None => self.oldest = at,
-        }
-        self.newest = at;
+    fn value_mut(&mut self, at: u32) -> Option<&mut V> {
+        self.slot_mut(at)?.entry.as_mut().map(|(_, value)| value)
     }
 
     /// The value of a key, without touching it.
     pub fn peek(&self, key: &K) -> Option<&V> {
-        self.find(key).and_then(|at| self.slot(at)).map(|slot| &slot.value)
+        let at = self.find(key)?;
+        self.slots.get(at as usize)?.entry.as_ref().map(|(_, value)| value)
     }
 
     /// The value of a key, without touching it.
     pub fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
         let at = self.find(key)?;
-        self.slot_mut(at).map(|slot| &mut slot.value)
+        self.value_mut(at)
     }
 
-    fn touch(&mut self, at: u32) {
-        if self.newest != at {
-            self.unlink(at);
-            self.link_newest(at);
+    /// The number of a touch that happens now.
+    fn stamp(&mut self) -> u32 {
+        if self.clock == u32::MAX {
+            self.sort();
         }
+        self.clock += 1;
+        self.clock
+    }
+
+    fn touch(&mut self, at: u32) -> Option<&mut V> {
+        let stamp = self.stamp();
+        let slot = self.slot_mut(at)?;
+        slot.touched = stamp;
+        slot.entry.as_mut().map(|(_, value)| value)
     }
 
     /// The value of a key, which becomes the newest.
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
         let at = self.find(key)?;
-        self.touch(at);
-        self.slot_mut(at).map(|slot| &mut slot.value)
+        self.touch(at)
+    }
+
+    /// The same where the hash is known.
+    pub fn get_hashed(&mut self, hash: KeyHash, key: &K) -> Option<&mut V> {
+        let at = self.find_hashed(hash, key)?;
+        self.touch(at)
     }
 
     /// The value of a key, which becomes the newest; where there was none, this one is put in, and what has to give
     /// way for it is lost.
     pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> Option<&mut V> {
-        let hash = self.hasher.hash_one(&key);
-        let at = match self.find_hashed(hash, &key) {
-            Some(at) => {
-                self.touch(at);
-                at
-            }
+        let hash = self.hash_of(&key);
+        match self.find_hashed(hash, &key) {
+            Some(at) => self.touch(at),
             None => {
                 self.insert_new(hash, key, value());
-                self.newest
+                let newest = self.turns.back()?.1;
+                self.value_mut(newest)
             }
-        };
-        self.slot_mut(at).map(|slot| &mut slot.value)
+        }
     }
 
     /// Puts an entry in as the newest. Tells what it replaced, or what had to give way.
     pub fn insert(&mut self, key: K, value: V) -> Option<(K, V)> {
-        let hash = self.hasher.hash_one(&key);
+        let hash = self.hash_of(&key);
+        self.insert_hashed(hash, key, value)
+    }
+
+    /// The same where the hash is known.
+    pub fn insert_hashed(&mut self, hash: KeyHash, key: K, value: V) -> Option<(K, V)> {
         if let Some(at) = self.find_hashed(hash, &key) {
-            self.touch(at);
-            let held = self.slot_mut(at)?;
-            return Some((key, std::mem::replace(&mut held.value, value)));
+            let held = self.touch(at)?;
+            return Some((key, std::mem::replace(held, value)));
         }
         self.insert_new(hash, key, value)
     }
 
     /// Puts an entry in whose key is not there.
-    fn insert_new(&mut self, hash: u64, key: K, value: V) -> Option<(K, V)> {
-        let gone = if self.index.len() >= self.limit {
+    fn insert_new(&mut self, hash: KeyHash, key: K, value: V) -> Option<(K, V)> {
+        let gone = if self.len() >= self.limit {
             self.forgotten += 1;
             self.pop_oldest()
         } else {
             None
         };
-        let slot = Slot { key, value, newer: NONE, older: NONE };
+        let stamp = self.stamp();
+        let slot = Slot { hash: hash.0, placed: stamp, touched: stamp, entry: Some((key, value)) };
         let at = match self.free.pop() {
             Some(at) => {
-                if let Some(place) = self.slots.get_mut(at as usize) {
-                    *place = Some(slot);
+                if let Some(place) = self.slot_mut(at) {
+                    *place = slot;
                 }
                 at
             }
             None => {
-                self.slots.push(Some(slot));
-                u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, at, |&at| {
-            slots.get(at as usize).and_then(Option::as_ref).map_or(0, |slot| hasher.hash_one(&slot.key))
-        });
-        self.link_newest(at);
+        self.index.insert(hash.0, at);
+        self.turns.push_back((stamp, at));
+        // Turns of entries that were taken out are void; half of them at most.
+        if self.turns.len().saturating_add(self.late.len()) > self.len().saturating_mul(2).saturating_add(64)
+        {
+            self.sort();
+        }
         gone
     }
 
-    /// The entry that was touched longest ago.
-    pub fn oldest(&self) -> Option<(&K, &V)> {
-        self.slot(self.oldest).map(|slot| (&slot.key, &slot.value))
+    /// Puts every entry in its place, and gives the numbers of touches out anew.
+    #[cold]
+    fn sort(&mut self) {
+        let live = (0u32..).zip(&self.slots).filter(|(_, slot)| slot.entry.is_some());
+        let mut turns: Vec<Turn> = live.map(|(at, slot)| (slot.touched, at)).collect();
+        turns.sort_unstable();
+        self.late.clear();
+        self.clock = NEVER;
+        for turn in &mut turns {
+            self.clock += 1;
+            turn.0 = self.clock;
+            let slot = self.slots.get_mut(turn.1 as usize);
+            if let Some(slot) = slot {
+                (slot.placed, slot.touched) = (turn.0, turn.0);
+            }
+        }
+        self.turns = turns.into();
+    }
+
+    /// The slot that was touched longest ago.
+    fn oldest(&mut self) -> Option<u32> {
+        loop {
+            let late = self.late.peek().map(|&Reverse(turn)| turn);
+            let (turn, is_late) = match (self.turns.front().copied(), late) {
+                (Some(turn), Some(late)) if late < turn => (late, true),
+                (Some(turn), _) => (turn, false),
+                (None, late) => (late?, true),
+            };
+            let (placed, at) = turn;
+            let slot = self.slots.get_mut(at as usize).filter(|slot| slot.placed == placed);
+            if let Some(slot) = &slot
+                && slot.touched == placed
+            {
+                return Some(at);
+            }
+            let again = slot.map(|slot| {
+                slot.placed = slot.touched;
+                Reverse((slot.touched, at))
+            });
+            if is_late {
+                self.late.pop();
+            } else {
+                self.turns.pop_front();
+            }
+            self.late.extend(again);
+        }
     }
 
     /// Takes out the entry that was touched longest ago.
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
-        self.take(self.oldest)
+        let at = self.oldest()?;
+        self.take(at)
     }
 
     /// Takes out the oldest entry if it is to go.
     pub fn pop_oldest_if(&mut self, goes: impl FnOnce(&V) -> bool) -> Option<(K, V)> {
-        if self.oldest().is_some_and(|(_, value)| goes(value)) { self.pop_oldest() } else { None }
+        let at = self.oldest()?;
+        if self.value_mut(at).is_some_and(|value| goes(value)) { self.take(at) } else { None }
     }
 
     /// Takes out one entry.
@@ -207,32 +293,31 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     }
 
     fn take(&mut self, at: u32) -> Option<(K, V)> {
-        let hash = self.hasher.hash_one(&self.slot(at)?.key);
-        self.unlink(at);
-        if let Ok(entry) = self.index.find_entry(hash, |&held| held == at) {
-            entry.remove();
-        }
-        let slot = self.slots.get_mut(at as usize)?.take()?;
+        let slot = self.slots.get_mut(at as usize)?;
+        let entry = slot.entry.take()?;
+        slot.placed = NEVER;
+        self.index.remove(slot.hash, at);
         self.free.push(at);
-        Some((slot.key, slot.value))
+        Some(entry)
     }
 
-    /// Every key, from the oldest to the newest.
-    pub fn keys(&self) -> impl Iterator<Item = &K> + '_ {
-        let mut at = self.oldest;
-        std::iter::from_fn(move || {
-            let slot = self.slot(at)?;
-            at = slot.newer;
-            Some(&slot.key)
+    /// Every key with its value, from the oldest to the newest.
+    pub fn iter(&mut self) -> impl Iterator<Item = (&K, &V)> {
+        self.sort();
+        let Self { slots, turns, .. } = self;
+        turns.iter().filter_map(|&(_, at)| {
+            slots.get(at as usize).and_then(|slot| slot.entry.as_ref()).map(|(key, value)| (key, value))
         })
     }
 
     /// Does something to every entry, from the oldest to the newest, without touching them.
     pub fn for_each(&mut self, mut what: impl FnMut(&K, &mut V)) {
-        let mut at = self.oldest;
-        while let Some(slot) = self.slot_mut(at) {
-            what(&slot.key, &mut slot.value);
-            at = slot.newer;
+        self.sort();
+        let Self { slots, turns, .. } = self;
+        for &(_, at) in turns.iter() {
+            if let Some((key, value)) = slots.get_mut(at as usize).and_then(|slot| slot.entry.as_mut()) {
+                what(key, value);
+            }
         }
     }
 }
@@ -250,7 +335,7 @@ mod tests {
         assert_eq!(map.insert('b', 2), None);
         assert_eq!(map.get(&'a').copied(), Some(1));
         assert_eq!(map.insert('c', 3), Some(('b', 2)));
-        assert_eq!(map.keys().copied().collect::<String>(), "ac");
+        assert_eq!(map.iter().map(|(key, _)| *key).collect::<String>(), "ac");
         assert_eq!(map.forgotten(), 1);
     }
 
@@ -259,9 +344,13 @@ mod tests {
         #[test]
         fn it_behaves_as_a_list_in_order_of_touch(
             limit in 1usize..6,
+            look in 1u32..60,
+            clock in prop::option::of(0u32..90),
             steps in prop::collection::vec((0u8..6, 0u8..9), 0..200),
         ) {
             let mut map = Bounded::new(limit, [7; 4]);
+            // Numbers of touches run out on the way.
+            map.clock = clock.map_or(0, |left| u32::MAX - left);
             let mut list: Vec<(u8, u32)> = Vec::new();
             for (at, (what, key)) in (0u32..).zip(steps) {
                 let known = list.iter().position(|(k, _)| *k == key);
@@ -295,9 +384,18 @@ mod tests {
                         prop_assert_eq!(map.pop_oldest(), expected);
                     }
                 }
-                prop_assert_eq!(map.keys().copied().collect::<Vec<_>>(), list.iter().map(|(k, _)| *k).collect::<Vec<_>>());
                 prop_assert_eq!(map.len(), list.len());
+                // Each look at the order also puts it right, so not after every step.
+                if at % look == 0 {
+                    let order: Vec<_> = map.iter().map(|(key, _)| *key).collect();
+                    prop_assert_eq!(order, list.iter().map(|(k, _)| *k).collect::<Vec<_>>());
+                }
+                prop_assert!(map.turns.len() + map.late.len() <= 2 * limit + 65);
             }
+            for entry in list {
+                prop_assert_eq!(map.pop_oldest(), Some(entry));
+            }
+            prop_assert!(map.is_empty() && map.pop_oldest().is_none());
         }
     }
 }

@@ -6,71 +6,81 @@ use std::net::IpAddr;
 const EXACT: usize = 32;
 const REGISTERS: usize = 256;
 
-/// A count of different 64-bit hashes.
-#[derive(Clone, Debug)]
+/// A count of different 64-bit hashes. One or two, which is what most counts see, take no memory of their own.
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Distinct {
+    /// Nothing.
+    #[default]
+    None,
+    /// One hash.
+    One(u64),
+    /// Two.
+    Two([u64; 2]),
     /// The hashes themselves.
     Exact(Vec<u64>),
     /// Highest rank by register.
     Estimated(Box<[u8; REGISTERS]>),
 }
 
-impl Default for Distinct {
-    fn default() -> Self {
-        Self::Exact(Vec::new())
-    }
-}
-
 impl Distinct {
     /// Adds one by its hash. Whether it was new, as far as is known: an estimate says so only when it grows.
     pub(crate) fn add(&mut self, hash: u64) -> bool {
+        if let Self::Estimated(registers) = self {
+            return raise(registers, hash);
+        }
+        if self.exact().contains(&hash) {
+            return false;
+        }
         match self {
-            Self::Exact(seen) => {
-                if seen.contains(&hash) {
-                    return false;
-                }
-                if seen.len() < EXACT {
-                    seen.push(hash);
-                    return true;
-                }
+            Self::None => *self = Self::One(hash),
+            &mut Self::One(first) => *self = Self::Two([first, hash]),
+            &mut Self::Two([first, second]) => *self = Self::Exact(vec![first, second, hash]),
+            Self::Exact(seen) if seen.len() < EXACT => seen.push(hash),
+            Self::Exact(_) | Self::Estimated(_) => {
                 let mut registers = Box::new([0; REGISTERS]);
-                for &hash in seen.iter() {
+                for &hash in self.exact() {
                     raise(&mut registers, hash);
                 }
                 raise(&mut registers, hash);
                 *self = Self::Estimated(registers);
-                true
             }
-            Self::Estimated(registers) => raise(registers, hash),
+        }
+        true
+    }
+
+    /// The hashes, while they are kept.
+    fn exact(&self) -> &[u64] {
+        match self {
+            Self::None | Self::Estimated(_) => &[],
+            Self::One(hash) => std::slice::from_ref(hash),
+            Self::Two(hashes) => hashes,
+            Self::Exact(hashes) => hashes,
         }
     }
 
     /// Adds what another one has counted.
     pub(crate) fn merge(&mut self, other: &Self) {
-        match other {
-            Self::Exact(seen) => seen.iter().for_each(|&hash| {
+        let Self::Estimated(more) = other else {
+            for &hash in other.exact() {
                 self.add(hash);
-            }),
-            Self::Estimated(more) => {
-                let mut all = more.clone();
-                match self {
-                    Self::Exact(seen) => seen.iter().for_each(|&hash| {
-                        raise(&mut all, hash);
-                    }),
-                    Self::Estimated(held) => {
-                        all.iter_mut().zip(held.iter()).for_each(|(rank, &held)| *rank = held.max(*rank));
-                    }
-                }
-                *self = Self::Estimated(all);
             }
+            return;
+        };
+        let mut all = more.clone();
+        if let Self::Estimated(held) = self {
+            all.iter_mut().zip(held.iter()).for_each(|(rank, &held)| *rank = held.max(*rank));
         }
+        for &hash in self.exact() {
+            raise(&mut all, hash);
+        }
+        *self = Self::Estimated(all);
     }
 
     /// How many.
     pub(crate) fn count(&self) -> u64 {
         match self {
-            Self::Exact(seen) => seen.len() as u64,
             Self::Estimated(registers) => estimate(registers),
+            _ => self.exact().len() as u64,
         }
     }
 }
@@ -137,6 +147,7 @@ mod tests {
             }
         }
         assert_eq!(distinct.count(), 32);
+        assert_eq!(size_of::<Distinct>(), 24);
     }
 
     #[test]

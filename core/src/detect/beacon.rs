@@ -5,25 +5,30 @@
 //! the sensor, a day at most. A destination that half of our hosts call is lowered: that is what updates and time
 //! servers look like.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
 
 use arrayvec::ArrayVec;
 
 use super::{
     config::BeaconConfig,
+    few::Latest,
     score::Scores,
     view::{Space, scoped_in, secretariat_of},
 };
 use crate::{
-    bounded::Bounded,
+    bounded::{Bounded, hash_address},
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    flow::{FlowContext, FlowEvent},
+    flow::{FlowContext, FlowIdentity},
     ipam::{Places, classify},
     net::Name,
     plan::{ExemptionQuery, Role},
-    record::{Confidence, ConnState, EndReason, Evidence, FlowId, Locality, RuleId, Severity, Subject},
+    record::{Confidence, ConnState, Evidence, FlowId, Locality, RuleId, Severity, Subject},
     time::{NANOS_PER_SECOND, Timestamp},
 };
 
@@ -33,8 +38,34 @@ const UDP: u8 = 17;
 /// What a common destination loses, as RITA's prevalence does.
 const COMMON_PENALTY: f64 = 0.15;
 
-/// Who calls whom: source's space, source, destination, port, protocol.
-type Pair = (Space, IpAddr, IpAddr, u16, u8);
+/// Who calls whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    space: Space,
+    source: IpAddr,
+    destination: IpAddr,
+    port: u16,
+    protocol: u8,
+}
+
+impl Hash for Pair {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_address(self.source, state);
+        hash_address(self.destination, state);
+        let [[a, b], [c, d]] = [self.space.number(), self.port].map(u16::to_be_bytes);
+        state.write_u64(u64::from_be_bytes([0, 0, 0, self.protocol, a, b, c, d]));
+    }
+}
+
+/// A host that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Destination(IpAddr);
+
+impl Hash for Destination {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_address(self.0, state);
+    }
+}
 
 /// The rule, the pairs it remembers, and its incidents.
 #[derive(Clone, Debug)]
@@ -44,7 +75,7 @@ pub(super) struct Beacon {
     /// Our hosts that called anybody.
     callers: Distinct,
     /// Our hosts by destination.
-    destinations: Bounded<IpAddr, Distinct>,
+    destinations: Bounded<Destination, Distinct>,
     first: Option<Timestamp>,
     pub(super) findings: Findings<Beaconing>,
 }
@@ -52,9 +83,25 @@ pub(super) struct Beacon {
 /// One connection: its start as a whole second, and the bytes of IP the source sent.
 type Call = (u32, u64);
 
-/// The connections of a pair.
+/// The connections of a pair. Most pairs call once, and that takes no memory beside the table's.
 #[derive(Clone, Debug)]
-struct Calls {
+enum Calls {
+    Once(Once),
+    Often(Box<Series>),
+}
+
+/// The only connection of a pair.
+#[derive(Clone, Debug)]
+struct Once {
+    start: Timestamp,
+    last: Timestamp,
+    bytes: u64,
+    identity: FlowIdentity,
+}
+
+/// The connections of a pair that called again.
+#[derive(Clone, Debug)]
+struct Series {
     latest: VecDeque<Call>,
     total: u64,
     scored_at: Timestamp,
@@ -62,7 +109,7 @@ struct Calls {
     is_due: bool,
     start: Timestamp,
     last: Timestamp,
-    flow_ids: ArrayVec<FlowId, 8>,
+    flows: Latest,
     names: Names,
 }
 
@@ -90,31 +137,53 @@ impl Beacon {
         }
     }
 
-    pub(super) fn on_flow(
+    /// The window of the score reaches back to the first packet that rules were told of.
+    pub(super) fn begin(&mut self, start: Timestamp) {
+        self.first = Some(self.first.map_or(start, |first| first.min(start)));
+    }
+
+    /// A flow has ended.
+    pub(super) fn on_end(
         &mut self,
-        event: FlowEvent,
         flow: &FlowContext,
         places: &Places,
         desk: &Desk,
         sink: &mut FindingSink<'_>,
     ) {
-        self.first = Some(self.first.map_or(flow.start, |first| first.min(flow.start)));
-        let ended = matches!(event, FlowEvent::Reported(reason) if reason != EndReason::Active);
-        if !self.config.enabled || !ended || !self.is_call(flow) {
+        if !self.config.enabled || !self.is_call(flow) {
             return;
         }
         let (source, target) = (&flow.originator, &flow.responder);
         let host = hash_of(source.ip, 0);
         self.callers.add(host);
-        if let Some(hosts) = self.destinations.get_or_insert_with(target.ip, Distinct::default) {
+        if let Some(hosts) = self.destinations.get_or_insert_with(Destination(target.ip), Distinct::default) {
             hosts.add(host);
         }
-        let pair = (Space::of(source, places), source.ip, target.ip, target.port, flow.protocol);
+        let pair = Pair {
+            space: Space::of(source, places),
+            source: source.ip,
+            destination: target.ip,
+            port: target.port,
+            protocol: flow.protocol,
+        };
         let key = (flow.interface, pair);
-        let Some(calls) = self.pairs.get_or_insert_with(key, || Calls::new(flow, places)) else { return };
-        calls.add(flow, self.config.samples as usize, self.config.window_seconds);
+        let call =
+            Once { start: flow.start, last: flow.last, bytes: source.ip_bytes, identity: flow.identity };
+        let hash = self.pairs.hash_of(&key);
+        let Some(calls) = self.pairs.get_hashed(hash, &key) else {
+            self.pairs.insert_hashed(hash, key, Calls::Once(call));
+            return;
+        };
+        let samples = self.config.samples as usize;
+        let series = calls.again(samples, self.config.window_seconds, || Names {
+            interface: places.interface_name(flow.interface),
+            space: Space::of(source, places).name(places),
+            secretariat: secretariat_of(source, places),
+        });
+        let Some(series) = series else { return };
+        series.add(&call, samples, self.config.window_seconds);
         let wait = i64::from(self.config.score_seconds).saturating_mul(NANOS_PER_SECOND);
-        if flow.now.since(calls.scored_at) >= wait {
+        if flow.now.since(series.scored_at) >= wait {
             self.score(&key, flow.now, desk, sink);
         }
     }
@@ -153,9 +222,9 @@ impl Beacon {
         desk: &Desk,
         sink: &mut FindingSink<'_>,
     ) {
-        let Some(calls) = self.pairs.peek_mut(key) else { return };
+        let Some(Calls::Often(calls)) = self.pairs.peek_mut(key) else { return };
         let (interface, pair) = *key;
-        let (_, source, destination, port, _) = pair;
+        let Pair { source, destination, port, .. } = pair;
         let many = calls.latest.len() >= self.config.min_connections as usize;
         let constant = calls.per_window(self.config.window_seconds) >= f64::from(self.config.max_connections);
         if !calls.is_due || !many || constant || calls.span() < self.config.min_span_seconds {
@@ -170,7 +239,7 @@ impl Beacon {
             return;
         };
         let hosts = self.callers.count();
-        let callers = self.destinations.peek(&destination).map_or(1, Distinct::count);
+        let callers = self.destinations.peek(&Destination(destination)).map_or(1, Distinct::count);
         let share = callers as f64 / hosts.max(1) as f64;
         let is_common = hosts >= u64::from(self.config.min_hosts) && share >= self.config.common_share;
         let total = if is_common { (scores.total() - COMMON_PENALTY).max(0.0) } else { scores.total() };
@@ -195,13 +264,14 @@ impl Beacon {
 
     pub(super) fn advance(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
         let window = i64::from(self.config.window_seconds).saturating_mul(NANOS_PER_SECOND);
-        while self.pairs.pop_oldest_if(|calls| now.since(calls.last) > window).is_some() {}
+        while self.pairs.pop_oldest_if(|calls| now.since(calls.last()) > window).is_some() {}
         self.findings.advance(now, desk, sink);
     }
 
     /// The capture has ended: scores every pair that had connections since it was last scored.
     pub(super) fn finish(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
-        let due: Vec<_> = self.pairs.keys().copied().collect();
+        let often = |calls: &Calls| matches!(calls, Calls::Often(_));
+        let due: Vec<_> = self.pairs.iter().filter(|(_, calls)| often(calls)).map(|(key, _)| *key).collect();
         for key in due {
             self.score(&key, now, desk, sink);
         }
@@ -209,48 +279,66 @@ impl Beacon {
     }
 
     #[cfg(test)]
-    pub(super) fn remembered(&self) -> (usize, usize) {
-        let longest =
-            self.pairs.keys().filter_map(|key| self.pairs.peek(key)).map(|calls| calls.latest.len());
-        (self.pairs.len(), longest.max().unwrap_or(0))
+    pub(super) fn remembered(&mut self) -> (usize, usize) {
+        let longest = self.pairs.iter().map(|(_, calls)| match calls {
+            Calls::Once(_) => 1,
+            Calls::Often(series) => series.latest.len(),
+        });
+        let longest = longest.max().unwrap_or(0);
+        (self.pairs.len(), longest)
     }
 }
 
 impl Calls {
-    fn new(flow: &FlowContext, places: &Places) -> Self {
-        let source = &flow.originator;
-        Self {
-            latest: VecDeque::new(),
-            total: 0,
-            scored_at: flow.start,
-            is_due: false,
-            start: flow.start,
-            last: flow.last,
-            flow_ids: ArrayVec::new(),
-            names: Names {
-                interface: places.interface_name(flow.interface),
-                space: Space::of(source, places).name(places),
-                secretariat: secretariat_of(source, places),
-            },
+    const fn last(&self) -> Timestamp {
+        match self {
+            Self::Once(call) => call.last,
+            Self::Often(series) => series.last,
         }
     }
 
-    fn add(&mut self, flow: &FlowContext, samples: usize, window_seconds: u32) {
-        let time = seconds_of(flow.start);
+    /// What becomes of them when the pair calls again: a series, with what was there in it.
+    fn again(
+        &mut self,
+        samples: usize,
+        window_seconds: u32,
+        names: impl FnOnce() -> Names,
+    ) -> Option<&mut Series> {
+        if let Self::Once(call) = self {
+            let mut series = Box::new(Series {
+                latest: VecDeque::new(),
+                total: 0,
+                scored_at: call.start,
+                is_due: false,
+                start: call.start,
+                last: call.last,
+                flows: Latest::default(),
+                names: names(),
+            });
+            series.add(call, samples, window_seconds);
+            *self = Self::Often(series);
+        }
+        match self {
+            Self::Often(series) => Some(series),
+            Self::Once(_) => None,
+        }
+    }
+}
+
+impl Series {
+    fn add(&mut self, call: &Once, samples: usize, window_seconds: u32) {
+        let time = seconds_of(call.start);
         while self.latest.len() >= samples.max(1)
             || self.latest.front().is_some_and(|&(oldest, _)| time.saturating_sub(oldest) > window_seconds)
         {
             self.latest.pop_front();
         }
-        self.latest.push_back((time, flow.originator.ip_bytes));
+        self.latest.push_back((time, call.bytes));
         self.total = self.total.saturating_add(1);
         self.is_due = true;
-        self.start = self.start.min(flow.start);
-        self.last = self.last.max(flow.last);
-        if self.flow_ids.is_full() {
-            self.flow_ids.remove(0);
-        }
-        self.flow_ids.push(flow.flow_id());
+        self.start = self.start.min(call.start);
+        self.last = self.last.max(call.last);
+        self.flows.push(call.identity);
     }
 
     /// Seconds from the earliest remembered connection to the latest.
@@ -283,7 +371,7 @@ pub(super) struct Beaconing {
 }
 
 impl Beaconing {
-    fn new(told_by: InterfaceIndex, calls: &Calls, scores: Scores, total: f64, callers: u64) -> Self {
+    fn new(told_by: InterfaceIndex, calls: &Series, scores: Scores, total: f64, callers: u64) -> Self {
         Self {
             told_by,
             names: calls.names.clone(),
@@ -295,7 +383,7 @@ impl Beaconing {
             callers,
             first: calls.start,
             last: calls.last,
-            flow_ids: calls.flow_ids.clone(),
+            flow_ids: calls.flows.ids(),
         }
     }
 }
@@ -313,7 +401,7 @@ impl Incident for Beaconing {
         (Severity::Medium, confidence.min(95))
     }
 
-    fn draft(&self, (_, source, destination, port, protocol): &Pair, _: &Desk) -> Draft {
+    fn draft(&self, Pair { source, destination, port, protocol, .. }: &Pair, _: &Desk) -> Draft {
         let (severity, confidence) = self.grade();
         let scoped = scoped_in(*source, self.names.space.as_ref());
         let protocol_name = if *protocol == TCP { "tcp" } else { "udp" };

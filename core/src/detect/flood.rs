@@ -5,20 +5,25 @@
 //! a time of grace, so connections that are about to be answered are not half-open: a burst of downloads, or a
 //! busy server, is no flood however fast it is.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
 
 use arrayvec::ArrayVec;
 
 use super::{
     config::FloodConfig,
+    few::Latest,
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
-    bounded::Bounded,
+    bounded::{Bounded, hash_address},
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    flow::{FlowContext, FlowEvent, FlowIdentity},
+    flow::{FlowContext, FlowEvent, Party},
     ipam::Places,
     net::Name,
     plan::ExemptionQuery,
@@ -33,15 +38,32 @@ const WATCH_SHARE: u32 = 20;
 /// Attempts in one second from which on a flood is critical.
 const CRITICAL_PER_SECOND: u64 = 10_000;
 
-pub(super) type Target = (Space, IpAddr, u16);
+/// Address and port in a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) space: Space,
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_address(self.ip, state);
+        state.write_u16(self.port);
+        self.space.hash(state);
+    }
+}
+
+/// A target on an interface.
+type Spot = (InterfaceIndex, Target);
 
 /// The rule, the targets it watches, and its incidents.
 #[derive(Clone, Debug)]
 pub(super) struct Flood {
     config: FloodConfig,
-    targets: Bounded<(InterfaceIndex, Target), Watch>,
+    targets: Bounded<Spot, Watch>,
     /// Targets that are watched second by second.
-    hot: Vec<(InterfaceIndex, Target)>,
+    hot: Vec<Spot>,
     judged: i64,
     pub(super) findings: Findings<Flooded>,
 }
@@ -61,33 +83,12 @@ struct Watch {
 struct Seconds {
     first: i64,
     counts: VecDeque<Second>,
+    /// Attempts in the seconds that are kept, and how many of them were resolved.
+    all: Second,
     last: Timestamp,
     sources: Distinct,
-    samples: Samples,
+    samples: Latest,
     names: Names,
-}
-
-/// The latest eight attempts. Their identities are made only if they become evidence.
-#[derive(Clone, Debug, Default)]
-struct Samples {
-    kept: ArrayVec<FlowIdentity, 8>,
-    next: usize,
-}
-
-impl Samples {
-    fn push(&mut self, identity: FlowIdentity) {
-        match self.kept.get_mut(self.next) {
-            Some(oldest) => *oldest = identity,
-            None => self.kept.push(identity),
-        }
-        self.next = (self.next + 1) % 8;
-    }
-
-    /// The oldest first.
-    fn ids(&self) -> ArrayVec<FlowId, 8> {
-        let (newer, older) = self.kept.split_at(self.next.min(self.kept.len()));
-        older.iter().chain(newer).map(FlowIdentity::id).collect()
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,24 +126,45 @@ impl Flood {
         if !self.config.enabled || flow.protocol != TCP || !flow.syn_seen {
             return;
         }
-        let target = &flow.responder;
-        let key = (flow.interface, (Space::of(target, places), target.ip, target.port));
-        let one_way = flow.responder.packets == 0 && flow.originator.payload_bytes > 0;
+        let spot = || {
+            let Party { ip, port, .. } = flow.responder;
+            (flow.interface, Target { space: Space::of(&flow.responder, places), ip, port })
+        };
+        let one_way = || flow.responder.packets == 0 && flow.originator.payload_bytes > 0;
         match event {
-            FlowEvent::Started => self.attempt(key, flow, places),
-            FlowEvent::Established | FlowEvent::Refused => self.resolve(&key, flow),
-            FlowEvent::Unanswered if one_way => self.resolve(&key, flow),
+            FlowEvent::Started => self.attempt(spot(), flow, places),
+            // What is not watched second by second is not resolved either.
+            _ if self.hot.is_empty() => {}
+            FlowEvent::Established | FlowEvent::Refused => self.resolve(&spot(), flow),
+            FlowEvent::Unanswered if one_way() => self.resolve(&spot(), flow),
             _ => {}
         }
     }
 
-    /// Whether a target is watched second by second.
-    pub(super) fn watches(&self, interface: InterfaceIndex, target: Target) -> bool {
-        let key = (interface, target);
-        !self.hot.is_empty() && self.targets.peek(&key).is_some_and(|watch| watch.seconds.is_some())
+    /// Whether any target is watched second by second.
+    pub(super) const fn watches_any(&self) -> bool {
+        !self.hot.is_empty()
     }
 
-    fn attempt(&mut self, key: (InterfaceIndex, Target), flow: &FlowContext, places: &Places) {
+    /// Whether a target is watched second by second.
+    pub(super) fn watches(&self, interface: InterfaceIndex, target: Target) -> bool {
+        self.seconds(interface, target).is_some()
+    }
+
+    /// Whether a target is under a flood as far as can be seen before judgement: so many attempts are kept, and so
+    /// few of them resolved, as make one.
+    pub(super) fn floods(&self, interface: InterfaceIndex, target: Target) -> bool {
+        self.seconds(interface, target).is_some_and(|seconds| {
+            let Second { attempts, resolved } = seconds.all;
+            is_flood(attempts.into(), resolved.into(), &self.config)
+        })
+    }
+
+    fn seconds(&self, interface: InterfaceIndex, target: Target) -> Option<&Seconds> {
+        if self.hot.is_empty() { None } else { self.targets.peek(&(interface, target))?.seconds.as_deref() }
+    }
+
+    fn attempt(&mut self, key: Spot, flow: &FlowContext, places: &Places) {
         let second = second_of(flow.start);
         let window = i64::from(self.config.window_seconds);
         let fresh = || Watch { since: second, early: 0, seconds: None };
@@ -150,6 +172,7 @@ impl Flood {
         if let Some(seconds) = &mut watch.seconds {
             if let Some(count) = seconds.at(second) {
                 count.attempts = count.attempts.saturating_add(1);
+                seconds.all.attempts = seconds.all.attempts.saturating_add(1);
             }
             seconds.last = seconds.last.max(flow.start);
             seconds.sources.add(hash_of(flow.originator.ip, 0));
@@ -172,13 +195,14 @@ impl Flood {
         }
     }
 
-    fn resolve(&mut self, key: &(InterfaceIndex, Target), flow: &FlowContext) {
+    fn resolve(&mut self, key: &Spot, flow: &FlowContext) {
         if let Some(seconds) = self.targets.peek_mut(key).and_then(|watch| watch.seconds.as_mut())
             && let Some(count) = seconds.at(second_of(flow.start))
             // Attempts from before the watch began were not counted either.
             && count.resolved < count.attempts
         {
             count.resolved = count.resolved.saturating_add(1);
+            seconds.all.resolved = seconds.all.resolved.saturating_add(1);
         }
     }
 
@@ -248,9 +272,15 @@ impl Flood {
     }
 }
 
-fn is_exempt((_, ip, port): Target, desk: &Desk) -> bool {
+fn is_exempt(Target { ip, port, .. }: Target, desk: &Desk) -> bool {
     let rule = RuleId::FloodSyn;
     desk.is_exempt(&ExemptionQuery { rule, source: None, destination: Some(ip), port: Some(port) })
+}
+
+/// Whether so many attempts, so many of which were resolved, make a flood.
+fn is_flood(attempts: u64, resolved: u64, config: &FloodConfig) -> bool {
+    let share = resolved as f64 / attempts.max(1) as f64;
+    attempts >= u64::from(config.min_attempts) && share < config.max_resolved_share
 }
 
 /// What one judgement adds to a flood.
@@ -267,13 +297,14 @@ struct Step {
 
 impl Seconds {
     fn new(first: i64, names: Names) -> Self {
-        let counts = VecDeque::from([Second { attempts: 1, ..Second::default() }]);
+        let one = Second { attempts: 1, resolved: 0 };
         Self {
             first,
-            counts,
+            counts: VecDeque::from([one]),
+            all: one,
             last: Timestamp(i64::MIN),
             sources: Distinct::default(),
-            samples: Samples::default(),
+            samples: Latest::default(),
             names,
         }
     }
@@ -288,8 +319,12 @@ impl Seconds {
     }
 
     fn forget_before(&mut self, second: i64) {
-        while self.first < second && self.counts.pop_front().is_some() {
+        while self.first < second
+            && let Some(gone) = self.counts.pop_front()
+        {
             self.first = self.first.saturating_add(1);
+            self.all.attempts = self.all.attempts.saturating_sub(gone.attempts);
+            self.all.resolved = self.all.resolved.saturating_sub(gone.resolved);
         }
         if self.counts.is_empty() {
             self.first = self.first.max(second);
@@ -308,9 +343,7 @@ impl Seconds {
             peak = peak.max(count.attempts.into());
             last = Some(second).filter(|_| count.attempts > 0).or(last);
         }
-        let share = resolved as f64 / attempts.max(1) as f64;
-        let floods = attempts >= u64::from(config.min_attempts) && share < config.max_resolved_share;
-        let second = last.filter(|_| floods)?;
+        let second = last.filter(|_| is_flood(attempts, resolved, config))?;
         let first = self.first.max(until.saturating_sub(window));
         Some(Step { second, half_open: attempts.saturating_sub(resolved), attempts, peak, first })
     }
@@ -393,7 +426,7 @@ impl Incident for Flooded {
         (if critical { Severity::Critical } else { Severity::High }, 90)
     }
 
-    fn draft(&self, (_, ip, port): &Target, _: &Desk) -> Draft {
+    fn draft(&self, Target { ip, port, .. }: &Target, _: &Desk) -> Draft {
         let (severity, confidence) = self.grade();
         let mut evidence = Evidence { flow_ids: self.flow_ids.clone(), ..Evidence::default() };
         for (name, count) in [

@@ -4,7 +4,7 @@
 mod beacon;
 mod border;
 mod config;
-
+mod few;
 mod flood;
 mod leak;
 mod scan;
@@ -12,6 +12,7 @@ mod score;
 mod sources;
 mod spoof;
 mod view;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use border::Border;
 pub use config::{
     BeaconConfig, DetectConfig, FloodConfig, InvalidSetting, LeakConfig, ScanConfig, SpoofConfig,
 };
-use flood::Flood;
+use flood::{Flood, Target};
 use leak::Leak;
 use scan::Scan;
 use spoof::Spoof;
@@ -89,27 +90,44 @@ impl Detector {
         }
         self.now = self.now.max(flow.now);
         self.flood.on_flow(event, flow, places);
-        let originator = &flow.originator;
         // What ours start is judged on the inside, where they have their own address, and not once more behind
         // the translation.
-        let translated = flow.role == Role::Outside && originator.locality == Locality::Inside;
+        let translated = flow.role == Role::Outside && flow.originator.locality == Locality::Inside;
         if !(translated && places.sees_inside()) {
-            // Nobody can answer a source that leaves untranslated; its silence is told as a leak.
-            let leaks =
-                flow.responder.locality == Locality::Outside && self.leak.sources.is_charged(originator.ip);
-            let silent = matches!(event, FlowEvent::Unanswered | FlowEvent::Collapsed);
-            // Where a flood fills the table, its own attempts say nothing of those who made them up.
-            let drowned = event == FlowEvent::Collapsed && {
-                let target = &flow.responder;
-                self.flood.watches(flow.interface, (Space::of(target, places), target.ip, target.port))
-            };
-            if !(leaks && silent || drowned) {
-                self.scan.on_flow(event, flow, places, &self.desk, sink);
+            self.beacon.begin(flow.start);
+            match event {
+                FlowEvent::Established | FlowEvent::Refused => {
+                    self.scan.on_flow(event, flow, places, &self.desk, sink);
+                }
+                FlowEvent::Unanswered | FlowEvent::Collapsed if !self.is_explained(event, flow, places) => {
+                    self.scan.on_flow(event, flow, places, &self.desk, sink);
+                }
+                FlowEvent::Reported(reason) if reason != EndReason::Active => {
+                    self.beacon.on_end(flow, places, &self.desk, sink);
+                }
+                _ => {}
             }
-            self.beacon.on_flow(event, flow, places, &self.desk, sink);
         }
         if flow.role == Role::Outside && !flow.tunnelled {
             self.on_outside(event, flow, places, sink);
+        }
+    }
+
+    /// Whether it says nothing of a source that nobody answered its attempt.
+    fn is_explained(&self, event: FlowEvent, flow: &FlowContext, places: &Places) -> bool {
+        let target = &flow.responder;
+        // Nobody can answer a source that leaves untranslated; its silence is told as a leak.
+        if target.locality == Locality::Outside && self.leak.sources.is_charged(flow.originator.ip) {
+            return true;
+        }
+        // The attempts of a flood say nothing of those who made them up; nor do those of others that it drowns.
+        if !self.flood.watches_any() {
+            return false;
+        }
+        let target = Target { space: Space::of(target, places), ip: target.ip, port: target.port };
+        match event {
+            FlowEvent::Collapsed => self.flood.watches(flow.interface, target),
+            _ => self.flood.floods(flow.interface, target),
         }
     }
 
@@ -123,7 +141,8 @@ impl Detector {
         places: &Places,
     ) -> bool {
         let follows = self.leak.sources.follows() || self.spoof.sources.follows();
-        follows || !self.flood.watches(interface, (Space::at(ip, secretariat, places), ip, port))
+        let target = || Target { space: Space::at(ip, secretariat, places), ip, port };
+        follows || !self.flood.watches_any() || !self.flood.watches(interface, target())
     }
 
     /// An address was observed in use.

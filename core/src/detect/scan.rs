@@ -16,6 +16,7 @@ use arrayvec::ArrayVec;
 use super::{
     config::ScanConfig,
     view::{Space, scoped_party, secretariat_of},
+    walk::{Course, Key, Walk, Walker, Walkers},
 };
 use crate::{
     bounded::Bounded,
@@ -32,73 +33,12 @@ use crate::{
 
 const VERSION: u32 = 1;
 const TCP: u8 = 6;
-/// First contacts of one walk; most are decided long before.
-const MAX_CONTACTS: usize = 64;
-
-/// The walk's parameters, ready for use.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Walk {
-    failure: f64,
-    success: f64,
-    scanner: f64,
-    benign: f64,
-}
-
-impl Walk {
-    pub(crate) fn new(config: &ScanConfig) -> Self {
-        let (theta0, theta1) = (config.benign_success, config.scanner_success);
-        Self {
-            failure: (1.0 - theta1) / (1.0 - theta0),
-            success: theta1 / theta0,
-            scanner: config.detection / config.false_positive,
-            benign: (1.0 - config.detection) / (1.0 - config.false_positive),
-        }
-    }
-
-    /// The ratio after one more first contact.
-    pub(crate) fn step(&self, ratio: f64, failed: bool) -> f64 {
-        // Bounded, so that one long walk can neither overflow nor take for ever to turn.
-        (ratio * if failed { self.failure } else { self.success }).clamp(f64::MIN_POSITIVE, 1e12)
-    }
-
-    pub(crate) fn is_scanner(&self, ratio: f64) -> bool {
-        ratio >= self.scanner
-    }
-
-    pub(crate) fn is_benign(&self, ratio: f64) -> bool {
-        ratio <= self.benign
-    }
-}
-
-/// What a walk is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Course {
-    /// Over hosts, at this port.
-    Hosts(u16),
-    /// Over ports, of this host.
-    Ports(IpAddr),
-}
-
-type Key = (Space, IpAddr, Course);
-
-/// A source on its walk.
-#[derive(Clone, Debug)]
-struct Walker {
-    ratio: f64,
-    failures: u32,
-    /// Destinations that were contacted, by hash.
-    contacts: Vec<u64>,
-    first: Timestamp,
-    last: Timestamp,
-    flow_ids: ArrayVec<FlowId, 8>,
-}
-
 /// Both rules and their incidents.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
     config: ScanConfig,
     walk: Walk,
-    walkers: Bounded<Key, Walker>,
+    walkers: Walkers,
     pub(super) findings: Findings<Scanner>,
     /// When connections of a source were last seen to go on one way only, so that silence says nothing of it.
     one_way: Bounded<(Space, IpAddr), Timestamp>,
@@ -117,7 +57,7 @@ impl Scan {
         let limit = config.limit as usize;
         Self {
             walk: Walk::new(config),
-            walkers: Bounded::new(limit.saturating_mul(2), seed),
+            walkers: Walkers::new(limit.saturating_mul(2), seed),
             findings: Findings::new(limit, config.quiet_seconds, seed),
             one_way: Bounded::new(limit, seed),
             config: config.clone(),
@@ -132,24 +72,28 @@ impl Scan {
         desk: &Desk,
         sink: &mut FindingSink<'_>,
     ) {
-        if flow.protocol != TCP || !flow.syn_seen {
-            return;
-        }
         let source = &flow.originator;
-        let space = Space::of(source, places);
         let fate = match event {
             FlowEvent::Established => Fate::Succeeded,
             FlowEvent::Refused => Fate::Refused,
-            FlowEvent::Unanswered if source.payload_bytes > 0 => {
-                self.one_way.insert((space, source.ip), flow.now);
-                return;
-            }
-            FlowEvent::Unanswered | FlowEvent::Collapsed if self.is_one_way(space, source.ip, flow.now) => {
-                return;
-            }
             FlowEvent::Unanswered | FlowEvent::Collapsed => Fate::Ignored,
             _ => return,
         };
+        if flow.protocol != TCP || !flow.syn_seen {
+            return;
+        }
+        // A success of a source that never failed is what every client does all the time.
+        if fate == Fate::Succeeded && self.findings.is_empty() && !self.walkers.may_hold(source.ip) {
+            return;
+        }
+        let space = Space::of(source, places);
+        if event == FlowEvent::Unanswered && source.payload_bytes > 0 {
+            self.one_way.insert((space, source.ip), flow.now);
+            return;
+        }
+        if fate == Fate::Ignored && self.is_one_way(space, source.ip, flow.now) {
+            return;
+        }
         let (target, port) = (flow.responder.ip, flow.responder.port);
         if self.config.horizontal {
             self.contact(Course::Hosts(port), space, hash_of(target, 0), fate, flow, places, desk, sink);
@@ -178,7 +122,7 @@ impl Scan {
         desk: &Desk,
         sink: &mut FindingSink<'_>,
     ) {
-        let key = (space, flow.originator.ip, course);
+        let key = Key { space, source: flow.originator.ip, course };
         if self.findings.get(&key).is_some() {
             // The same packets may pass another interface of this sensor; one of them counts.
             let grow = |scanner: &mut Scanner| {
@@ -186,20 +130,15 @@ impl Scan {
                     scanner.grow(destination, fate, flow);
                 }
             };
-            self.findings.note(flow.now, key, desk, || Scanner::new(flow, &[], places), grow, sink);
+            self.findings.note(flow.now, key, desk, || Scanner::new(flow, places), grow, sink);
             return;
         }
         let failed = fate != Fate::Succeeded;
-        if self.walkers.get(&key).is_none() {
-            // A success first is what every client does; a walk begins with a failure.
-            if !failed {
-                return;
-            }
-            self.walkers.insert(key, Walker::new(flow.start));
-        }
         let quiet = i64::from(self.config.quiet_seconds).saturating_mul(NANOS_PER_SECOND);
         let (walk, needed) = (self.walk, self.needed(course));
-        let Some(walker) = self.walkers.get(&key) else { return };
+        // A success first is what every client does; a walk begins with a failure.
+        let walker = if failed { self.walkers.begin(key, flow.start) } else { self.walkers.get(&key) };
+        let Some(walker) = walker else { return };
         if flow.now.since(walker.last) > quiet {
             *walker = Walker::new(flow.start);
         }
@@ -226,7 +165,7 @@ impl Scan {
         }
     }
 
-    fn is_exempt(&self, (_, source, course): &Key, flow: &FlowContext, desk: &Desk) -> bool {
+    fn is_exempt(&self, Key { source, course, .. }: &Key, flow: &FlowContext, desk: &Desk) -> bool {
         // Horizontally the destination is many hosts; the one that tipped the scale stands for them.
         let (rule, port) = match course {
             Course::Hosts(port) => (RuleId::ScanHorizontal, Some(*port)),
@@ -242,40 +181,13 @@ impl Scan {
 
     pub(super) fn advance(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
         let quiet = i64::from(self.config.quiet_seconds).saturating_mul(NANOS_PER_SECOND);
-        while self.walkers.pop_oldest_if(|walker| now.since(walker.last) > quiet).is_some() {}
+        self.walkers.expire(|walker| now.since(walker.last) > quiet);
         self.findings.advance(now, desk, sink);
     }
 
     #[cfg(test)]
     pub(super) fn walkers(&self) -> usize {
         self.walkers.len()
-    }
-}
-
-impl Walker {
-    fn new(first: Timestamp) -> Self {
-        Self { ratio: 1.0, failures: 0, contacts: Vec::new(), first, last: first, flow_ids: ArrayVec::new() }
-    }
-
-    /// Moves on at a first contact; false where the destination was contacted before.
-    fn step(&mut self, walk: Walk, destination: u64, failed: bool, flow: &FlowContext) -> bool {
-        if self.contacts.contains(&destination) {
-            return false;
-        }
-        if self.contacts.len() >= MAX_CONTACTS {
-            // So long a walk without a decision leads nowhere; it begins anew from here.
-            *self = Self::new(self.last);
-        }
-        self.contacts.push(destination);
-        self.ratio = walk.step(self.ratio, failed);
-        if failed {
-            self.failures = self.failures.saturating_add(1);
-            // The first eight are kept.
-            if !self.flow_ids.is_full() {
-                self.flow_ids.push(flow.flow_id());
-            }
-        }
-        true
     }
 }
 
@@ -301,11 +213,7 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    fn new(flow: &FlowContext, contacts: &[u64], places: &Places) -> Self {
-        let mut destinations = Distinct::default();
-        for &destination in contacts {
-            destinations.add(destination);
-        }
+    fn new(flow: &FlowContext, places: &Places) -> Self {
         let source = &flow.originator;
         Self {
             told_by: flow.interface,
@@ -319,7 +227,7 @@ impl Scanner {
             target_secretariat: secretariat_of(&flow.responder, places),
             first: flow.start,
             last: flow.last,
-            destinations,
+            destinations: Distinct::default(),
             refused: 0,
             ignored: 0,
             succeeded: 0,
@@ -329,13 +237,18 @@ impl Scanner {
 
     fn from_walk(walker: &Walker, flow: &FlowContext, places: &Places) -> Self {
         let failures = u64::from(walker.failures);
+        let mut destinations = Distinct::default();
+        for &destination in walker.contacts.iter() {
+            destinations.add(destination);
+        }
         Self {
+            destinations,
             ratio: walker.ratio,
             first: walker.first,
             ignored: failures,
             succeeded: (walker.contacts.len() as u64).saturating_sub(failures),
-            flow_ids: walker.flow_ids.clone(),
-            ..Self::new(flow, &walker.contacts, places)
+            flow_ids: walker.flows.ids(),
+            ..Self::new(flow, places)
         }
     }
 
@@ -367,7 +280,7 @@ impl Incident for Scanner {
         (if self.inside { Severity::High } else { Severity::Low }, 90)
     }
 
-    fn draft(&self, (_, source, course): &Key, _: &Desk) -> Draft {
+    fn draft(&self, Key { source, course, .. }: &Key, _: &Desk) -> Draft {
         let (severity, confidence) = self.grade();
         let count = self.destinations.count();
         let failed = self.refused.saturating_add(self.ignored);

@@ -131,6 +131,9 @@ impl Sources {
 
     /// Whether a source, or its prefix, has been charged of late.
     pub(super) fn is_charged(&self, source: IpAddr) -> bool {
+        if self.findings.is_empty() {
+            return false;
+        }
         let prefix = (self.limits.prefix_of)(source);
         self.findings.get(&Whose::Address(source)).is_some()
             || self.findings.get(&Whose::Prefix(prefix)).is_some()

@@ -23,6 +23,10 @@ impl Space {
         Self(if classify(ip).is_private() { places.space_of(secretariat) } else { 0 })
     }
 
+    pub(super) const fn number(self) -> u16 {
+        self.0
+    }
+
     pub(super) fn name(self, places: &Places) -> Option<Name> {
         (self.0 != 0).then(|| places.space_name(self.0))
     }

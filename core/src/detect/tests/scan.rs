@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    detect::{ScanConfig, scan::Walk},
+    detect::{ScanConfig, walk::Walk},
     record::Severity,
 };
 

@@ -6,6 +6,7 @@
 //! first flow was still going counts that flow's first packet twice.)
 
 mod config;
+mod key;
 mod messages;
 mod stations;
 mod table;
@@ -16,11 +17,12 @@ mod tests;
 use std::net::IpAddr;
 
 pub use config::ObserveConfig;
+use key::{Key, Spot};
 use messages::Statement;
 pub(crate) use messages::may_state;
 use stations::{Standing, Station, Stations};
 pub use table::ObservationSink;
-use table::{Key, Output, Sighting, Table, Verdict};
+use table::{Output, Sighting, Table, Verdict};
 
 use super::{
     place::{Came, Place, Places},
@@ -79,8 +81,7 @@ impl Observer {
 
     /// Where packets of this station come from, by configuration, or else by what the station has shown.
     pub fn came(&self, interface: InterfaceIndex, link: &Link, mac: MacAddress, places: &Places) -> Came {
-        let station = (interface, link.vlans.first().copied(), mac);
-        match standing(&self.stations, places, &station) {
+        match standing(&self.stations, places, interface, link.vlans.first().copied(), mac) {
             Standing::Edge => Came::FromEdge,
             Standing::Segment | Standing::Unknown => Came::FromSegment,
         }
@@ -148,10 +149,20 @@ impl Observer {
                 self.begin(flow, source, shown, time, places, sink);
             }
             FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => {
-                let shown = self.learn(flow, originator, responder);
-                let other = self.learn(flow, responder, originator);
-                // Where both sides are one station, it has learned again since.
-                let shown = shown.filter(|_| originator.mac != responder.mac);
+                let (mut shown, mut other) = (None, None);
+                // A side whose packets all came from one station has taught what it shows when it was first heard;
+                // so it is looked up again only where evidence hangs on it.
+                let moved = |party: &Party| party.packets_by_mac != party.packets;
+                if needs_standing(flow, originator)
+                    || needs_standing(flow, responder)
+                    || moved(originator)
+                    || moved(responder)
+                {
+                    shown = self.learn(flow, originator, responder);
+                    other = self.learn(flow, responder, originator);
+                    // Where both sides are one station, it has learned again since.
+                    shown = shown.filter(|_| originator.mac != responder.mac);
+                }
                 self.count(flow, originator, shown, places, sink);
                 self.count(flow, responder, other, places, sink);
             }
@@ -189,7 +200,7 @@ impl Observer {
     /// Learns from packets of one side; what the station has shown, where that was looked up.
     fn learn(&mut self, flow: &FlowContext, source: &Party, destination: &Party) -> Option<Standing> {
         let mac = source.mac.filter(|_| source.packets > 0)?;
-        let station = (flow.interface, flow.vlans.first().copied(), mac);
+        let station = Station::new(flow.interface, flow.vlans.first().copied(), mac);
         self.stations.learn(station, source.locality, destination.locality)
     }
 
@@ -238,30 +249,26 @@ impl Observer {
         if !(special.is_private() || is_one_station && places.is_own_public(party.ip)) {
             return None;
         }
-        let key = Key {
-            kind: ObservationKind::Traffic,
+        let spot = Spot {
             space: places.space_of(party.secretariat),
             segment: party.segment,
             secretariat: party.secretariat,
             interface: flow.interface,
-            address: party.ip,
-            mac: party.mac,
-            vlans: flow.vlans.clone(),
         };
-        let station = party.mac.map(|mac| (flow.interface, flow.vlans.first().copied(), mac));
-        let verdict = match station {
-            _ if flow.role == Role::Unknown && party.segment.is_none() => Verdict::Use,
-            None => Verdict::Use,
-            Some(station) => {
-                match by_configuration(places, &station)
+        let key = Key::new(ObservationKind::Traffic, party.ip, party.mac, spot, &flow.vlans);
+        let verdict = match party.mac {
+            Some(mac) if needs_standing(flow, party) => {
+                let vlan = flow.vlans.first().copied();
+                let standing = by_configuration(places, flow.interface, mac)
                     .or(shown)
-                    .unwrap_or_else(|| self.stations.standing(&station))
-                {
+                    .unwrap_or_else(|| self.stations.standing(&Station::new(flow.interface, vlan, mac)));
+                match standing {
                     Standing::Edge => Verdict::Discard,
                     Standing::Segment => Verdict::Use,
                     Standing::Unknown => Verdict::Hold,
                 }
             }
+            _ => Verdict::Use,
         };
         Some((key, verdict))
     }
@@ -283,16 +290,13 @@ impl Observer {
         {
             return;
         }
-        let key = Key {
-            kind: statement.kind,
+        let spot = Spot {
             space: places.space_of(secretariat),
             segment: seen.place.segment,
             secretariat,
             interface: seen.interface,
-            address: statement.address,
-            mac: statement.mac,
-            vlans: seen.link.vlans.clone(),
         };
+        let key = Key::new(statement.kind, statement.address, statement.mac, spot, &seen.link.vlans);
         let Statement { details, .. } = statement;
         let sighting = Sighting { first: seen.now, last: seen.now, packets: 1, ttl: (0, 0), details };
         let mut out = Output { site: &self.site, places, sink };
@@ -310,8 +314,7 @@ impl Observer {
     ) -> bool {
         let side = |mac: Option<MacAddress>| {
             mac.map_or(Standing::Unknown, |mac| {
-                let station = (seen.interface, seen.link.vlans.first().copied(), mac);
-                standing(&self.stations, places, &station)
+                standing(&self.stations, places, seen.interface, seen.link.vlans.first().copied(), mac)
             })
         };
         let (from, to) = (side(seen.link.source_mac), side(seen.link.destination_mac));
@@ -336,12 +339,25 @@ impl Observer {
     }
 }
 
-/// Which side a station is on: by configuration where that names the router, or else by what it has shown.
-fn standing(stations: &Stations, places: &Places, station: &Station) -> Standing {
-    by_configuration(places, station).unwrap_or_else(|| stations.standing(station))
+/// Whether it must be known which side of the link a party is on before its traffic is evidence: not where neither
+/// role nor plan says what the sides are.
+fn needs_standing(flow: &FlowContext, party: &Party) -> bool {
+    flow.role != Role::Unknown || party.segment.is_some()
 }
 
-fn by_configuration(places: &Places, &(interface, _, mac): &Station) -> Option<Standing> {
+/// Which side a station is on: by configuration where that names the router, or else by what it has shown.
+fn standing(
+    stations: &Stations,
+    places: &Places,
+    interface: InterfaceIndex,
+    vlan: Option<u16>,
+    mac: MacAddress,
+) -> Standing {
+    by_configuration(places, interface, mac)
+        .unwrap_or_else(|| stations.standing(&Station::new(interface, vlan, mac)))
+}
+
+fn by_configuration(places: &Places, interface: InterfaceIndex, mac: MacAddress) -> Option<Standing> {
     let is_router = places.knows_router(interface).then(|| places.is_router(interface, mac))?;
     Some(if is_router { Standing::Edge } else { Standing::Segment })
 }
@@ -349,10 +365,10 @@ fn by_configuration(places: &Places, &(interface, _, mac): &Station) -> Option<S
 /// The verdict when holding ends: a station that has shown nothing is believed, but not about an address that
 /// the plan gives to others alone, because that is how forwarded traffic looks.
 fn judge_late(stations: &Stations, places: &Places, key: &Key) -> Verdict {
-    let station = key.mac.map(|mac| (key.interface, key.vlans.first().copied(), mac));
-    match station.map(|station| standing(stations, places, &station)) {
+    let (spot, vlan) = (key.spot(), key.vlans().first().copied());
+    match key.mac().map(|mac| standing(stations, places, spot.interface, vlan, mac)) {
         Some(Standing::Edge) => Verdict::Discard,
-        Some(Standing::Unknown) if places.is_claimed_by_others_only(key.address, key.secretariat) => {
+        Some(Standing::Unknown) if places.is_claimed_by_others_only(key.address(), spot.secretariat) => {
             Verdict::Discard
         }
         _ => Verdict::Use,

@@ -19,8 +19,21 @@ pub(crate) enum Standing {
     Segment,
 }
 
-/// A station on a link: interface, outer VLAN, MAC address.
-pub(crate) type Station = (InterfaceIndex, Option<u16>, MacAddress);
+/// A station on a link: interface, outer VLAN, MAC address. This is looked up for each flow, so it is two words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Station {
+    /// MAC address and interface.
+    port: u64,
+    /// VLAN; the greatest number where there is none.
+    vlan: u16,
+}
+
+impl Station {
+    pub(crate) fn new(interface: InterfaceIndex, vlan: Option<u16>, mac: MacAddress) -> Self {
+        let ([a, b, c, d, e, f], [g, h]) = (mac.0, interface.0.to_be_bytes());
+        Self { port: u64::from_be_bytes([a, b, c, d, e, f, g, h]), vlan: vlan.unwrap_or(u16::MAX) }
+    }
+}
 
 /// What every station has shown, as far as it is remembered.
 #[derive(Clone, Debug)]
@@ -48,17 +61,11 @@ impl Stations {
             (Locality::Inside, Locality::Outside) => Standing::Segment,
             _ => return None,
         };
-        match self.0.get(&station) {
-            Some(Standing::Edge) => Some(Standing::Edge),
-            Some(held) => {
-                *held = shown;
-                Some(shown)
-            }
-            None => {
-                self.0.insert(station, shown);
-                Some(shown)
-            }
+        let held = self.0.get_or_insert_with(station, || shown)?;
+        if *held != Standing::Edge {
+            *held = shown;
         }
+        Some(*held)
     }
 }
 
@@ -69,7 +76,7 @@ mod tests {
     #[test]
     fn who_forwards_foreign_sources_is_the_edge_and_stays_it() {
         let mut stations = Stations::new(4, [0; 4]);
-        let station = (InterfaceIndex(0), Some(7), MacAddress([2; 6]));
+        let station = Station::new(InterfaceIndex(0), Some(7), MacAddress([2; 6]));
         stations.learn(station, Locality::Inside, Locality::Inside);
         assert_eq!(stations.standing(&station), Standing::Unknown);
         stations.learn(station, Locality::Inside, Locality::Outside);
@@ -77,6 +84,13 @@ mod tests {
         stations.learn(station, Locality::Outside, Locality::Inside);
         stations.learn(station, Locality::Inside, Locality::Outside);
         assert_eq!(stations.standing(&station), Standing::Edge);
-        assert_eq!(stations.standing(&(InterfaceIndex(0), Some(8), MacAddress([2; 6]))), Standing::Unknown);
+        for other in [
+            Station::new(InterfaceIndex(0), Some(8), MacAddress([2; 6])),
+            Station::new(InterfaceIndex(0), None, MacAddress([2; 6])),
+            Station::new(InterfaceIndex(1), Some(7), MacAddress([2; 6])),
+            Station::new(InterfaceIndex(0), Some(7), MacAddress([2, 2, 2, 2, 2, 3])),
+        ] {
+            assert_eq!(stations.standing(&other), Standing::Unknown);
+        }
     }
 }

@@ -1,55 +1,22 @@
 //! The observations in memory: told when first seen, gathered, told again; held back while it is not known which
 //! side of the link they come from.
 
-use std::{
-    collections::VecDeque,
-    hash::{Hash, Hasher},
-    net::IpAddr,
+use std::collections::VecDeque;
+
+use super::{
+    key::Key,
+    messages::{Details, strength},
 };
-
-use arrayvec::ArrayVec;
-
-use super::messages::{Details, strength};
 use crate::{
-    bounded::Bounded,
-    decode::InterfaceIndex,
+    bounded::{Bounded, KeyHash},
     ipam::Places,
-    net::{MacAddress, Name},
-    record::{Observation, ObservationKind},
+    net::Name,
+    record::Observation,
     time::Timestamp,
 };
 
 /// Where observations go.
 pub type ObservationSink<'a> = dyn FnMut(&Observation) + 'a;
-
-/// What makes two sightings one observation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) kind: ObservationKind,
-    pub(super) space: u16,
-    pub(super) segment: Option<u16>,
-    pub(super) secretariat: Option<u16>,
-    pub(super) interface: InterfaceIndex,
-    pub(super) address: IpAddr,
-    pub(super) mac: Option<MacAddress>,
-    pub(super) vlans: ArrayVec<u16, 3>,
-}
-
-impl Hash for Key {
-    /// All but the VLANs, in few words: this is looked up for every flow.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u128(match self.address {
-            IpAddr::V4(v4) => v4.to_bits().into(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        });
-        let [a, b, c, d, e, f] = self.mac.unwrap_or_default().0;
-        state.write_u64(u64::from_be_bytes([0, self.kind.code(), a, b, c, d, e, f]));
-        let places = [self.space, self.segment.unwrap_or(u16::MAX), self.secretariat.unwrap_or(u16::MAX)];
-        let [[a, b], [c, d], [e, f]] = places.map(u16::to_be_bytes);
-        let [g, h] = self.interface.0.to_be_bytes();
-        state.write_u64(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
-    }
-}
 
 /// One sighting.
 #[derive(Clone, Debug)]
@@ -132,8 +99,9 @@ impl Table {
     /// A flow began with a packet from this address. Told at once where the address is new; the packet is then
     /// counted when the flow reports.
     pub(super) fn begin(&mut self, key: Key, sighting: Sighting, verdict: Verdict, out: &mut Output<'_, '_>) {
-        match self.entries.get(&key) {
-            None => self.start(key, sighting, 1, verdict, out),
+        let hash = self.entries.hash_of(&key);
+        match self.entries.get_hashed(hash, &key) {
+            None => self.start(hash, key, sighting, 1, verdict, out),
             Some(entry) => {
                 entry.first_seen = entry.first_seen.min(sighting.first);
                 entry.move_on(&sighting);
@@ -158,8 +126,9 @@ impl Table {
         if sighting.packets == 0 {
             return;
         }
-        let Some(entry) = self.entries.get(&key) else {
-            return self.start(key, sighting, 0, verdict, out);
+        let hash = self.entries.hash_of(&key);
+        let Some(entry) = self.entries.get_hashed(hash, &key) else {
+            return self.start(hash, key, sighting, 0, verdict, out);
         };
         // A flow began before this side answered: when it did, was told then.
         if !in_flow {
@@ -186,6 +155,7 @@ impl Table {
 
     fn start(
         &mut self,
+        hash: KeyHash,
         key: Key,
         sighting: Sighting,
         advanced: u64,
@@ -207,11 +177,11 @@ impl Table {
             held: verdict == Verdict::Hold,
         };
         if entry.held {
-            self.holds.push_back((sighting.last.plus(self.hold_nanos), key.clone()));
+            self.holds.push_back((sighting.last.plus(self.hold_nanos), key));
         } else {
             entry.tell(&key, out);
         }
-        if let Some((gone, mut entry)) = self.entries.insert(key, entry) {
+        if let Some((gone, mut entry)) = self.entries.insert_hashed(hash, key, entry) {
             entry.tell_rest(&gone, out);
         }
     }
@@ -295,18 +265,19 @@ impl Entry {
 
     fn tell(&mut self, key: &Key, out: &mut Output<'_, '_>) {
         let details = self.details.as_deref();
+        let spot = key.spot();
         let ttl = |value: u8| (value > 0).then_some(value);
         let observation = Observation {
-            kind: key.kind,
-            strength: strength(key.kind),
-            address: key.address,
-            address_space: out.places.space_name(key.space),
-            secretariat: key.secretariat.and_then(|s| out.places.secretariat_name(s)).cloned(),
-            segment: key.segment.and_then(|s| out.places.segment_name(s)).cloned(),
+            kind: key.kind(),
+            strength: strength(key.kind()),
+            address: key.address(),
+            address_space: out.places.space_name(spot.space),
+            secretariat: spot.secretariat.and_then(|s| out.places.secretariat_name(s)).cloned(),
+            segment: spot.segment.and_then(|s| out.places.segment_name(s)).cloned(),
             site: out.site.clone(),
-            interface: out.places.interface_name(key.interface),
-            vlans: key.vlans.clone(),
-            mac: key.mac,
+            interface: out.places.interface_name(spot.interface),
+            vlans: key.vlans(),
+            mac: key.mac(),
             first_seen: self.first_seen,
             last_seen: self.last_seen,
             packets: self.packets,
