@@ -16,9 +16,13 @@ use std::{
 use anyhow::Context;
 use clap::ValueEnum;
 use onenet_core::record::FlowRecord;
-use serde::Serialize;
 
-use self::{columns::Columns, csv::CsvWriter, json::JsonWriter, zeek::ZeekWriter};
+use self::{
+    columns::Columns,
+    csv::CsvWriter,
+    json::{JsonWriter, Line},
+    zeek::ZeekWriter,
+};
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -46,9 +50,10 @@ trait RecordWriter<R> {
 
 /// Writes one record at the end of what there is, as `--format json` does.
 #[cfg(test)]
-pub(crate) fn json_line(out: &mut Vec<u8>, record: &impl Serialize) {
+pub(crate) fn json_line<R: Line>(out: &mut Vec<u8>, record: &R) {
     let start = out.len();
-    JsonWriter::new(&mut *out).write(record).expect("written");
+    let mut writer = JsonWriter::with_buffer(&mut *out, 0);
+    writer.write(record).and_then(|()| RecordWriter::<R>::flush(&mut writer)).expect("written");
     let expected = serde_json::to_string(record).expect("a record is JSON");
     assert_eq!(out.get(start..), Some((expected + "\n").as_bytes()));
 }
@@ -60,10 +65,11 @@ pub(crate) struct Output<R> {
     flush_each: bool,
 }
 
-type Sink = BufWriter<Box<dyn Write>>;
+/// Where bytes go as they come.
+type Raw = Box<dyn Write>;
 
 /// Opens a file for writing, or standard output for `-`.
-pub(crate) fn create(path: &Path) -> Result<Box<dyn Write>, anyhow::Error> {
+pub(crate) fn create(path: &Path) -> Result<Raw, anyhow::Error> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdout()));
     }
@@ -71,21 +77,28 @@ pub(crate) fn create(path: &Path) -> Result<Box<dyn Write>, anyhow::Error> {
     Ok(Box::new(file))
 }
 
+/// Gathers what is written in small pieces.
+fn gathered(out: Raw) -> BufWriter<Raw> {
+    BufWriter::with_capacity(64 * 1024, out)
+}
+
 impl Output<FlowRecord> {
     /// An output of flows.
     pub(crate) fn flows(path: &Path, format: Format, flush_each: bool) -> Result<Self, anyhow::Error> {
         match format {
-            Format::Zeek => Self::with(path, flush_each, |out| Ok(Box::new(ZeekWriter::new(out)))),
+            Format::Zeek => Self::with(path, flush_each, |out| Ok(Box::new(ZeekWriter::new(gathered(out))))),
             _ => Self::records(path, format, flush_each),
         }
     }
 }
 
-impl<R: Columns + Serialize> Output<R> {
+impl<R: Columns + Line> Output<R> {
     /// An output of records of any kind.
     pub(crate) fn records(path: &Path, format: Format, flush_each: bool) -> Result<Self, anyhow::Error> {
         match format {
-            Format::Csv => Self::with(path, flush_each, |out| Ok(Box::new(CsvWriter::new::<R>(out)?))),
+            Format::Csv => {
+                Self::with(path, flush_each, |out| Ok(Box::new(CsvWriter::new::<R>(gathered(out))?)))
+            }
             Format::Json | Format::Zeek => {
                 Self::with(path, flush_each, |out| Ok(Box::new(JsonWriter::new(out))))
             }
@@ -97,11 +110,10 @@ impl<R> Output<R> {
     fn with(
         path: &Path,
         flush_each: bool,
-        writer: impl FnOnce(Sink) -> io::Result<Box<dyn RecordWriter<R>>>,
+        writer: impl FnOnce(Raw) -> io::Result<Box<dyn RecordWriter<R>>>,
     ) -> Result<Self, anyhow::Error> {
         let name = if path == Path::new("-") { "standard output".into() } else { path.display().to_string() };
-        let sink = BufWriter::with_capacity(64 * 1024, create(path)?);
-        let writer = writer(sink).with_context(|| name.clone())?;
+        let writer = writer(create(path)?).with_context(|| name.clone())?;
         Ok(Self { name, writer, flush_each })
     }
 

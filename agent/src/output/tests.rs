@@ -42,6 +42,7 @@ fn json_is_one_line_for_each_record_and_reads_back() {
     writer.write(&samples::flow()).expect("written");
     writer.write(&samples::observation()).expect("written");
     writer.write(&samples::finding()).expect("written");
+    RecordWriter::<FlowRecord>::flush(&mut writer).expect("flushed");
     let expected = [samples::FLOW, samples::OBSERVATION, samples::FINDING].join("\n") + "\n";
     assert_eq!(out.text(), expected);
 }

@@ -1,8 +1,6 @@
-//! Records as JSON, byte for byte what `serde_json` writes, straight into a line that is used again and again. Names
+//! Any record as JSON, byte for byte what `serde_json` writes, straight into a line that is used again and again. Names
 //! of fields and values are identifiers of ours and go out as they are; nothing is formatted on the way that can be
 //! copied.
-
-use std::io::{self, Write};
 
 use serde::{
     Serialize, Serializer,
@@ -12,33 +10,6 @@ use serde::{
     },
 };
 use serde_json::Error;
-
-use super::RecordWriter;
-
-/// One JSON object per line.
-pub(super) struct JsonWriter<W: Write> {
-    pub(super) out: W,
-    pub(super) line: Vec<u8>,
-}
-
-impl<W: Write> JsonWriter<W> {
-    pub(super) const fn new(out: W) -> Self {
-        Self { out, line: Vec::new() }
-    }
-}
-
-impl<W: Write, R: Serialize> RecordWriter<R> for JsonWriter<W> {
-    fn write(&mut self, record: &R) -> io::Result<()> {
-        self.line.clear();
-        record.serialize(Json(&mut self.line))?;
-        self.line.push(b'\n');
-        self.out.write_all(&self.line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
 
 /// Writes one value at the end of a line.
 pub(super) struct Json<'a>(pub(super) &'a mut Vec<u8>);
@@ -64,7 +35,7 @@ impl Json<'_> {
 
 /// Whether a text has bytes that cannot stand in a JSON string. Without an early end, so that it is done in
 /// vectors.
-fn needs_escapes(text: &str) -> bool {
+pub(super) fn needs_escapes(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }
 

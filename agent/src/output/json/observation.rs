@@ -1,0 +1,96 @@
+//! An observation as a line.
+
+use onenet_core::record::{Observation, ObservationKind, Strength};
+
+use super::{
+    Line,
+    names::Names,
+    pen::{Pen, ROOM, Word, words},
+};
+
+static KINDS: [Word<23>; ObservationKind::ALL.len()] = words!(ObservationKind, 23);
+static STRENGTHS: [Word<7>; Strength::ALL.len()] = words!(Strength, 7);
+
+impl Line for Observation {
+    fn write_into(&self, room: &mut [u8; ROOM], names: &mut Names) -> Option<usize> {
+        let mut pen = Pen::new(room, 0);
+        pen.put(b"{\"kind\":\"");
+        pen.word(&KINDS, self.kind as usize);
+        pen.put(b"\",\"strength\":\"");
+        pen.word(&STRENGTHS, self.strength as usize);
+        pen.put(b"\",\"address\":\"");
+        pen.ip(self.address);
+        pen.put(b"\",\"address_space\":");
+        pen.name(&self.address_space, names);
+        pen.put(b",\"secretariat\":");
+        pen.optional_name(self.secretariat.as_ref(), names);
+        pen.put(b",\"segment\":");
+        pen.optional_name(self.segment.as_ref(), names);
+        pen.put(b",\"site\":");
+        pen.name(&self.site, names);
+        pen.put(b",\"interface\":");
+        pen.name(&self.interface, names);
+        pen.put(b",\"vlans\":[");
+        pen.numbers(self.vlans.iter().map(|&vlan| vlan.into()));
+        pen.put(b"],\"mac\":");
+        pen.mac(self.mac);
+        pen.put(b",\"first_seen\":\"");
+        pen.time(self.first_seen);
+        pen.put(b"\",\"last_seen\":\"");
+        pen.time(self.last_seen);
+        pen.put(b"\",\"packets\":");
+        pen.number(self.packets);
+        pen.put(b",\"ttl_min\":");
+        pen.optional(self.ttl_min.map(i64::from));
+        pen.put(b",\"ttl_max\":");
+        pen.optional(self.ttl_max.map(i64::from));
+        if has_no_lease(self) {
+            pen.put(b",\"hostname\":null,\"lease_seconds\":null,\"server\":null,\"relay\":null,\"vendor_class\":null,\"duid\":null}\n");
+            return pen.length();
+        }
+        pen.put(b",\"hostname\":");
+        optional_text(&mut pen, self.hostname.as_deref());
+        pen.put(b",\"lease_seconds\":");
+        pen.optional(self.lease_seconds.map(i64::from));
+        pen.put(b",\"server\":");
+        optional_ip(&mut pen, self.server);
+        pen.put(b",\"relay\":");
+        optional_ip(&mut pen, self.relay);
+        pen.put(b",\"vendor_class\":");
+        optional_text(&mut pen, self.vendor_class.as_deref());
+        pen.put(b",\"duid\":");
+        optional_text(&mut pen, self.duid.as_deref());
+        pen.put(b"}\n");
+        pen.length()
+    }
+}
+
+/// Whether nothing of DHCP is there.
+fn has_no_lease(seen: &Observation) -> bool {
+    let texts = seen.hostname.is_some() || seen.vendor_class.is_some() || seen.duid.is_some();
+    !texts && seen.lease_seconds.is_none() && seen.server.is_none() && seen.relay.is_none()
+}
+
+#[inline(never)]
+fn optional_text(pen: &mut Pen<'_>, text: Option<&str>) {
+    match text {
+        Some(text) => {
+            pen.put(b"\"");
+            pen.text(text);
+            pen.put(b"\"");
+        }
+        None => pen.put(b"null"),
+    }
+}
+
+#[inline(never)]
+fn optional_ip(pen: &mut Pen<'_>, ip: Option<std::net::IpAddr>) {
+    match ip {
+        Some(ip) => {
+            pen.put(b"\"");
+            pen.ip(ip);
+            pen.put(b"\"");
+        }
+        None => pen.put(b"null"),
+    }
+}
