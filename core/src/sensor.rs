@@ -551,9 +551,12 @@ impl FlowHost for Wiring<'_> {
     fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
         let PacketPlace { scope, space, segment, secretariat } = origin.place;
         let place = Place { segment, secretariat, space, scope };
+        // Where its packets came from says something of a segment or its secretariat, and else nothing.
         let came = match mac {
-            Some(mac) => self.observer.came(origin.interface, origin.link, mac, self.places),
-            None => Came::Unheard,
+            Some(mac) if segment.is_some() || secretariat.is_some() => {
+                self.observer.came(origin.interface, origin.link, mac, self.places)
+            }
+            _ => Came::Unheard,
         };
         let resident = self.places.resident(ip, place, came);
         SidePlace {

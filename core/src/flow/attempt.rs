@@ -6,11 +6,11 @@
 
 use super::{
     chunks::Chunks,
-    key::{PackedKey, Side},
+    key::{PackedKey, Side, half, whole},
     live::{FlowPacket, NO_ENTRY, Tally},
 };
 use crate::{
-    decode::{TcpSegment, Transport},
+    decode::{Plain, PlainTransport, TcpSegment, Transport},
     net::MacAddress,
     time::Timestamp,
 };
@@ -24,6 +24,8 @@ pub(super) struct Attempt {
     pub time: Timestamp,
     /// Entry of the paths.
     pub path: u32,
+    /// Half of the hash of its key, which is all of it.
+    hash: u32,
     sequence: u32,
     previous: u32,
     next: u32,
@@ -37,6 +39,8 @@ pub(super) struct Attempt {
     bits: u8,
 }
 
+const CONTROL: u16 = TcpSegment::SYN | TcpSegment::ACK | TcpSegment::FIN | TcpSegment::RST;
+
 const SIDE: u8 = 0x40;
 const HAS_MAC: u8 = 0x80;
 
@@ -46,6 +50,7 @@ impl Default for Attempt {
             key: PackedKey::default(),
             time: Timestamp(0),
             path: NO_ENTRY,
+            hash: 0,
             sequence: 0,
             previous: NO_ENTRY,
             next: NO_ENTRY,
@@ -65,7 +70,6 @@ impl Attempt {
     /// without anything that needs more room.
     pub(super) fn of(packet: &FlowPacket<'_>, tally: &Tally) -> Option<Self> {
         let Transport::Tcp(segment) = &packet.ip.transport else { return None };
-        const CONTROL: u16 = TcpSegment::SYN | TcpSegment::ACK | TcpSegment::FIN | TcpSegment::RST;
         let origin = &packet.origin;
         let plain = segment.flags & CONTROL == TcpSegment::SYN
             && tally.payload_bytes == 0
@@ -91,10 +95,38 @@ impl Attempt {
         })
     }
 
-    /// With its key, the side of it that sent the SYN, and its path.
-    pub(super) fn at(self, key: PackedKey, side: Side, path: u32) -> Self {
+    /// The same of a plain packet.
+    pub(super) fn of_plain(packet: &Plain) -> Option<Self> {
+        let is_syn = packet.transport == PlainTransport::Tcp
+            && packet.tcp_flags & CONTROL == TcpSegment::SYN
+            && packet.payload_bytes == 0
+            && !packet.is_flawed;
+        if !is_syn {
+            return None;
+        }
+        Some(Self {
+            time: packet.time,
+            sequence: packet.sequence,
+            wire_bytes: packet.wire_length.try_into().ok()?,
+            ip_bytes: packet.ip_bytes.try_into().ok()?,
+            window: packet.window,
+            mac: packet.source_mac.0,
+            tcp_flags: packet.tcp_flags.try_into().ok()?,
+            ttl: packet.ttl,
+            bits: packet.dscp & 0x3f | HAS_MAC,
+            ..Self::default()
+        })
+    }
+
+    /// With its key, the side of it that sent the SYN, its path, and the key's hash.
+    pub(super) fn at(self, key: PackedKey, side: Side, path: u32, hash: u64) -> Self {
         let bits = if side == 1 { self.bits | SIDE } else { self.bits };
-        Self { key, path, bits, ..self }
+        Self { key, path, bits, hash: half(hash), ..self }
+    }
+
+    /// Hash of its key.
+    pub(super) fn hash(&self) -> u64 {
+        whole(self.hash)
     }
 
     /// Side of the key that sent the SYN.
@@ -162,6 +194,11 @@ impl Attempts {
     /// The one that came first of those here.
     pub(super) fn first(&self) -> Option<(u32, &Attempt)> {
         if self.first == NO_ENTRY { None } else { Some((self.first, &self.slots[self.first as usize])) }
+    }
+
+    /// The one that came behind another.
+    pub(super) fn after(&self, attempt: &Attempt) -> Option<(u32, &Attempt)> {
+        if attempt.next == NO_ENTRY { None } else { Some((attempt.next, &self.slots[attempt.next as usize])) }
     }
 
     pub(super) fn get(&self, slot: u32) -> &Attempt {

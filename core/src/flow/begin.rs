@@ -58,8 +58,10 @@ impl FlowTable {
             flow.tcp = self.tcp.insert(state);
         }
         self.put(entry, flow);
-        let path = self.path_of(&key, side, origin, host);
-        self.set_path(at, path);
+        match self.way_of(&key, side, origin, host) {
+            Ok(number) => self.flows[at].path = number,
+            Err(path) => self.carry_path(at, path),
+        }
         self.stand_in_line(entry);
     }
 
@@ -73,25 +75,25 @@ impl FlowTable {
         }
     }
 
-    /// The way of a new flow, by its first packet.
-    pub(super) fn path_of<H: FlowHost>(
+    /// The way of a new flow, by its first packet: its number, or the way itself where there is no room for it.
+    pub(super) fn way_of<H: FlowHost>(
         &mut self,
         key: &FlowKey,
         side: Side,
         origin: &Origin<'_>,
         host: &H,
-    ) -> Path {
+    ) -> Result<u32, Path> {
         let mut places = [SidePlace::default(); 2];
         places[side] = host.side_place(origin, key.end(side).0, origin.link.source_mac);
         places[1 - side] = host.side_place(origin, key.end(1 - side).0, None);
-        let space = origin.place.space;
-        Path {
-            scope: self.reporter.scope_digest(key.scope(), || host.scope_name(key.scope(), space)),
-            interface: origin.interface,
-            space,
-            vlans: origin.link.vlans.clone(),
-            places,
+        let (scope, interface, space) = (key.scope(), origin.interface, origin.place.space);
+        let vlans = &origin.link.vlans;
+        if let Some(number) = self.paths.take_again(scope, interface, space, vlans, &places) {
+            return Ok(number);
         }
+        let digest = self.reporter.scope_digest(scope, || host.scope_name(scope, space));
+        let path = Path { scope: digest, interface, space, vlans: vlans.clone(), places };
+        self.paths.take(&path, scope).ok_or(path)
     }
 
     /// The way of a flow.
@@ -104,17 +106,22 @@ impl FlowTable {
 
     /// Sets the way of a flow, in place of the one it had.
     pub(super) fn set_path(&mut self, at: usize, path: Path) {
-        let Self { flows, paths, extensions, .. } = self;
-        let flow = &mut flows[at];
+        let flow = &mut self.flows[at];
         let before = flow.path;
-        match paths.take(&path) {
+        match self.paths.take(&path, flow.key.scope()) {
             Some(number) => flow.path = number,
-            None => {
-                flow.path = NO_ENTRY;
-                extensions.change(flow, |more| more.path = Some(Box::new(path)));
-            }
+            None => self.carry_path(at, path),
         }
-        paths.release(before);
+        self.paths.release(before);
+    }
+
+    /// Lets a flow carry its way by itself.
+    #[cold]
+    fn carry_path(&mut self, at: usize, path: Path) {
+        let Self { flows, extensions, .. } = self;
+        let flow = &mut flows[at];
+        flow.path = NO_ENTRY;
+        extensions.change(flow, |more| more.path = Some(Box::new(path)));
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     host::FlowHost,
     identity::FlowIdentity,
     key::{FlowKey, Side},
-    live::{FlowPacket, Tally},
+    live::{Origin, Tally},
     path::{NOWHERE, Path},
     report::View,
     table::{ATTEMPT, FlowAddress, FlowTable},
@@ -17,38 +17,67 @@ use super::{
     wheel::tick_of,
 };
 use crate::{
+    decode::Plain,
     record::{ConnState, DirectionReason, EndReason},
     time::Timestamp,
 };
 
 impl FlowTable {
-    /// Makes an attempt of a packet that is nothing but a SYN; none where it needs a flow.
+    /// Begins an attempt; none where it needs a flow.
     pub(super) fn begin_attempt<H: FlowHost>(
         &mut self,
         address: FlowAddress,
-        packet: &FlowPacket<'_>,
-        tally: &Tally,
+        attempt: Attempt,
+        origin: &Origin<'_>,
         host: &mut H,
     ) -> Option<u32> {
-        let is_next = packet.time == self.clock && packet.time > self.gone_until;
+        let is_next = attempt.time == self.clock && attempt.time > self.gone_until;
         if !is_next || !self.timeouts.attempts_apart {
             return None;
         }
-        let attempt = Attempt::of(packet, tally)?;
         let FlowAddress { key, side, hash } = address;
         if self.attempts.is_full()
             && let Some((oldest, _)) = self.attempts.first()
         {
             self.collapse(oldest, host);
         }
-        let path = self.path_of(&key, side, &packet.origin, host);
-        let number = self.paths.take(&path)?;
-        let attempt = attempt.at(self.addresses.pack(&key), side, number);
+        // A way that there is no room for is carried by a flow.
+        let number = self.way_of(&key, side, origin, host).ok()?;
+        let attempt = attempt.at(self.addresses.pack(&key), side, number, hash);
         let slot = self.attempts.push(attempt);
         self.link_at(hash, slot | ATTEMPT);
-        let context = self.attempt_context(&attempt, &path, packet.origin.leaving, Some(true), host);
+        let path = self.paths.get(number).unwrap_or(&NOWHERE);
+        let context = attempt_context(&attempt, &key, path, self.clock, origin.leaving, Some(true), host);
         host.event(FlowEvent::Started, &context);
         Some(slot)
+    }
+
+    /// Begins an attempt by a plain packet whose flow was not found, if it is nothing but a SYN.
+    pub(crate) fn attempt<H: FlowHost>(
+        &mut self,
+        packet: &Plain,
+        address: &FlowAddress,
+        origin: &Origin<'_>,
+        host: &mut H,
+    ) -> bool {
+        let Some(attempt) = Attempt::of_plain(packet) else { return false };
+        self.find(address.hash, &address.key).is_none()
+            && self.begin_attempt(*address, attempt, origin, host).is_some()
+    }
+
+    /// Touches what making room for so many attempts will read.
+    pub(crate) fn touch_oldest(&self, count: usize) {
+        if !self.attempts.is_full() {
+            return;
+        }
+        let mut touched = 0;
+        let mut next = self.attempts.first();
+        for _ in 0..count {
+            let Some((_, attempt)) = next else { break };
+            touched ^= self.index.find(attempt.hash(), |_| true).copied().unwrap_or_default();
+            next = self.attempts.after(attempt);
+        }
+        std::hint::black_box(touched);
     }
 
     /// Makes a flow of an attempt for another packet; none if it had ended by then.
@@ -71,7 +100,7 @@ impl FlowTable {
         let (mut flow, state) = self.begun(&attempt, &key);
         flow.tcp = self.tcp.insert(state);
         self.put(entry, flow);
-        if let Some(held) = self.index.find_mut(self.hash.of(&key), |&held| held == slot | ATTEMPT) {
+        if let Some(held) = self.index.find_mut(attempt.hash(), |&held| held == slot | ATTEMPT) {
             *held = entry;
         }
         self.attempts.remove(slot);
@@ -145,7 +174,7 @@ impl FlowTable {
 
     /// Takes an attempt out of the table. Its key and its path are still to be released.
     fn take_attempt(&mut self, slot: u32) -> Attempt {
-        let hash = self.addresses.hash(&self.hash, self.attempts.get(slot).key);
+        let hash = self.attempts.get(slot).hash();
         if let Ok(found) = self.index.find_entry(hash, |&held| held == slot | ATTEMPT) {
             found.remove();
         }
@@ -156,31 +185,16 @@ impl FlowTable {
     fn collapse<H: FlowHost>(&mut self, slot: u32, host: &mut H) {
         let attempt = self.take_attempt(slot);
         let key = self.addresses.unpack(attempt.key);
-        let path = self.paths.get(attempt.path).cloned().unwrap_or_default();
+        let path = self.paths.get(attempt.path).unwrap_or(&NOWHERE);
         let side = attempt.side();
-        self.aggregate(&key, side, &path, attempt.tally());
+        self.aggregates.add(self.clock, &collapsed(&key, side, path, attempt.tally()));
         let (originator, responder) = (key.end(side).0, key.end(1 - side));
         if host.hears_collapse(path.interface, originator, responder, path.places[1 - side].secretariat) {
-            let context = self.attempt_context(&attempt, &path, None, None, host);
+            let context = attempt_context(&attempt, &key, path, self.clock, None, None, host);
             host.event(FlowEvent::Collapsed, &context);
         }
         self.addresses.release(attempt.key);
         self.paths.release(attempt.path);
-    }
-
-    /// Adds what `side` sent in its attempt to an aggregate.
-    fn aggregate(&mut self, key: &FlowKey, side: Side, path: &Path, tally: Tally) {
-        self.aggregates.add(
-            self.clock,
-            &Collapsed {
-                scope: key.scope(),
-                originator: key.end(side).0,
-                responder: key.end(1 - side),
-                path,
-                places: [path.places[side], path.places[1 - side]],
-                tally,
-            },
-        );
     }
 
     /// Adds a flow that is no more than an attempt to an aggregate, if that is all it is; its entry is free then.
@@ -195,7 +209,6 @@ impl FlowTable {
             return false;
         }
         let key = self.addresses.unpack(flow.key);
-        let path = self.path(flow).clone();
         let (totals, counts) = (self.extensions.totals(flow, side), flow.sides[side]);
         let tally = Tally {
             packets: totals.packets,
@@ -210,7 +223,8 @@ impl FlowTable {
             last: flow.end,
             ..Tally::none(flow.created)
         };
-        self.aggregate(&key, side, &path, tally);
+        let path = self.paths.get(flow.path).unwrap_or(&NOWHERE);
+        self.aggregates.add(self.clock, &collapsed(&key, side, path, tally));
         self.tell(at, FlowEvent::Collapsed, None, host);
         self.unlink(entry);
         self.release(entry);
@@ -237,51 +251,64 @@ impl FlowTable {
             serial: 0,
         }
     }
+}
 
-    fn attempt_context<H: FlowHost>(
-        &self,
-        attempt: &Attempt,
-        path: &Path,
-        leaving: Option<bool>,
-        by_originator: Option<bool>,
-        host: &H,
-    ) -> FlowContext {
-        let key = self.addresses.unpack(attempt.key);
-        let (from, tally) = (attempt.side(), attempt.tally());
-        let party = |side: Side| {
-            let ((ip, port), place, sent) = (key.end(side), path.places[side], side == from);
-            let (packets, ttl) = if sent { (1, tally.ttl_min) } else { (0, 0) };
-            Party {
-                ip,
-                port,
-                mac: tally.mac.filter(|_| sent),
-                packets,
-                packets_by_mac: packets,
-                ip_bytes: if sent { tally.ip_bytes } else { 0 },
-                payload_bytes: 0,
-                ttl_min: ttl,
-                ttl_max: ttl,
-                locality: place.locality,
-                segment: place.segment,
-                secretariat: place.secretariat,
-            }
-        };
-        FlowContext {
-            identity: FlowIdentity::Parts { scope: path.scope, key, created: attempt.time, serial: 0 },
-            protocol: key.protocol(),
-            originator: party(from),
-            responder: party(1 - from),
-            conn_state: ConnState::S0,
-            syn_seen: true,
-            start: attempt.time,
-            last: attempt.time,
-            now: self.clock,
-            interface: path.interface,
-            role: host.role(path.interface),
-            vlans: path.vlans.clone(),
-            tunnelled: false,
-            leaving,
-            by_originator,
+/// What is added to an aggregate of what `side` sent in its attempt.
+fn collapsed<'a>(key: &FlowKey, side: Side, path: &'a Path, tally: Tally) -> Collapsed<'a> {
+    Collapsed {
+        scope: key.scope(),
+        originator: key.end(side).0,
+        responder: key.end(1 - side),
+        path,
+        places: [path.places[side], path.places[1 - side]],
+        tally,
+    }
+}
+
+/// What is told of an attempt.
+fn attempt_context<H: FlowHost>(
+    attempt: &Attempt,
+    key: &FlowKey,
+    path: &Path,
+    now: Timestamp,
+    leaving: Option<bool>,
+    by_originator: Option<bool>,
+    host: &H,
+) -> FlowContext {
+    let (from, tally) = (attempt.side(), attempt.tally());
+    let party = |side: Side| {
+        let ((ip, port), place, sent) = (key.end(side), path.places[side], side == from);
+        let (packets, ttl) = if sent { (1, tally.ttl_min) } else { (0, 0) };
+        Party {
+            ip,
+            port,
+            mac: tally.mac.filter(|_| sent),
+            packets,
+            packets_by_mac: packets,
+            ip_bytes: if sent { tally.ip_bytes } else { 0 },
+            payload_bytes: 0,
+            ttl_min: ttl,
+            ttl_max: ttl,
+            locality: place.locality,
+            segment: place.segment,
+            secretariat: place.secretariat,
         }
+    };
+    FlowContext {
+        identity: FlowIdentity::Parts { scope: path.scope, key: *key, created: attempt.time, serial: 0 },
+        protocol: key.protocol(),
+        originator: party(from),
+        responder: party(1 - from),
+        conn_state: ConnState::S0,
+        syn_seen: true,
+        start: attempt.time,
+        last: attempt.time,
+        now,
+        interface: path.interface,
+        role: host.role(path.interface),
+        vlans: path.vlans.clone(),
+        tunnelled: false,
+        leaving,
+        by_originator,
     }
 }

@@ -66,29 +66,59 @@ pub(super) struct Paths {
     shared: Chunks<Shared>,
     free: Vec<u32>,
     hash: KeyedHash,
-    /// The path that was taken last, which most flows take again.
+    /// The path that was taken last, which most flows take again, and the number of its scope.
     latest: u32,
+    latest_scope: u16,
 }
 
 impl Paths {
     pub(super) fn new(hash: KeyedHash) -> Self {
-        Self { index: HashTable::new(), shared: Chunks::default(), free: Vec::new(), hash, latest: NO_ENTRY }
+        Self {
+            index: HashTable::new(),
+            shared: Chunks::default(),
+            free: Vec::new(),
+            hash,
+            latest: NO_ENTRY,
+            latest_scope: 0,
+        }
     }
 
-    /// The number of a path, for one more flow; none where there is no room for another path.
-    pub(super) fn take(&mut self, path: &Path) -> Option<u32> {
-        let Self { index, shared, free, hash, latest } = self;
-        if let Some(held) = shared.get_mut(*latest as usize)
-            && held.flows > 0
-            && held.path == *path
-        {
-            held.flows += 1;
-            return Some(*latest);
-        }
+    /// The number of the path that was taken last, for one more flow, if it is this one.
+    #[inline]
+    pub(super) fn take_again(
+        &mut self,
+        scope: u16,
+        interface: InterfaceIndex,
+        space: u16,
+        vlans: &[u16],
+        places: &[SidePlace; 2],
+    ) -> Option<u32> {
+        let held = self.shared.get_mut(self.latest as usize)?;
+        let path = &held.path;
+        let same = held.flows > 0
+            && self.latest_scope == scope
+            && path.interface == interface
+            && path.space == space
+            && path.places == *places
+            && path.vlans.as_slice() == vlans;
+        same.then(|| {
+            held.flows = held.flows.saturating_add(1);
+            self.latest
+        })
+    }
+
+    /// Scopes have new numbers.
+    pub(super) const fn forget_scopes(&mut self) {
+        self.latest = NO_ENTRY;
+    }
+
+    /// The number of a path in a scope, for one more flow; none where there is no room for another path.
+    pub(super) fn take(&mut self, path: &Path, scope: u16) -> Option<u32> {
+        let Self { index, shared, free, hash, latest, latest_scope } = self;
         let hashed = hash.of(path);
         if let Some(&at) = index.find(hashed, |&at| shared[at as usize].path == *path) {
             shared[at as usize].flows += 1;
-            *latest = at;
+            (*latest, *latest_scope) = (at, scope);
             return Some(at);
         }
         if index.len() >= LIMIT {
@@ -103,7 +133,7 @@ impl Paths {
             None => u32::try_from(shared.push(new)).ok()?,
         };
         index.insert_unique(hashed, at, |&at| hash.of(&shared[at as usize].path));
-        *latest = at;
+        (*latest, *latest_scope) = (at, scope);
         Some(at)
     }
 
@@ -137,10 +167,10 @@ mod tests {
     fn a_path_stands_once_and_goes_with_its_last_flow() {
         let mut paths = Paths::new(KeyedHash::new([1, 2, 3, 4]));
         let other = Path { space: 7, ..Path::default() };
-        let numbers = [&Path::default(), &other, &Path::default()].map(|path| paths.take(path));
+        let numbers = [&Path::default(), &other, &Path::default()].map(|path| paths.take(path, 0));
         assert_eq!(numbers, [Some(0), Some(1), Some(0)]);
         paths.release(1);
-        assert_eq!(paths.take(&Path { space: 8, ..Path::default() }), Some(1));
+        assert_eq!(paths.take(&Path { space: 8, ..Path::default() }, 0), Some(1));
         paths.release(0);
         assert_eq!((paths.get(0), paths.index.len()), (Some(&Path::default()), 2));
         paths.release(0);
@@ -156,9 +186,9 @@ mod tests {
             Path { vlans, ..Path::default() }
         };
         for number in 0..65_536 {
-            assert!(paths.take(&path(number)).is_some());
+            assert!(paths.take(&path(number), 0).is_some());
         }
-        assert_eq!(paths.take(&Path::default()), None);
-        assert!(paths.take(&path(3)).is_some());
+        assert_eq!(paths.take(&Path::default(), 0), None);
+        assert!(paths.take(&path(3), 0).is_some());
     }
 }

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use super::{
     FlowConfig, FragmentMode,
     aggregate::Aggregates,
-    attempt::Attempts,
+    attempt::{Attempt, Attempts},
     chunks::Chunks,
     compact::{Addresses, Extensions, Flow, Waiting},
     fragment::{Counted, FragmentTable, Ports},
@@ -369,6 +369,7 @@ impl FlowTable {
             self.link(entry);
         }
         self.reporter.forget_scopes();
+        self.paths.forget_scopes();
     }
 
     fn address_of(&self, packet: &FlowPacket<'_>, ports: Ports) -> FlowAddress {
@@ -434,7 +435,8 @@ impl FlowTable {
             }
             None => {
                 if let Some(packet) = packet
-                    && let Some(slot) = self.begin_attempt(address, packet, tally, host)
+                    && let Some(attempt) = Attempt::of(packet, tally)
+                    && let Some(slot) = self.begin_attempt(address, attempt, origin, host)
                 {
                     return (slot | ATTEMPT, true);
                 }

@@ -159,6 +159,7 @@ impl Sensor {
             .map(|packet| self.flows.address_of_plain(packet, places.locate_plain(packet).scope))
             .collect();
         let found = self.flows.find_together(&addresses);
+        self.flows.touch_oldest(packets.len());
         let (flows, mut wiring) = self.split(sink);
         for ((packet, address), entry) in packets.iter().zip(&addresses).zip(found) {
             if flows.advance(packet.time, &mut wiring) {
@@ -174,7 +175,7 @@ impl Sensor {
 /// Counts a plain packet in the general way.
 #[inline(never)]
 fn handle_plain(flows: &mut FlowTable, wiring: &mut Wiring<'_>, packet: &Plain, address: &FlowAddress) {
-    let (link, ip) = (packet.link(), packet.ip());
+    let link = packet.link();
     let origin = Origin {
         interface: packet.interface,
         link: &link,
@@ -183,6 +184,10 @@ fn handle_plain(flows: &mut FlowTable, wiring: &mut Wiring<'_>, packet: &Plain, 
         parents: &[],
         leaving: wiring.places.leaving(packet.interface, &link),
     };
+    if flows.attempt(packet, address, &origin, wiring) {
+        return;
+    }
+    let ip = packet.ip();
     let integrity = if packet.is_flawed { Integrity::Flawed } else { Integrity::Sound };
     let wire_bytes = packet.wire_length;
     let whole = FlowPacket { time: packet.time, wire_bytes, ip: &ip, origin, integrity };
