@@ -15,6 +15,9 @@ use crate::traffic::random::Random;
 /// 10.20.30.40, the server under attack.
 const TARGET: u32 = 0x0a14_1e28;
 
+/// MAC address of the router that the flood comes by.
+const EDGE: [u8; 6] = [2, 2, 0, 0, 0, 1];
+
 /// SYNs of each millisecond.
 const RATE: u32 = 1_000;
 
@@ -114,7 +117,12 @@ impl Source {
         let body = Body::Tcp { flags: SYN, sequence, acknowledgement: 0, stamp: 0 };
         let packet = Packet { from_client: true, body, payload: 0 };
         let mark = u16::try_from(self.left & 0xffff).unwrap_or_default();
-        Some(render(&ends, &packet, mark, &[0; 1 << 17], frame))
+        let octets = render(&ends, &packet, mark, &[0; 1 << 17], frame);
+        // What comes from the internet comes by the edge router, whatever source it claims.
+        if let Some(source) = frame.get_mut(6..12) {
+            source.copy_from_slice(&EDGE);
+        }
+        Some(octets)
     }
 }
 
