@@ -10,7 +10,7 @@ use super::{
     table::{FlowTable, TcpPart},
     tcp::{Outcome, Segment, TcpState},
 };
-use crate::{record::DirectionReason, time::Timestamp};
+use crate::{decode::TcpSegment, record::DirectionReason, time::Timestamp};
 
 impl FlowTable {
     /// Counts a tally to a flow, runs its state, and tells what came of it.
@@ -67,6 +67,10 @@ impl FlowTable {
             flow.tcp = self.tcp.insert(TcpState::default());
         }
         let Some(state) = self.tcp.get_mut(flow.tcp) else { return Outcome::default() };
+        let &TcpSegment { sequence, acknowledgement, flags, window, .. } = tcp.header;
+        if !tcp.fragment && state.pass(side, sequence, acknowledgement, flags, window, tcp.payload) {
+            return Outcome::default();
+        }
         let outcome = state.update(&Segment {
             side,
             originator: flow.originator(),

@@ -1,70 +1,76 @@
-//! Times of a TCP handshake: from SYN to SYN-ACK, and from there to the ACK.
+//! Times of a TCP handshake: from SYN to SYN-ACK, and from there to the ACK. What is not needed any more gives its
+//! room to what has become of it.
 
-use crate::time::Timestamp;
+use super::{
+    ends::{EndState, whole},
+    tcp::{Outcome, Segment, TcpState},
+};
 
-/// Times of the handshake. What is not needed any more gives its room to what has become of it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Handshake {
-    /// Time of the SYN; from the SYN-ACK on, nanoseconds between them.
-    pub out: Nanos,
-    /// Time of the SYN-ACK; from the ACK on, nanoseconds between them.
-    pub back: Nanos,
-    pub bits: u8,
-}
+/// More nanoseconds than fit beside the other times.
+const LONG: u32 = u32::MAX;
 
-/// Nanoseconds that stand anywhere, so that a byte behind them takes no eight.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Nanos([u8; 8]);
-
-impl Nanos {
-    pub(super) const fn new(nanos: i64) -> Self {
-        Self(nanos.to_le_bytes())
-    }
-
-    pub(super) const fn get(self) -> i64 {
-        i64::from_le_bytes(self.0)
-    }
-}
-
-/// What is known of a handshake.
-pub(super) mod shake {
-    pub(in super::super) const SYN: u8 = 1;
-    pub(in super::super) const SYN_ACK: u8 = 2;
-    /// The first way was timed.
-    pub(in super::super) const OUT: u8 = 4;
-    /// The second way was timed.
-    pub(in super::super) const BACK: u8 = 8;
-    /// A SYN or SYN-ACK came twice: which one was answered is not known (Karn's rule, RFC 6298).
-    pub(in super::super) const AMBIGUOUS: u8 = 16;
-    pub(in super::super) const COMPLETE: u8 = 32;
-}
-
-impl Handshake {
-    pub(super) const fn is(&self, bit: u8) -> bool {
-        self.bits & bit != 0
+impl TcpState {
+    /// Times a segment of the handshake; `peer` is the state the other end had before it.
+    pub(super) fn time_handshake(&mut self, segment: &Segment<'_>, peer: EndState, outcome: &mut Outcome) {
+        if self.is(whole::COMPLETE) || segment.rst() {
+            return;
+        }
+        let from_originator = segment.is_from_originator() != outcome.flip;
+        match (segment.syn(), segment.ack(), from_originator) {
+            (true, false, true) => {
+                if self.is(whole::SYN) {
+                    self.set(whole::AMBIGUOUS);
+                } else if !self.is(whole::SYN_ACK) {
+                    self.time = segment.time;
+                }
+                self.set(whole::SYN);
+            }
+            (true, true, false) => self.answered(segment),
+            (false, true, true) if self.is(whole::SYN_ACK) => {
+                if !self.is(whole::AMBIGUOUS) {
+                    self.time.0 = segment.time.since(self.time);
+                    self.set(whole::BACK);
+                }
+                self.set(whole::COMPLETE);
+                outcome.established = true;
+            }
+            (false, true, _) if !self.is(whole::SYN_ACK) => {
+                // Both in midstream: the handshake was before the capture.
+                if peer.is_live() && self.ends[segment.side & 1].state().is_live() {
+                    self.set(whole::COMPLETE);
+                    outcome.established = true;
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A SYN-ACK came.
-    pub(super) fn answered(&mut self, time: Timestamp) {
-        if self.is(shake::SYN_ACK) {
-            self.bits |= shake::AMBIGUOUS;
+    fn answered(&mut self, segment: &Segment<'_>) {
+        if self.is(whole::SYN_ACK) {
+            self.set(whole::AMBIGUOUS);
         }
-        self.bits |= shake::SYN_ACK;
-        self.back = Nanos::new(time.as_nanos());
-        if self.is(shake::SYN) && !self.is(shake::AMBIGUOUS) {
-            self.out = Nanos::new(time.since(Timestamp(self.out.get())));
-            self.bits |= shake::OUT;
+        self.set(whole::SYN_ACK);
+        if self.is(whole::SYN) && !self.is(whole::AMBIGUOUS) {
+            let out = segment.time.since(self.time);
+            self.out = u32::try_from(out).unwrap_or(LONG);
+            if self.out == LONG {
+                self.rare.make_both().out = out;
+            }
+            self.set(whole::OUT);
         } else {
-            self.bits &= !shake::OUT;
+            self.unset(whole::OUT);
         }
+        self.time = segment.time;
     }
 
-    /// The ACK of the SYN-ACK came.
-    pub(super) fn completed(&mut self, time: Timestamp) {
-        if !self.is(shake::AMBIGUOUS) {
-            self.back = Nanos::new(time.since(Timestamp(self.back.get())));
-            self.bits |= shake::BACK;
-        }
-        self.bits |= shake::COMPLETE;
+    /// Nanoseconds from SYN to SYN-ACK, and from there to the ACK. None where a segment of the handshake came
+    /// twice, or was not seen.
+    pub(super) fn round_trips(&self) -> (Option<i64>, Option<i64>) {
+        let out = match self.rare.both() {
+            Some(rare) if self.out == LONG => rare.out,
+            _ => self.out.into(),
+        };
+        (self.is(whole::OUT).then_some(out), self.is(whole::BACK).then_some(self.time.0))
     }
 }

@@ -15,6 +15,7 @@ mod compact;
 mod config;
 mod count;
 pub mod direction;
+mod ends;
 pub mod event;
 mod fragment;
 mod half_open;
@@ -36,6 +37,7 @@ mod sequence;
 mod slab;
 mod table;
 mod tcp;
+mod transition;
 mod wheel;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Sequence space of one end of a TCP connection, in 64 bits relative to its SYN, and what of it was seen.
+//! Sequence space of one end of a TCP connection, in 48 bits relative to its SYN, and what of it was seen.
 
 use super::{
     key::Side,
-    rare::{Losses, Rare, RareSide},
+    rare::{Rare, RareSide},
 };
 
 /// Parts of the stream behind a hole that are remembered; with more, the earliest holes are taken as filled.
@@ -11,62 +11,67 @@ pub(super) const PARTS: usize = 8;
 /// A SYN or RST this far from what is expected is not believed.
 const TOO_FAR: i64 = 1 << 20;
 
-/// One hole in the stream that was acknowledged, so that it was never seen here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Missing {
-    /// Its length.
-    pub bytes: u64,
-    /// Which hole of this end it is, from 1.
-    pub count: u64,
-}
+/// A number of the stream is less than 140 terabytes; beyond, it stays where it is.
+const MOST: i64 = (1 << 47) - 1;
 
-/// A number of the stream in 48 bits, which is 140 terabytes either way; beyond, it stays where it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Number([u8; 6]);
-
-impl Number {
-    const fn new(number: i64) -> Self {
-        const MOST: i64 = (1 << 47) - 1;
-        let within = if number > MOST {
-            MOST
-        } else if number < -MOST {
-            -MOST
-        } else {
-            number
-        };
-        let [a, b, c, d, e, f, ..] = within.to_le_bytes();
-        Self([a, b, c, d, e, f])
-    }
-
-    const fn get(self) -> i64 {
-        let [a, b, c, d, e, f] = self.0;
-        let sign = if f & 0x80 == 0 { 0 } else { 0xff };
-        i64::from_le_bytes([a, b, c, d, e, f, sign, sign])
-    }
-}
-
-/// What is known of the sequence numbers of one end. The SYN is 0, data starts at 1.
+/// The numbers of one end as they are kept: the low halves. What is above stands with what is rare.
 #[derive(Clone, Debug, Default)]
+pub(super) struct Packed {
+    pub(super) start: u32,
+    pub(super) last: u32,
+    pub(super) acknowledged: u32,
+    pub(super) delivered: u32,
+}
+
+/// What is known of the sequence numbers of one end. The SYN is 0, data starts at 1; no number is negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sequence {
     start: u32,
     /// One past the highest number sent.
-    last: Number,
+    last: i64,
     /// Highest number acknowledged.
-    acknowledged: Number,
+    acknowledged: i64,
     /// Everything before was seen, or given up.
-    delivered: Number,
-    /// One past the FIN; zero without one.
-    fin: Number,
+    delivered: i64,
+}
+
+impl Packed {
+    /// The numbers in full.
+    #[inline]
+    pub(super) fn open(&self, rare: Option<&RareSide>) -> Sequence {
+        let &Self { start, last, acknowledged, delivered } = self;
+        let [a, b, c] = rare.map(|rare| rare.high).unwrap_or_default();
+        let full = |high: u16, low: u32| i64::from(high) << 32 | i64::from(low);
+        Sequence {
+            start,
+            last: full(a, last),
+            acknowledged: full(b, acknowledged),
+            delivered: full(c, delivered),
+        }
+    }
+
+    /// Keeps the low halves; gives what is above them.
+    #[inline]
+    pub(super) const fn set(&mut self, sequence: &Sequence) -> [u16; 3] {
+        let &Sequence { start, last, acknowledged, delivered } = sequence;
+        *self = Self { start, last: low(last), acknowledged: low(acknowledged), delivered: low(delivered) };
+        [high(last), high(acknowledged), high(delivered)]
+    }
 }
 
 impl Sequence {
+    /// A number within bounds.
+    pub(super) const fn bounded(number: i64) -> i64 {
+        if number > MOST { MOST } else { number }
+    }
+
     /// Sets the number of the SYN, and how far the end has sent.
-    pub(super) fn begin(&mut self, start: u32, last: i64) {
+    pub(super) const fn begin(&mut self, start: u32, last: i64) {
         self.start = start;
-        self.last = Number::new(last);
-        self.acknowledged = Number::new(0);
-        if self.delivered.get() == 0 {
-            self.delivered = Number::new(1);
+        self.last = last;
+        self.acknowledged = 0;
+        if self.delivered == 0 {
+            self.delivered = 1;
         }
     }
 
@@ -79,79 +84,77 @@ impl Sequence {
         self.start
     }
 
+    /// One past the highest number sent.
+    pub(super) const fn last(&self) -> i64 {
+        self.last
+    }
+
     /// A sequence number relative to the start, by its distance from the last one.
     pub(super) const fn relative(&self, number: u32) -> i64 {
-        self.near(self.last.get(), number)
+        self.near(self.last, number)
     }
 
     const fn near(&self, reference: i64, number: u32) -> i64 {
         let absolute = self.start.wrapping_add(low(reference));
-        reference.saturating_add(number.wrapping_sub(absolute).cast_signed() as i64)
-    }
-
-    /// Notes a FIN that ends before `past`.
-    pub(super) const fn fin(&mut self, past: i64) {
-        self.fin = Number::new(past);
+        // A number of 48 bits and a distance of 32.
+        reference.wrapping_add(number.wrapping_sub(absolute).cast_signed() as i64)
     }
 
     /// Moves on to `past`, one past a segment. True if it brings nothing new. `trusted` is false once the end
     /// has sent a RST.
     pub(super) const fn advance(&mut self, past: u32, control: bool, fin: bool, trusted: bool) -> bool {
-        let last = self.last.get();
-        let delta = self.near(last, past).saturating_sub(last);
+        let ahead = past.wrapping_sub(self.start.wrapping_add(low(self.last)));
+        let delta = ahead.cast_signed() as i64;
         if control && (delta > TOO_FAR || delta < -TOO_FAR) {
             return false;
         }
-        if fin && last == 1 {
+        if fin && self.last == 1 {
             // A FIN right behind the SYN: however far ahead it is, everything between was not seen.
-            let absolute = self.start.wrapping_add(low(last));
-            self.last = Number::new(last.saturating_add(past.wrapping_sub(absolute) as i64));
+            self.last = Self::bounded(self.last.wrapping_add(ahead as i64));
             return false;
         }
         if !trusted {
             return false;
         }
         if delta > 0 {
-            self.last = Number::new(last.saturating_add(delta));
+            self.last = Self::bounded(self.last.wrapping_add(delta));
         }
         delta <= 0
     }
 
     /// Takes an acknowledgement; gives it relative to the start, 0 if it lies before.
     pub(super) const fn acknowledge(&mut self, number: u32, trusted: bool) -> i64 {
-        let acknowledged = self.acknowledged.get();
-        let relative = self.near(acknowledged, number);
+        let relative = self.near(self.acknowledged, number);
         if relative < 0 {
             return 0;
         }
-        let delta = relative.saturating_sub(acknowledged);
+        let delta = relative.wrapping_sub(self.acknowledged);
         let broken = number == 0 && delta > TOO_FAR;
         if trusted && delta > 0 && !broken {
-            self.acknowledged = Number::new(relative);
+            self.acknowledged = Self::bounded(relative);
         }
         relative
     }
 
     /// Whether any data was acknowledged.
     pub(super) const fn is_anything_acknowledged(&self) -> bool {
-        self.acknowledged.get() > 0
+        self.acknowledged > 0
     }
 
     /// Bytes of data by the numbers sent and acknowledged.
-    pub(super) fn size(&self) -> i64 {
-        let size = self.last.get().max(self.acknowledged.get());
-        let without_syn = size.saturating_sub(1).max(0);
-        if self.fin.get() > 0 { without_syn.saturating_sub(1).max(0) } else { without_syn }
+    pub(super) fn size(&self, has_fin: bool) -> i64 {
+        let size = self.last.max(self.acknowledged);
+        size.saturating_sub(1).max(0).saturating_sub(has_fin.into()).max(0)
     }
 
     /// Notes data that was seen.
+    #[inline]
     pub(super) fn deliver(&mut self, from: i64, length: u32, rare: &mut Rare, side: Side) {
         let to = from.saturating_add(length.into());
-        let acknowledged = self.acknowledged.get();
-        if from < acknowledged && to <= acknowledged {
+        if from < self.acknowledged && to <= self.acknowledged {
             return;
         }
-        if from > self.delivered.get() {
+        if from > self.delivered {
             self.remember(from, to, rare.make(side));
             return;
         }
@@ -162,12 +165,13 @@ impl Sequence {
     }
 
     fn move_on(&mut self, to: i64) {
-        self.delivered = Number::new(self.delivered.get().max(to));
+        self.delivered = Self::bounded(self.delivered.max(to));
     }
 
     /// Keeps a part that lies behind a hole.
+    #[cold]
     fn remember(&mut self, mut from: i64, mut to: i64, rare: &mut RareSide) {
-        let parts = &mut rare.parts;
+        let parts = rare.parts.all();
         parts.retain(|part| {
             let apart = part.1 < from || to < part.0;
             if !apart {
@@ -187,52 +191,46 @@ impl Sequence {
 
     /// Moves on over remembered parts that are no longer behind a hole.
     fn join(&mut self, rare: &mut RareSide) {
-        while let Some(&(from, to)) = rare.parts.first() {
-            if from > self.delivered.get() {
+        while let Some((from, to)) = rare.parts.first() {
+            if from > self.delivered {
                 return;
             }
             self.move_on(to);
-            rare.parts.remove(0);
+            rare.parts.pop_first();
         }
     }
 
-    /// Gives up the holes before an acknowledged number, telling each; `report` says whether it counts as a gap
-    /// of this end.
-    pub(super) fn acknowledged_up_to(
-        &mut self,
-        mut number: i64,
-        partial: bool,
-        rare: &mut Rare,
-        side: Side,
-        mut report: impl FnMut(Missing, &mut Losses) -> bool,
-    ) {
-        let fin = self.fin.get();
-        if fin > 0 && number >= fin {
-            number = fin.saturating_sub(1);
-        }
+    /// Whether data before an acknowledged number was not seen; `fin` is one past the FIN, zero without one. Gives
+    /// where that data ends.
+    #[inline]
+    pub(super) const fn lacks(&self, number: i64, fin: i64, partial: bool) -> Option<i64> {
+        let number = if fin > 0 && number >= fin { fin.saturating_sub(1) } else { number };
         // A connection met in midstream starts with numbers made up for it.
-        if number <= self.delivered.get() || partial && number <= 2 {
-            return;
+        if number <= self.delivered || partial && number <= 2 { None } else { Some(number) }
+    }
+
+    /// Gives up everything before a number, where no part behind a hole is remembered.
+    pub(super) const fn give_up(&mut self, number: i64) {
+        self.delivered = Self::bounded(number);
+    }
+
+    /// Gives up the first hole before a number; gives its length. None where there is none.
+    pub(super) fn give_up_hole(&mut self, number: i64, rare: &mut RareSide) -> Option<u64> {
+        let before = self.delivered;
+        if before >= number {
+            return None;
         }
-        let rare = rare.make(side);
-        while self.delivered.get() < number {
-            let delivered = self.delivered.get();
-            let hole_end = match rare.parts.first() {
-                Some(&(from, _)) if from < number => from,
-                _ => number,
-            };
-            let bytes = hole_end.saturating_sub(delivered).cast_unsigned();
-            self.delivered = Number::new(hole_end);
-            if self.delivered.get() <= delivered {
-                // At the end of 48 bits.
-                return;
-            }
-            let count = u64::from(rare.gaps).saturating_add(1);
-            if report(Missing { bytes, count }, &mut rare.losses) {
-                rare.gaps = rare.gaps.saturating_add(1);
-            }
-            self.join(rare);
+        let hole_end = match rare.parts.first() {
+            Some((from, _)) if from < number => from,
+            _ => number,
+        };
+        self.delivered = Self::bounded(hole_end);
+        if self.delivered <= before {
+            // At the end of 48 bits.
+            return None;
         }
+        self.join(rare);
+        Some(hole_end.saturating_sub(before).cast_unsigned())
     }
 }
 
@@ -240,6 +238,12 @@ impl Sequence {
 pub(super) const fn low(relative: i64) -> u32 {
     let [.., a, b, c, d] = relative.to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
+}
+
+/// What a number of 48 bits has above 32.
+const fn high(number: i64) -> u16 {
+    let [_, _, a, b, ..] = number.to_be_bytes();
+    u16::from_be_bytes([a, b])
 }
 
 #[cfg(test)]
@@ -263,23 +267,20 @@ mod tests {
     }
 
     fn gaps(Stream(sequence, rare): &mut Stream, acknowledged: i64) -> Vec<u64> {
-        let mut found = Vec::new();
-        sequence.acknowledged_up_to(acknowledged, false, rare, 0, |missing, _| {
-            found.push(missing.bytes);
-            true
-        });
-        found
+        std::iter::from_fn(|| sequence.give_up_hole(acknowledged, rare.make(0))).collect()
     }
 
     #[test]
-    fn numbers_keep_their_sign_and_stay_within_48_bits() {
-        for number in [0, 1, -1, 1 << 40, -(1 << 40)] {
-            assert_eq!(Number::new(number).get(), number);
+    fn numbers_are_kept_in_halves_and_stay_within_48_bits() {
+        let mut rare = RareSide::default();
+        for number in [0, 1, 0xffff_ffff, 1 << 32, 1 << 40, MOST] {
+            let mut sequence = Sequence { start: 7, last: number, acknowledged: 5, delivered: number };
+            sequence.move_on(i64::MAX);
+            let mut packed = Packed::default();
+            rare.high = packed.set(&sequence);
+            assert_eq!(packed.open(Some(&rare)), sequence);
+            assert_eq!(sequence.delivered, MOST);
         }
-        assert_eq!(
-            (Number::new(i64::MAX).get(), Number::new(i64::MIN).get()),
-            ((1 << 47) - 1, 1 - (1 << 47))
-        );
     }
 
     #[test]
@@ -290,8 +291,8 @@ mod tests {
             let past = (u32::MAX - 8).wrapping_add((step + 1).wrapping_mul(1 << 30));
             assert!(!sequence.advance(past, false, false, true));
         }
-        assert_eq!(sequence.size(), 20 << 30);
-        assert!(sequence.advance(u32::MAX - 8, false, false, true) || sequence.size() == 20 << 30);
+        assert_eq!(sequence.size(false), 20 << 30);
+        assert!(sequence.advance(u32::MAX - 8, false, false, true) || sequence.size(false) == 20 << 30);
     }
 
     #[test]

@@ -2,73 +2,31 @@
 //! meaning of states and letters is Zeek's, so that `conn_state` and `history` read as analysts know them.
 
 use super::{
-    handshake::{Handshake, Nanos, shake},
-    history::{History, cased, is_power_of_ten},
+    ends::{End, EndState, end, whole},
+    history::{Few, Letters, cased, is_power_of_ten},
     key::Side,
     rare::{Losses, Rare},
-    sequence::{Missing, Sequence, low},
+    sequence::{Packed, Sequence, low},
 };
 use crate::{decode::TcpSegment, record::ConnState, time::Timestamp};
 
-/// State of one end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum EndState {
-    /// Nothing heard.
-    #[default]
-    Inactive,
-    /// Sent a SYN.
-    SynSent,
-    /// Sent a SYN-ACK as originator: its SYN was not seen, or it is backscatter.
-    SynAckSent,
-    /// Heard in midstream.
-    Partial,
-    /// The handshake got as far as this end.
-    Established,
-    /// Sent a FIN.
-    Closed,
-    /// Sent a RST.
-    Reset,
-}
-
-/// Letters that are written once for each end, and bits for those whose sequence number was kept.
-mod seen {
-    pub(super) const SYN: u8 = 1;
-    pub(super) const FIN: u8 = 2;
-    pub(super) const RST: u8 = 4;
-    pub(super) const DATA: u8 = 8;
-    pub(super) const ACK: u8 = 16;
-    pub(super) const FIN_RST: u8 = 32;
-    pub(super) const MULTI: u8 = 64;
-}
-
-/// One end of a connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TcpEnd {
-    state: EndState,
-    before: EndState,
-    seen: u8,
-    closed: bool,
-    last_fin: u32,
-    last_rst: u32,
-    sequence: Sequence,
-}
-
-/// A TCP connection in two cache lines; what only odd ones have stands apart. Ends are indexed by side of the key,
+/// A TCP connection in one cache line; what only odd ones have stands apart. Ends are indexed by side of the key,
 /// so a change of direction moves nothing.
+///
+/// Where FIN and RST stood is told by the last number sent, as it is nearly always; see [`Self::fin`] and
+/// [`Self::last_rst`].
 #[derive(Clone, Debug, Default)]
 #[repr(align(64))]
 pub(super) struct TcpState {
-    ends: [TcpEnd; 2],
-    history: History,
-    handshake: Handshake,
-    rare: Rare,
-    /// Not begun with a SYN.
-    partial: bool,
-    /// Sides whose first segment was seen, as bits.
-    heard: u8,
-    /// A segment came in fragments, so bytes seem missing that are not.
-    fragmented: bool,
-    syn_seen: bool,
+    pub(super) sequences: [Packed; 2],
+    /// Time of the SYN, then of the SYN-ACK, then nanoseconds from that to the ACK.
+    pub(super) time: Timestamp,
+    /// The first letters of the history, and the bits of [`whole`].
+    notes: u64,
+    pub(super) rare: Rare,
+    /// Nanoseconds from SYN to SYN-ACK.
+    pub(super) out: u32,
+    pub(super) ends: [End; 2],
 }
 
 /// What a segment brought about.
@@ -113,25 +71,39 @@ pub(super) struct Segment<'a> {
     pub(super) fragment: bool,
 }
 
+const SYN: u16 = TcpSegment::SYN;
+const FIN: u16 = TcpSegment::FIN;
+const RST: u16 = TcpSegment::RST;
+const ACK: u16 = TcpSegment::ACK;
+
 impl Segment<'_> {
-    const fn is_from_originator(&self) -> bool {
+    pub(super) const fn is_from_originator(&self) -> bool {
         self.side == self.originator
     }
 
-    const fn syn(&self) -> bool {
-        self.header.has(TcpSegment::SYN)
+    /// The side that sent it, and the other.
+    pub(super) const fn sides(&self) -> [Side; 2] {
+        [self.side & 1, !self.side & 1]
     }
 
-    const fn ack(&self) -> bool {
-        self.header.has(TcpSegment::ACK)
+    pub(super) const fn syn(&self) -> bool {
+        self.header.has(SYN)
     }
 
-    const fn fin(&self) -> bool {
-        self.header.has(TcpSegment::FIN)
+    pub(super) const fn ack(&self) -> bool {
+        self.header.has(ACK)
     }
 
-    const fn rst(&self) -> bool {
-        self.header.has(TcpSegment::RST)
+    pub(super) const fn fin(&self) -> bool {
+        self.header.has(FIN)
+    }
+
+    pub(super) const fn rst(&self) -> bool {
+        self.header.has(RST)
+    }
+
+    const fn control(&self) -> u16 {
+        self.header.flags & (SYN | FIN | RST)
     }
 
     /// Sequence numbers it takes; data in a RST is not part of the stream (RFC 1122, 4.2.2.12).
@@ -141,10 +113,44 @@ impl Segment<'_> {
     }
 }
 
+/// What is written down.
 impl TcpState {
+    /// Whether one of the bits is set.
+    pub(super) const fn is(&self, bits: u64) -> bool {
+        self.notes & bits != 0
+    }
+
+    pub(super) const fn set(&mut self, bits: u64) {
+        self.notes |= bits;
+    }
+
+    pub(super) const fn unset(&mut self, bits: u64) {
+        self.notes &= !bits;
+    }
+
+    /// Adds a letter to the history.
+    pub(super) fn push(&mut self, letter: u8) {
+        match Few::new(self.notes & !whole::ALL).with(letter) {
+            Some(few) => self.notes = self.notes & whole::ALL | few.number(),
+            None => self.push_behind(letter),
+        }
+    }
+
+    #[cold]
+    fn push_behind(&mut self, letter: u8) {
+        // The first hundred or so are kept.
+        let _ = self.rare.make_both().many.get_or_insert_default().try_push(letter);
+    }
+
+    /// The letters.
+    pub(super) fn history(&self) -> Letters<'_> {
+        let many = self.rare.both().and_then(|rare| rare.many.as_deref());
+        Letters::new(Few::new(self.notes & !whole::ALL), many.map_or(&[], |many| many))
+    }
+
     /// Marks at the start of the history that the direction was repaired.
     pub(super) fn note_flip(&mut self) {
-        self.history.push(b'^');
+        self.push(b'^');
     }
 
     /// Reads something of it, so that it is at hand.
@@ -205,262 +211,418 @@ impl TcpState {
         let rare = self.rare.make(side);
         rare.rejected = rare.rejected.saturating_add(1);
         if is_power_of_ten(rare.rejected.into()) {
-            self.history.push(cased(b'C', side == originator));
+            self.push(cased(b'C', side == originator));
         }
     }
+}
 
+/// What segments do.
+impl TcpState {
     /// Takes one segment.
     pub(super) fn update(&mut self, segment: &Segment<'_>) -> Outcome {
         let mut outcome = Outcome::default();
-        let (me, peer) = (segment.side, 1 - segment.side);
-        self.fragmented |= segment.fragment;
+        let [me, peer] = segment.sides();
+        if segment.fragment {
+            self.set(whole::FRAGMENTED);
+        }
         self.note_partial(segment);
-        self.begin_sequence(segment);
-        let relative = self.ends[me].sequence.relative(segment.header.sequence);
-        self.write_flags(segment, relative);
+        let [mut own, mut other] = [me, peer].map(|side| self.sequences[side].open(self.rare.get(side)));
+        let (held, state_of_peer) = (own.last(), self.ends[peer].state());
+        self.begin_sequence(segment, &mut own);
+        let relative = own.relative(segment.header.sequence);
+        self.write_flags(segment, relative, held);
         self.watch_window(segment);
-        if segment.fin() {
-            self.ends[me].sequence.fin(relative.saturating_add(segment.length().into()));
-        }
-        let acknowledged = self.acknowledge(segment);
-        self.advance(segment);
-        let states = self.ends.each_ref().map(|end| end.state);
+        let acknowledged = self.acknowledge(segment, &mut other);
+        self.advance(segment, &mut own);
+        self.keep_ends(segment, relative, held, own.last());
         self.step(segment, &mut outcome);
-        self.time_handshake(segment, states, &mut outcome);
-        if let Some(acknowledged) = acknowledged {
-            self.find_gaps(peer, segment.originator, acknowledged);
+        self.time_handshake(segment, state_of_peer, &mut outcome);
+        if let Some(number) = acknowledged {
+            let fin = self.fin(peer, other.last());
+            if let Some(number) = other.lacks(number, fin, self.is(whole::PARTIAL)) {
+                self.find_gaps(segment, number, &mut other);
+            }
         }
-        self.heard |= 1 << me;
+        self.set(whole::heard(me));
         if segment.payload > 0 && !segment.rst() && relative >= 0 {
             let start = relative.saturating_add(segment.syn().into());
-            self.ends[me].sequence.deliver(start, segment.payload, &mut self.rare, me);
+            own.deliver(start, segment.payload, &mut self.rare, me);
         }
+        self.keep([me, peer], &own, &other);
         outcome
+    }
+
+    /// Takes one segment if it is what nearly all are: data in order or an acknowledgement, of a connection whose
+    /// ends are both up and have written their letters, so that nothing but numbers come of it. It does what
+    /// [`Self::update`] does, and gives true; or changes nothing, and gives false. First fragments are not for it.
+    #[inline]
+    pub(super) fn pass(
+        &mut self,
+        side: Side,
+        sequence: u32,
+        acknowledgement: u32,
+        flags: u16,
+        window: u16,
+        payload: u32,
+    ) -> bool {
+        let [me, peer] = [side & 1, !side & 1];
+        let [mine, theirs] = [self.ends[me], self.ends[peer]];
+        let plain = flags & (SYN | FIN | RST | ACK) == ACK && window != 0 && acknowledgement != 0;
+        let ready = self.notes & (whole::COMPLETE | whole::ODD) == whole::COMPLETE && theirs.is(end::LIVE);
+        let up = if payload > 0 {
+            // After FIN or RST, the last number sent tells where they stood.
+            mine.has(end::LIVE | end::DATA | end::CLOSED, end::LIVE | end::DATA)
+        } else {
+            mine.has(end::LIVE | end::ACK, end::LIVE | end::ACK)
+        };
+        if !(plain && ready && up) {
+            return false;
+        }
+        // The numbers of an end are the same above 32 bits, or the connection were odd.
+        let other = &self.sequences[peer];
+        let number = acknowledgement.wrapping_sub(other.start);
+        let ahead = number.wrapping_sub(other.acknowledged).cast_signed().max(0).cast_unsigned();
+        let Some(acknowledged) = other.acknowledged.checked_add(ahead) else { return false };
+        let all_but_fin = theirs.is(end::FIN_AT_LAST) && other.last.saturating_sub(1) <= other.delivered;
+        if acknowledged > other.delivered && !all_but_fin {
+            return false;
+        }
+        let own = &mut self.sequences[me];
+        let from = sequence.wrapping_sub(own.start);
+        if payload > 0 {
+            let in_order = from == own.last && from == own.delivered && own.acknowledged <= from;
+            match from.checked_add(payload) {
+                Some(to) if in_order && payload <= i32::MAX.cast_unsigned() => {
+                    (own.last, own.delivered) = (to, to);
+                }
+                _ => return false,
+            }
+        } else if from.wrapping_sub(own.last).cast_signed() > 0 {
+            return false;
+        }
+        self.sequences[peer].acknowledged = acknowledged;
+        true
     }
 
     fn note_partial(&mut self, segment: &Segment<'_>) {
         if segment.syn() && !segment.ack() && segment.is_from_originator() {
-            self.syn_seen = true;
+            self.set(whole::SYN_SEEN);
         }
-        if self.heard & 1 << segment.side != 0 {
+        if self.is(whole::heard(segment.side)) {
             return;
         }
-        if segment.is_from_originator() {
-            self.partial = !segment.syn() || segment.ack();
-        } else if !self.partial {
-            self.partial = !segment.syn();
+        let partial = if segment.is_from_originator() {
+            !segment.syn() || segment.ack()
+        } else {
+            self.is(whole::PARTIAL) || !segment.syn()
+        };
+        if partial {
+            self.set(whole::PARTIAL);
+        } else {
+            self.unset(whole::PARTIAL);
         }
     }
 
     /// Sets the start of sequence space: at the first segment, and at a SYN that says otherwise.
-    fn begin_sequence(&mut self, segment: &Segment<'_>) {
-        let end = &mut self.ends[segment.side];
+    fn begin_sequence(&self, segment: &Segment<'_>, own: &mut Sequence) {
+        let me = self.ends[segment.side & 1];
         let first = segment.header.sequence;
-        let restarts = match end.state {
-            EndState::Inactive if segment.syn() => true,
-            EndState::Inactive => {
+        let restarts = match me.state() {
+            EndState::INACTIVE if !segment.syn() => {
                 // As if a SYN had come before, so that data starts at 1 either way.
-                end.sequence.begin(first.wrapping_sub(1), 1);
+                own.begin(first.wrapping_sub(1), 1);
                 false
             }
-            EndState::SynSent | EndState::SynAckSent => segment.syn() && first != end.sequence.start(),
-            EndState::Established | EndState::Partial => segment.syn(),
-            EndState::Reset => segment.syn() && end.before == EndState::Inactive,
-            EndState::Closed => false,
+            _ if !segment.syn() => false,
+            EndState::SYN_SENT | EndState::SYN_ACK_SENT => first != own.start(),
+            EndState::RESET => me.before() == EndState::INACTIVE,
+            EndState::CLOSED => false,
+            _ => true,
         };
         if restarts {
-            end.sequence.begin(first, segment.length().into());
+            own.begin(first, segment.length().into());
         }
     }
 
-    fn write_flags(&mut self, segment: &Segment<'_>, relative: i64) {
+    /// Writes the letter of its flags; `held` is the last number sent before it.
+    fn write_flags(&mut self, segment: &Segment<'_>, relative: i64, held: i64) {
+        let me = segment.side & 1;
         // The low half is enough to tell whether the number is the same as before.
         let number = low(relative);
-        let from_originator = segment.is_from_originator();
-        let last_syn = self.rare.get(segment.side).map_or(0, |rare| rare.last_syn);
-        let end = &mut self.ends[segment.side];
-        let mut once = |bit: u8, letter: u8, same_as_before: bool| {
-            if end.seen & bit == 0 || !same_as_before {
-                end.seen |= bit;
-                self.history.push(cased(letter, from_originator));
-            }
-        };
-        match (segment.syn(), segment.fin(), segment.rst()) {
-            (_, true, true) => once(seen::FIN_RST, b'I', true),
-            (true, true, false) | (true, false, true) => once(seen::MULTI, b'Q', true),
-            (true, false, false) => {
-                once(seen::SYN, if segment.ack() { b'H' } else { b'S' }, last_syn == number);
-                if last_syn != number {
-                    self.rare.make(segment.side).last_syn = number;
+        let (bit, letter, same_as_before) = match segment.control() {
+            0 if segment.payload > 0 => (end::DATA, b'D', true),
+            0 if segment.ack() => (end::ACK, b'A', true),
+            0 => return,
+            SYN => {
+                let same = self.rare.get(me).map_or(0, |rare| rare.last_syn) == number;
+                if !same {
+                    self.rare.make(me).last_syn = number;
                 }
+                (end::SYN, if segment.ack() { b'H' } else { b'S' }, same)
             }
-            (false, true, false) => {
-                let past = number.wrapping_add(segment.payload);
-                once(seen::FIN, b'F', end.last_fin == past);
-                end.last_fin = past;
-            }
-            (false, false, true) => {
-                once(seen::RST, b'R', end.last_rst == number);
-                end.last_rst = number;
-            }
-            (false, false, false) if segment.payload > 0 => once(seen::DATA, b'D', true),
-            (false, false, false) if segment.ack() => once(seen::ACK, b'A', true),
-            (false, false, false) => {}
+            FIN => (end::FIN, b'F', self.last_fin(me, held) == number.wrapping_add(segment.payload)),
+            RST => (end::RST, b'R', self.last_rst(me, held) == number),
+            control if control & (FIN | RST) == FIN | RST => (end::FIN_RST, b'I', true),
+            _ => (end::MULTI, b'Q', true),
+        };
+        if !self.ends[me].is(bit) || !same_as_before {
+            self.ends[me].set(bit);
+            self.push(cased(letter, segment.is_from_originator()));
         }
     }
 
     /// A window of zero says something unless it comes with or after a RST, or after the peer's FIN.
     fn watch_window(&mut self, segment: &Segment<'_>) {
-        let peer_closed = self.ends[1 - segment.side].state == EndState::Closed;
-        let end = &self.ends[segment.side];
-        if segment.header.window == 0 && !segment.rst() && !peer_closed && end.state != EndState::Reset {
+        if segment.header.window != 0 {
+            return;
+        }
+        let [me, peer] = segment.sides().map(|side| self.ends[side].state());
+        if !segment.rst() && peer != EndState::CLOSED && me != EndState::RESET {
             let rare = self.rare.make(segment.side);
             rare.zero_windows = rare.zero_windows.saturating_add(1);
             rare.losses.zero_windows = rare.losses.zero_windows.saturating_add(1);
             if is_power_of_ten(rare.zero_windows.into()) {
-                self.history.push(cased(b'W', segment.is_from_originator()));
+                self.push(cased(b'W', segment.is_from_originator()));
             }
         }
     }
 
     /// Takes the acknowledgement; gives it relative to the peer's start.
-    fn acknowledge(&mut self, segment: &Segment<'_>) -> Option<i64> {
+    fn acknowledge(&self, segment: &Segment<'_>, other: &mut Sequence) -> Option<i64> {
         if !segment.ack() {
             return None;
         }
-        let peer = &mut self.ends[1 - segment.side];
         let number = segment.header.acknowledgement;
-        if peer.state == EndState::Inactive {
-            peer.sequence.begin(number.wrapping_sub(1), 0);
+        if self.ends[!segment.side & 1].state() == EndState::INACTIVE {
+            other.begin(number.wrapping_sub(1), 0);
             return Some(1);
         }
-        Some(peer.sequence.acknowledge(number, !segment.rst()))
+        Some(other.acknowledge(number, !segment.rst()))
     }
 
     /// Moves the end's last sequence number on, and notes a retransmission.
-    fn advance(&mut self, segment: &Segment<'_>) {
-        let end = &mut self.ends[segment.side];
+    fn advance(&mut self, segment: &Segment<'_>, own: &mut Sequence) {
         let past = segment.header.sequence.wrapping_add(segment.length());
         let control = segment.syn() || segment.rst();
-        let trusted = end.state != EndState::Reset;
-        let again = end.sequence.advance(past, control, segment.fin(), trusted) && segment.payload > 0;
-        if again {
-            let rare = self.rare.make(segment.side);
-            rare.losses.retransmissions = rare.losses.retransmissions.saturating_add(1);
-            rare.retransmissions = rare.retransmissions.saturating_add(1);
-            if is_power_of_ten(rare.retransmissions) {
-                self.history.push(cased(b'T', segment.is_from_originator()));
-            }
+        let trusted = self.ends[segment.side & 1].state() != EndState::RESET;
+        if own.advance(past, control, segment.fin(), trusted) && segment.payload > 0 {
+            self.retransmitted(segment);
         }
     }
 
-    fn find_gaps(&mut self, side: Side, originator: Side, acknowledged: i64) {
-        let clean = self.ends.iter().all(TcpEnd::is_clean) && !self.fragmented;
-        let partial = self.partial;
-        let history = &mut self.history;
-        let sequence = &mut self.ends[side].sequence;
-        let report = |Missing { bytes, count }, losses: &mut Losses| {
-            if clean {
-                losses.missed_bytes = losses.missed_bytes.saturating_add(bytes);
-                if is_power_of_ten(count) {
-                    history.push(cased(b'G', side == originator));
-                }
-            }
-            clean
-        };
-        sequence.acknowledged_up_to(acknowledged, partial, &mut self.rare, side, report);
+    #[cold]
+    fn retransmitted(&mut self, segment: &Segment<'_>) {
+        let rare = self.rare.make(segment.side);
+        rare.losses.retransmissions = rare.losses.retransmissions.saturating_add(1);
+        rare.retransmissions = rare.retransmissions.saturating_add(1);
+        if is_power_of_ten(rare.retransmissions) {
+            self.push(cased(b'T', segment.is_from_originator()));
+        }
     }
 
-    fn time_handshake(&mut self, segment: &Segment<'_>, before: [EndState; 2], outcome: &mut Outcome) {
-        let handshake = &mut self.handshake;
-        let originator = if outcome.flip { 1 - segment.originator } else { segment.originator };
-        if handshake.is(shake::COMPLETE) {
+    /// Gives up what was acknowledged and not seen before a number of the peer's stream.
+    #[cold]
+    fn find_gaps(&mut self, segment: &Segment<'_>, number: i64, other: &mut Sequence) {
+        let [_, peer] = segment.sides();
+        let clean = self.ends.iter().all(|end| end.is_clean()) && !self.is(whole::FRAGMENTED);
+        if !clean && self.rare.is_none() {
+            other.give_up(number);
             return;
         }
-        let from_originator = segment.side == originator;
-        match (segment.syn(), segment.ack(), from_originator) {
-            _ if segment.rst() => {}
-            (true, false, true) => {
-                if handshake.is(shake::SYN) {
-                    handshake.bits |= shake::AMBIGUOUS;
-                } else {
-                    handshake.out = Nanos::new(segment.time.as_nanos());
-                }
-                handshake.bits |= shake::SYN;
-            }
-            (true, true, false) => handshake.answered(segment.time),
-            (false, true, true) if handshake.is(shake::SYN_ACK) => {
-                handshake.completed(segment.time);
-                outcome.established = true;
-            }
-            (false, true, _) if !handshake.is(shake::SYN_ACK) => {
-                // Both in midstream: the handshake was before the capture.
-                let live =
-                    |state| matches!(state, EndState::Partial | EndState::Established | EndState::Closed);
-                if live(before[1 - segment.side]) && live(self.ends[segment.side].state) {
-                    handshake.bits |= shake::COMPLETE;
-                    outcome.established = true;
+        while let Some(bytes) = other.give_up_hole(number, self.rare.make(peer)) {
+            if clean {
+                let rare = self.rare.make(peer);
+                rare.losses.missed_bytes = rare.losses.missed_bytes.saturating_add(bytes);
+                let before = u64::from(rare.gaps);
+                rare.gaps = rare.gaps.saturating_add(1);
+                if is_power_of_ten(before.saturating_add(1)) {
+                    self.push(cased(b'G', peer == segment.originator));
                 }
             }
-            _ => {}
         }
+    }
+}
+
+/// Where FIN and RST stood. Nearly always the last number sent tells, and has not moved since.
+impl TcpState {
+    /// One past the FIN of a side whose last number sent is `last`; zero without one.
+    fn fin(&self, side: Side, last: i64) -> i64 {
+        if self.ends[side].is(end::FIN_AT_LAST) {
+            last
+        } else {
+            self.rare.get(side).map_or(0, |rare| rare.fin)
+        }
+    }
+
+    /// Number of the last FIN, payload passed over.
+    fn last_fin(&self, side: Side, last: i64) -> u32 {
+        let apart = self.rare.get(side).and_then(|rare| rare.last_fin);
+        apart.unwrap_or_else(|| low(self.fin(side, last)).wrapping_sub(1))
+    }
+
+    /// Number of the last RST.
+    fn last_rst(&self, side: Side, last: i64) -> u32 {
+        if self.ends[side].is(end::RST_AT_LAST) {
+            low(last)
+        } else if self.is(whole::rst_before_last(side)) {
+            low(last).wrapping_sub(1)
+        } else {
+            self.rare.get(side).map_or(0, |rare| rare.last_rst)
+        }
+    }
+
+    /// Keeps where FIN and RST stood, now that the last number sent has gone from `held` to `last`.
+    fn keep_ends(&mut self, segment: &Segment<'_>, relative: i64, held: i64, last: i64) {
+        let me = segment.side & 1;
+        let told_by_last =
+            self.ends[me].is(end::FIN_AT_LAST | end::RST_AT_LAST) || self.is(whole::rst_before_last(me));
+        if told_by_last && last != held {
+            self.set_ends_apart(me, held);
+        }
+        if segment.fin() {
+            self.keep_fin(segment, relative, last);
+        }
+        if segment.control() == RST {
+            let number = low(relative);
+            self.ends[me].unset(end::RST_AT_LAST);
+            self.unset(whole::rst_before_last(me));
+            match low(last).wrapping_sub(number) {
+                0 => self.ends[me].set(end::RST_AT_LAST),
+                1 => self.set(whole::rst_before_last(me)),
+                _ => self.rare.make(me).last_rst = number,
+            }
+        }
+    }
+
+    #[cold]
+    fn set_ends_apart(&mut self, side: Side, held: i64) {
+        let (fin, last_rst) = (self.fin(side, held), self.last_rst(side, held));
+        self.ends[side].unset(end::FIN_AT_LAST | end::RST_AT_LAST);
+        self.unset(whole::rst_before_last(side));
+        let rare = self.rare.make(side);
+        (rare.fin, rare.last_rst) = (fin, last_rst);
+    }
+
+    fn keep_fin(&mut self, segment: &Segment<'_>, relative: i64, last: i64) {
+        let me = segment.side & 1;
+        let fin = relative.saturating_add(segment.length().into());
+        let number = if segment.control() == FIN {
+            low(relative).wrapping_add(segment.payload)
+        } else {
+            self.last_fin(me, last)
+        };
+        if fin == last && fin > 0 {
+            self.ends[me].set(end::FIN_AT_LAST);
+        } else {
+            self.ends[me].unset(end::FIN_AT_LAST);
+            self.rare.make(me).fin = Sequence::bounded(fin).max(0);
+        }
+        if let Some(rare) = self.rare.get_mut(me) {
+            rare.last_fin = None;
+        }
+        if self.last_fin(me, last) != number {
+            self.rare.make(me).last_fin = Some(number);
+        }
+    }
+
+    /// Keeps the numbers of both ends.
+    fn keep(&mut self, [me, peer]: [Side; 2], own: &Sequence, other: &Sequence) {
+        let high = [(me, self.sequences[me].set(own)), (peer, self.sequences[peer].set(other))];
+        if !self.rare.is_none() || high.iter().any(|(_, high)| *high != [0; 3]) {
+            self.keep_rare(high);
+        }
+    }
+
+    #[cold]
+    fn keep_rare(&mut self, high: [(Side, [u16; 3]); 2]) {
+        let mut odd = false;
+        for (side, high) in high {
+            let rare = self.rare.make(side);
+            rare.high = high;
+            odd |= !rare.parts.is_empty() || high.iter().any(|one| *one != high[0]);
+        }
+        if odd {
+            self.set(whole::ODD);
+        } else {
+            self.unset(whole::ODD);
+        }
+    }
+}
+
+/// What it is asked.
+impl TcpState {
+    fn sequence(&self, side: Side) -> Sequence {
+        self.sequences[side].open(self.rare.get(side))
     }
 
     /// Whether a segment with SYN begins another connection on the same ports.
     pub(super) fn is_reuse(&self, originator: Side, header: &TcpSegment) -> bool {
-        if !header.has(TcpSegment::SYN) {
+        if !header.has(SYN) {
             return false;
         }
-        let (orig, resp) = (&self.ends[originator], &self.ends[1 - originator]);
-        let acks = header.has(TcpSegment::ACK);
-        if acks && orig.state != EndState::Inactive {
+        let [(orig, orig_start), (resp, resp_start)] =
+            [originator & 1, !originator & 1].map(|side| (self.ends[side], self.sequences[side].start));
+        let acks = header.has(ACK);
+        if acks && orig.state() != EndState::INACTIVE {
             return false;
         }
-        if orig.closed || resp.closed {
+        if orig.is(end::CLOSED) || resp.is(end::CLOSED) {
             return true;
         }
-        let reference = if acks { resp } else { orig };
+        let reference = if acks { resp_start } else { orig_start };
         let reversed = !acks
-            && orig.state == EndState::SynAckSent
-            && resp.state == EndState::Inactive
-            && header.sequence == resp.sequence.start();
-        header.sequence != reference.sequence.start() && !reversed
+            && orig.state() == EndState::SYN_ACK_SENT
+            && resp.state() == EndState::INACTIVE
+            && header.sequence == resp_start;
+        header.sequence != reference && !reversed
     }
 
     /// State of the connection so far, as Zeek's conn.log has it.
     pub(super) fn conn_state(&self, originator: Side) -> ConnState {
-        use EndState::{Closed, Established, Inactive, Partial, Reset, SynAckSent, SynSent};
-        let (orig, resp) = (&self.ends[originator], &self.ends[1 - originator]);
-        let silent = |end: &TcpEnd| matches!(end.state, Inactive | Partial);
-        let both_empty = || orig.size(resp) == 0 && resp.size(orig) == 0;
-        match (orig.state, resp.state) {
-            (SynSent | SynAckSent, Reset) => ConnState::Rej,
-            (Reset, Reset) if both_empty() => ConnState::Rej,
-            (_, Reset) if silent(orig) => ConnState::Rstrh,
-            (_, Reset) => ConnState::Rstr,
-            (Reset, _) if silent(resp) && self.history.is_syn_then_reset() => ConnState::Rstos0,
-            (Reset, _) if silent(resp) => ConnState::Oth,
-            (Reset, _) => ConnState::Rsto,
-            (Closed, Closed) => ConnState::SF,
-            (Closed, _) if silent(resp) => ConnState::Sh,
-            (Closed, _) => ConnState::S2,
-            (_, Closed) if silent(orig) => ConnState::Shr,
-            (_, Closed) => ConnState::S3,
-            (SynSent, Inactive) => ConnState::S0,
-            (Established, Established) => ConnState::S1,
+        const INACTIVE: EndState = EndState::INACTIVE;
+        const RESET: EndState = EndState::RESET;
+        const CLOSED: EndState = EndState::CLOSED;
+        let [orig, resp] = [originator & 1, !originator & 1].map(|side| self.ends[side].state());
+        let silent = |state: EndState| matches!(state, EndState::INACTIVE | EndState::PARTIAL);
+        let both_empty = || self.size(0) == 0 && self.size(1) == 0;
+        match (orig, resp) {
+            (EndState::SYN_SENT | EndState::SYN_ACK_SENT, RESET) => ConnState::Rej,
+            (RESET, RESET) if both_empty() => ConnState::Rej,
+            (_, RESET) if silent(orig) => ConnState::Rstrh,
+            (_, RESET) => ConnState::Rstr,
+            (RESET, _) if silent(resp) && self.history().is_syn_then_reset() => ConnState::Rstos0,
+            (RESET, _) if silent(resp) => ConnState::Oth,
+            (RESET, _) => ConnState::Rsto,
+            (CLOSED, CLOSED) => ConnState::SF,
+            (CLOSED, _) if silent(resp) => ConnState::Sh,
+            (CLOSED, _) => ConnState::S2,
+            (_, CLOSED) if silent(orig) => ConnState::Shr,
+            (_, CLOSED) => ConnState::S3,
+            (EndState::SYN_SENT, INACTIVE) => ConnState::S0,
+            (EndState::ESTABLISHED, EndState::ESTABLISHED) => ConnState::S1,
             _ => ConnState::Oth,
         }
     }
 
+    /// Bytes sent by the sequence numbers.
+    fn size(&self, side: Side) -> i64 {
+        let (end, peer, sequence) = (self.ends[side], self.ends[1 - side], self.sequence(side));
+        let aborted_half_open = end.before() == EndState::SYN_SENT
+            && end.state() == EndState::RESET
+            && peer.state() == EndState::INACTIVE
+            && sequence.is_anything_acknowledged();
+        if aborted_half_open { 0 } else { sequence.size(self.fin(side, sequence.last()) > 0) }
+    }
+
     /// Whether this is an attempt that nobody has answered.
     pub(super) fn is_unanswered(&self, originator: Side) -> bool {
-        matches!(self.ends[originator].state, EndState::SynSent | EndState::SynAckSent)
-            && self.ends[1 - originator].state == EndState::Inactive
+        let [me, peer] = [originator & 1, !originator & 1].map(|side| self.ends[side].state());
+        matches!(me, EndState::SYN_SENT | EndState::SYN_ACK_SENT) && peer == EndState::INACTIVE
     }
 
     /// Whether a SYN without ACK of the originator was seen.
     pub(super) const fn syn_seen(&self) -> bool {
-        self.syn_seen
+        self.is(whole::SYN_SEEN)
     }
 
     /// What a side lost in the current part.
@@ -471,168 +633,5 @@ impl TcpState {
     /// Begins a new part: what counts by part starts again.
     pub(super) fn begin_part(&mut self) {
         self.rare.begin_part();
-    }
-
-    /// The letters.
-    pub(super) const fn history(&self) -> &History {
-        &self.history
-    }
-
-    /// Nanoseconds from SYN to SYN-ACK, and from there to the ACK. None where a segment of the handshake came
-    /// twice, or was not seen.
-    pub(super) fn round_trips(&self) -> (Option<i64>, Option<i64>) {
-        let Handshake { out, back, .. } = self.handshake;
-        let is = |bit| self.handshake.is(bit);
-        (is(shake::OUT).then_some(out.get()), is(shake::BACK).then_some(back.get()))
-    }
-}
-
-impl TcpEnd {
-    fn enter(&mut self, state: EndState) {
-        if self.state != state {
-            self.before = self.state;
-            self.state = state;
-        }
-    }
-
-    /// Established, or closed out of that: where a hole in the sequence is a hole in the stream.
-    fn is_clean(&self) -> bool {
-        self.state == EndState::Established
-            || self.state == EndState::Closed && self.before == EndState::Established
-    }
-
-    /// Bytes sent by the sequence numbers.
-    fn size(&self, peer: &Self) -> i64 {
-        let aborted_half_open = self.before == EndState::SynSent
-            && self.state == EndState::Reset
-            && peer.state == EndState::Inactive
-            && self.sequence.is_anything_acknowledged();
-        if aborted_half_open { 0 } else { self.sequence.size() }
-    }
-}
-
-/// The transitions.
-impl TcpState {
-    fn step(&mut self, segment: &Segment<'_>, outcome: &mut Outcome) {
-        let closes = match self.ends[segment.side].state {
-            EndState::Inactive => self.step_inactive(segment, outcome),
-            EndState::SynSent | EndState::SynAckSent => self.step_handshake(segment),
-            EndState::Established | EndState::Partial => self.step_established(segment),
-            EndState::Closed => self.step_closed(segment),
-            EndState::Reset => false,
-        };
-        if closes {
-            outcome.ended = self.close(segment.side);
-        }
-    }
-
-    /// Closes one side; true if that ends the connection.
-    fn close(&mut self, side: Side) -> bool {
-        let [me, peer] = [side, 1 - side];
-        if self.ends[me].closed {
-            return false;
-        }
-        self.ends[me].closed = true;
-        self.ends[me].state == EndState::Reset
-            || self.ends[peer].closed
-            || self.ends[peer].state == EndState::Inactive
-    }
-
-    fn step_inactive(&mut self, segment: &Segment<'_>, outcome: &mut Outcome) -> bool {
-        let (me, other) = (segment.side, 1 - segment.side);
-        let from_originator = segment.is_from_originator();
-        let peer = self.ends[other].state;
-        let mut closes = false;
-        match (segment.syn(), from_originator) {
-            (true, true) => {
-                let state = if segment.ack() { EndState::SynAckSent } else { EndState::SynSent };
-                self.ends[me].enter(state);
-            }
-            (true, false) => self.answer_with_syn(segment, outcome),
-            (false, _) => {}
-        }
-        if segment.fin() {
-            self.ends[me].enter(EndState::Closed);
-            closes = true;
-        }
-        if segment.rst() {
-            self.ends[me].enter(EndState::Reset);
-            outcome.refused = !from_originator && matches!(peer, EndState::SynSent | EndState::SynAckSent);
-            closes = true;
-        }
-        if self.ends[me].state == EndState::Inactive {
-            let early_ack = !from_originator && segment.payload == 0 && peer == EndState::SynSent;
-            if early_ack {
-                // Some stacks acknowledge a SYN before they answer it.
-            } else if segment.ack() && self.ends[other].state == EndState::Established {
-                // Only the SYN was missed.
-                self.ends[me].enter(EndState::Established);
-                self.partial = false;
-            } else {
-                self.ends[me].enter(EndState::Partial);
-            }
-        }
-        closes
-    }
-
-    /// A SYN of the responder that was silent so far: SYN-ACK as a rule.
-    fn answer_with_syn(&mut self, segment: &Segment<'_>, outcome: &mut Outcome) {
-        let (me, other) = (segment.side, 1 - segment.side);
-        let expected = segment.header.sequence == self.ends[me].sequence.start();
-        if !segment.ack() && self.ends[other].state == EndState::SynAckSent && expected {
-            // SYN and SYN-ACK came in the wrong order: this is the SYN that the SYN-ACK was for.
-            outcome.flip = true;
-            self.partial = false;
-            self.syn_seen = true;
-            self.history.push(b'^');
-            self.ends[other].enter(EndState::Established);
-        } else if self.ends[other].state == EndState::SynSent {
-            self.ends[other].enter(EndState::Established);
-        }
-        self.ends[me].enter(EndState::Established);
-    }
-
-    fn step_handshake(&mut self, segment: &Segment<'_>) -> bool {
-        let end = &mut self.ends[segment.side];
-        if segment.fin() {
-            end.enter(EndState::Closed);
-        }
-        if segment.rst() {
-            end.enter(EndState::Reset);
-        }
-        segment.fin() || segment.rst()
-    }
-
-    fn step_established(&mut self, segment: &Segment<'_>) -> bool {
-        let [me, other] = [segment.side, 1 - segment.side];
-        let starts_anew = segment.syn() && !segment.ack() && self.ends[other].state == EndState::Inactive;
-        if starts_anew && self.ends[me].state == EndState::Partial {
-            self.ends[me].enter(EndState::SynSent);
-        }
-        if segment.rst() {
-            self.ends[me].enter(EndState::Reset);
-            return true;
-        }
-        if segment.fin() {
-            self.ends[me].enter(EndState::Closed);
-            let peer = &mut self.ends[other];
-            if peer.state == EndState::Reset && peer.before == EndState::Closed {
-                // FIN, then RST, from the peer: with this FIN it was an ordinary end.
-                peer.enter(EndState::Closed);
-            }
-            return true;
-        }
-        false
-    }
-
-    fn step_closed(&mut self, segment: &Segment<'_>) -> bool {
-        let peer_closed = self.ends[1 - segment.side].state == EndState::Closed;
-        let resets = segment.rst() && !peer_closed;
-        if resets {
-            self.ends[segment.side].enter(EndState::Reset);
-            // The side has closed before; with the RST the connection has, too.
-            self.ends[segment.side].closed = false;
-        }
-        resets
     }
 }

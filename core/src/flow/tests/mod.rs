@@ -7,3 +7,4 @@ mod kit;
 mod model;
 mod parts;
 mod table;
+mod tcp;
