@@ -174,6 +174,7 @@ impl Sensor {
         let addresses: ArrayVec<_, TOGETHER> = located.iter().map(|packet| flows.address(packet)).collect();
         flows.warm(addresses.iter().flatten());
         for (packet, address) in located.iter().zip(addresses) {
+            wiring.tick(packet.time);
             if flows.advance(packet.time, &mut wiring) {
                 wiring.advance(packet.time);
             }
