@@ -48,6 +48,11 @@ impl Distinct {
         true
     }
 
+    /// Whether it is one thing so far.
+    pub(crate) const fn is_one(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
+
     /// The hashes, while they are kept.
     fn exact(&self) -> &[u64] {
         match self {

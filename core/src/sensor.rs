@@ -14,7 +14,7 @@ use crate::{
         ChecksumMode, FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable,
         Integrity, Origin, PacketPlace, SidePlace, TunnelFlows,
     },
-    ipam::{Came, ObservationSink, Observer, Place, Places, Seen},
+    ipam::{Came, ObservationSink, Observer, Place, Places, Seen, may_state},
     mirror::{MirrorPlan, Mirrored, Mirrors},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, PlanError, Role},
@@ -26,11 +26,13 @@ use crate::{
 
 mod apart;
 mod batch;
+mod together;
 mod witness;
 
 use apart::Judging;
 pub use apart::{HandOver, Rules, Tellings};
 pub use batch::Batch;
+use together::Waiting;
 pub use witness::{Told, Witness};
 
 /// Everything a sensor needs to know before its first packet.
@@ -65,6 +67,7 @@ pub struct Sensor {
     mirrors: Mirrors,
     observer: Observer,
     judging: Judging,
+    later: Waiting,
     hash_seed: [u64; 4],
     /// Plan and thresholds that were loaded and are not in effect yet.
     next: Option<Box<(Arc<AddressPlan>, DetectConfig)>>,
@@ -85,6 +88,7 @@ impl Sensor {
             mirrors: Mirrors::default(),
             observer: Observer::new(site.clone(), &detect.observe, hash_seed),
             judging: Judging::Here(Box::new(Detector::new(site.clone(), plan.clone(), &detect, hash_seed))),
+            later: Waiting::default(),
             interfaces: Vec::new(),
             site,
             plan,
@@ -224,6 +228,7 @@ impl Sensor {
     pub fn advance(&mut self, now: Timestamp, sink: &mut dyn RecordSink) {
         self.change_if_asked(sink);
         let (flows, mut wiring) = self.split(sink);
+        wiring.tick(now);
         if flows.advance(now, &mut wiring) {
             wiring.advance(now);
             self.ledger.fragments_unassembled = self.flows.unassembled();
@@ -300,8 +305,8 @@ impl Sensor {
     /// The flow table, and everything around it.
     fn split<'a>(&'a mut self, sink: &'a mut dyn RecordSink) -> (&'a mut FlowTable, Wiring<'a>) {
         let out = CountingSink { sink, ledger: &mut self.ledger };
-        let Self { flows, places, interfaces, observer, judging, .. } = self;
-        (flows, Wiring { places, interfaces, observer, judging, out })
+        let Self { flows, places, interfaces, observer, judging, later, .. } = self;
+        (flows, Wiring { places, interfaces, observer, judging, later, out })
     }
 
     /// Takes a decoded packet, and what is inside it as far as tunnels are opened.
@@ -493,6 +498,7 @@ struct Wiring<'a> {
     interfaces: &'a [InterfacePlan],
     observer: &'a mut Observer,
     judging: &'a mut Judging,
+    later: &'a mut Waiting,
     out: CountingSink<'a>,
 }
 
@@ -513,14 +519,19 @@ impl Wiring<'_> {
     }
 
     fn arp(&mut self, seen: &Seen<'_>, arp: &ArpPacket) {
+        self.settle();
         self.observe(|observer, places, sink| observer.on_arp(seen, arp, places, sink));
     }
 
     fn packet(&mut self, seen: &Seen<'_>, ip: &IpPacket<'_>) {
-        self.observe(|observer, places, sink| observer.on_packet(seen, ip, places, sink));
+        if may_state(ip) {
+            self.settle();
+            self.observe(|observer, places, sink| observer.on_packet(seen, ip, places, sink));
+        }
     }
 
     fn advance(&mut self, now: Timestamp) {
+        self.settle();
         self.observe(|observer, places, sink| observer.advance(now, places, sink));
         match self.judging {
             Judging::Here(detector) => detector.advance(now, &mut |change| self.out.finding(change)),
@@ -529,6 +540,7 @@ impl Wiring<'_> {
     }
 
     fn finish(&mut self) {
+        self.settle();
         self.observe(|observer, places, sink| observer.finish(places, sink));
         match self.judging {
             Judging::Here(detector) => detector.finish(&mut |change| self.out.finding(change)),
@@ -537,12 +549,26 @@ impl Wiring<'_> {
     }
 
     fn restart(&mut self, plan: &Arc<AddressPlan>, detect: &DetectConfig, seed: [u64; 4]) {
+        self.settle();
         self.observe(|observer, places, sink| observer.restart(&detect.observe, seed, places, sink));
         match self.judging {
             Judging::Here(detector) => {
                 detector.restart(plan.clone(), detect, &mut |change| self.out.finding(change));
             }
             Judging::Apart(outbox) => outbox.restart(plan, detect),
+        }
+    }
+}
+
+impl Wiring<'_> {
+    /// Tells observer and rules what happened to a flow.
+    fn tell(&mut self, event: FlowEvent, flow: &FlowContext) {
+        self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
+        match self.judging {
+            Judging::Here(detector) => {
+                detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
+            }
+            Judging::Apart(outbox) => outbox.event(event, flow),
         }
     }
 }
@@ -619,17 +645,13 @@ impl FlowHost for Wiring<'_> {
             // The rules are elsewhere, and it makes no difference to them.
             Judging::Apart(_) => true,
         };
+        // What waits may make the rules follow flows of an outside link.
+        let hears = hears || !self.later.is_empty() && self.places.role(interface) == Role::Outside;
         hears || self.observer.counts_traffic(interface, originator, self.places)
     }
 
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
-        match self.judging {
-            Judging::Here(detector) => {
-                detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
-            }
-            Judging::Apart(outbox) => outbox.event(event, flow),
-        }
+        self.put(event, flow);
     }
 
     fn record(&mut self, record: &mut FlowRecord) {

@@ -48,6 +48,11 @@ impl Index {
         None
     }
 
+    /// The word that a search for this hash begins at.
+    pub(super) fn first(&self, hash: u32) -> u64 {
+        self.words.get(hash as usize & self.mask()).copied().unwrap_or(EMPTY)
+    }
+
     /// Puts a slot in that is not there.
     pub(super) fn insert(&mut self, hash: u32, slot: u32) {
         // Five eighths full at most: most lookups then end within one cache line.

@@ -14,6 +14,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
+    Hashes, TCP, TOGETHER,
     config::BeaconConfig,
     few::Latest,
     score::Scores,
@@ -24,7 +25,7 @@ use crate::{
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    flow::{FlowContext, FlowIdentity},
+    flow::{FlowContext, FlowEvent, FlowIdentity},
     ipam::{Places, classify},
     net::Name,
     plan::{ExemptionQuery, Role},
@@ -33,7 +34,6 @@ use crate::{
 };
 
 const VERSION: u32 = 1;
-const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// What a common destination loses, as RITA's prevalence does.
 const COMMON_PENALTY: f64 = 0.15;
@@ -120,6 +120,18 @@ struct Names {
     secretariat: Option<Name>,
 }
 
+fn key_of(flow: &FlowContext, places: &Places) -> (InterfaceIndex, Pair) {
+    let (source, target) = (&flow.originator, &flow.responder);
+    let pair = Pair {
+        space: Space::of(source, places),
+        source: source.ip,
+        destination: target.ip,
+        port: target.port,
+        protocol: flow.protocol,
+    };
+    (flow.interface, pair)
+}
+
 fn seconds_of(time: Timestamp) -> u32 {
     u32::try_from(time.as_nanos().div_euclid(NANOS_PER_SECOND).max(0)).unwrap_or(u32::MAX)
 }
@@ -142,6 +154,22 @@ impl Beacon {
         self.first = Some(self.first.map_or(start, |first| first.min(start)));
     }
 
+    /// Makes ready for connections that are about to be told.
+    pub(super) fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
+        if !self.config.enabled {
+            return;
+        }
+        let (mut pairs, mut destinations) = (Hashes::new(), Hashes::new());
+        for (event, flow) in events.iter().take(TOGETHER) {
+            if matches!(event, FlowEvent::Reported(_)) && self.is_call(flow) {
+                pairs.push(self.pairs.hash_of(&key_of(flow, places)));
+                destinations.push(self.destinations.hash_of(&Destination(flow.responder.ip)));
+            }
+        }
+        self.pairs.warm(&pairs, |(_, pair), calls| u64::from(pair.port) ^ u64::from(calls.is_series()));
+        self.destinations.warm(&destinations, |_, hosts| hosts.is_one().into());
+    }
+
     /// A flow has ended.
     pub(super) fn on_end(
         &mut self,
@@ -159,14 +187,7 @@ impl Beacon {
         if let Some(hosts) = self.destinations.get_or_insert_with(Destination(target.ip), Distinct::default) {
             hosts.add(host);
         }
-        let pair = Pair {
-            space: Space::of(source, places),
-            source: source.ip,
-            destination: target.ip,
-            port: target.port,
-            protocol: flow.protocol,
-        };
-        let key = (flow.interface, pair);
+        let key = key_of(flow, places);
         let call =
             Once { start: flow.start, last: flow.last, bytes: source.ip_bytes, identity: flow.identity };
         let hash = self.pairs.hash_of(&key);
@@ -270,8 +291,8 @@ impl Beacon {
 
     /// The capture has ended: scores every pair that had connections since it was last scored.
     pub(super) fn finish(&mut self, now: Timestamp, desk: &Desk, sink: &mut FindingSink<'_>) {
-        let often = |calls: &Calls| matches!(calls, Calls::Often(_));
-        let due: Vec<_> = self.pairs.iter().filter(|(_, calls)| often(calls)).map(|(key, _)| *key).collect();
+        let due: Vec<_> =
+            self.pairs.iter().filter(|(_, calls)| calls.is_series()).map(|(key, _)| *key).collect();
         for key in due {
             self.score(&key, now, desk, sink);
         }
@@ -290,6 +311,10 @@ impl Beacon {
 }
 
 impl Calls {
+    const fn is_series(&self) -> bool {
+        matches!(self, Self::Often(_))
+    }
+
     const fn last(&self) -> Timestamp {
         match self {
             Self::Once(call) => call.last,

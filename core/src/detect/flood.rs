@@ -14,6 +14,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
+    Hashes, TCP, TOGETHER,
     config::FloodConfig,
     few::Latest,
     view::{Space, scoped_party, secretariat_of},
@@ -32,7 +33,6 @@ use crate::{
 };
 
 const VERSION: u32 = 1;
-const TCP: u8 = 6;
 /// A target is watched second by second once it had this share of the attempts that make a flood possible.
 const WATCH_SHARE: u32 = 20;
 /// Attempts in one second from which on a flood is critical.
@@ -126,10 +126,7 @@ impl Flood {
         if !self.config.enabled || flow.protocol != TCP || !flow.syn_seen {
             return;
         }
-        let spot = || {
-            let Party { ip, port, .. } = flow.responder;
-            (flow.interface, Target { space: Space::of(&flow.responder, places), ip, port })
-        };
+        let spot = || spot_of(flow, places);
         let one_way = || flow.responder.packets == 0 && flow.originator.payload_bytes > 0;
         match event {
             FlowEvent::Started => self.attempt(spot(), flow, places),
@@ -138,6 +135,21 @@ impl Flood {
             FlowEvent::Established | FlowEvent::Refused => self.resolve(&spot(), flow),
             FlowEvent::Unanswered if one_way() => self.resolve(&spot(), flow),
             _ => {}
+        }
+    }
+
+    /// Makes ready for attempts that are about to be told; in a flood they are all at one target.
+    pub(super) fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
+        let is_attempt = |event: FlowEvent, flow: &FlowContext| {
+            event == FlowEvent::Started && flow.protocol == TCP && flow.syn_seen
+        };
+        if self.config.enabled && self.hot.is_empty() {
+            let attempts = events.iter().filter(|(event, flow)| is_attempt(*event, flow));
+            let hashes: Hashes = attempts
+                .map(|(_, flow)| self.targets.hash_of(&spot_of(flow, places)))
+                .take(TOGETHER)
+                .collect();
+            self.targets.warm(&hashes, |(_, target), watch| u64::from(target.port) ^ u64::from(watch.early));
         }
     }
 
@@ -270,6 +282,11 @@ impl Flood {
     pub(super) fn watched(&self) -> (usize, usize) {
         (self.targets.len(), self.hot.len())
     }
+}
+
+fn spot_of(flow: &FlowContext, places: &Places) -> Spot {
+    let Party { ip, port, .. } = flow.responder;
+    (flow.interface, Target { space: Space::of(&flow.responder, places), ip, port })
 }
 
 fn is_exempt(Target { ip, port, .. }: Target, desk: &Desk) -> bool {

@@ -19,6 +19,7 @@ mod tests;
 
 use std::{net::IpAddr, sync::Arc};
 
+use arrayvec::ArrayVec;
 use beacon::Beacon;
 use border::Border;
 pub use config::{
@@ -31,6 +32,7 @@ use spoof::Spoof;
 use view::Space;
 
 use crate::{
+    bounded::KeyHash,
     decode::InterfaceIndex,
     findings::{Desk, FindingSink},
     flow::{FlowContext, FlowEvent, Party},
@@ -40,6 +42,13 @@ use crate::{
     record::{EndReason, Locality, Observation},
     time::Timestamp,
 };
+
+const TCP: u8 = 6;
+/// Events that are made ready for at a time.
+const TOGETHER: usize = 32;
+
+/// Hashes of what they look up in one table.
+type Hashes = ArrayVec<KeyHash, TOGETHER>;
 
 /// Every rule of one sensor and what it remembers.
 #[derive(Clone, Debug)]
@@ -110,6 +119,23 @@ impl Detector {
         }
         if flow.role == Role::Outside && !flow.tunnelled {
             self.on_outside(event, flow, places, sink);
+        }
+    }
+
+    /// Whether rules make anything of such an event. What becomes of an attempt is asked of TCP alone; others are
+    /// established when they are answered, which is told by itself.
+    pub const fn hears(event: FlowEvent, protocol: u8) -> bool {
+        protocol == TCP
+            || !matches!(event, FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered)
+    }
+
+    /// Makes ready for events that are about to be told together: what they look up is read at once, so that it
+    /// waits for memory once. Changes nothing.
+    pub fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
+        for some in events.chunks(TOGETHER) {
+            self.flood.warm(some, places);
+            self.scan.warm(some, places);
+            self.beacon.warm(some, places);
         }
     }
 

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use super::{
+    TCP,
     config::ScanConfig,
     view::{Space, scoped_party, secretariat_of},
     walk::{Course, Key, Walk, Walker, Walkers},
@@ -32,7 +33,6 @@ use crate::{
 };
 
 const VERSION: u32 = 1;
-const TCP: u8 = 6;
 /// Both rules and their incidents.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
@@ -62,6 +62,18 @@ impl Scan {
             one_way: Bounded::new(limit, seed),
             config: config.clone(),
         }
+    }
+
+    /// Makes ready for failures that are about to be told.
+    pub(super) fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
+        let failed =
+            |event| matches!(event, FlowEvent::Refused | FlowEvent::Unanswered | FlowEvent::Collapsed);
+        let failures = events.iter().filter(|(event, flow)| failed(*event) && flow.protocol == TCP);
+        self.walkers.warm(failures.flat_map(|(_, flow)| {
+            let (source, space) = (flow.originator.ip, Space::of(&flow.originator, places));
+            let courses = [Course::Hosts(flow.responder.port), Course::Ports(flow.responder.ip)];
+            courses.map(|course| Key { space, source, course })
+        }));
     }
 
     pub(super) fn on_flow(

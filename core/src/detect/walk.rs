@@ -5,9 +5,11 @@ use std::{
     net::IpAddr,
 };
 
-use super::{config::ScanConfig, few::Few, view::Space};
+use arrayvec::ArrayVec;
+
+use super::{TOGETHER, config::ScanConfig, few::Few, view::Space};
 use crate::{
-    bounded::{Bounded, hash_address},
+    bounded::{Bounded, KeyHash, hash_address},
     distinct::hash_of,
     flow::{FlowContext, FlowIdentity},
     time::Timestamp,
@@ -140,6 +142,13 @@ impl Walkers {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    /// Makes ready for steps of walks with these keys.
+    pub(super) fn warm(&self, keys: impl Iterator<Item = Key>) {
+        let hashes: ArrayVec<KeyHash, { 2 * TOGETHER }> =
+            keys.map(|key| self.held.hash_of(&key)).take(2 * TOGETHER).collect();
+        self.held.warm(&hashes, |_, walker| walker.failures.into());
     }
 
     /// Whether a source may be on a walk.

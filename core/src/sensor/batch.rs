@@ -162,6 +162,7 @@ impl Sensor {
         self.flows.touch_oldest(packets.len());
         let (flows, mut wiring) = self.split(sink);
         for ((packet, address), entry) in packets.iter().zip(&addresses).zip(found) {
+            wiring.tick(packet.time);
             if flows.advance(packet.time, &mut wiring) {
                 wiring.advance(packet.time);
             }

@@ -67,19 +67,26 @@ impl Key {
             | flag(spot.segment.is_some(), HAS_SEGMENT)
             | flag(spot.secretariat.is_some(), HAS_SECRETARIAT);
         let [a, b, c, d, e, f] = mac.unwrap_or_default().0;
-        let places = [spot.space, spot.segment.unwrap_or(0), spot.secretariat.unwrap_or(0), spot.interface.0];
-        let mut three = [0; 3];
-        three.iter_mut().zip(vlans).for_each(|(place, &vlan)| *place = vlan);
+        let Spot { space, segment, secretariat, interface } = spot;
+        let vlan = |at: usize| vlans.get(at).copied().unwrap_or(0);
         Self {
             address: match address {
                 IpAddr::V4(v4) => [0, v4.to_bits().into()],
                 IpAddr::V6(v6) => words_of(v6.to_bits()),
             },
             station: u64::from_be_bytes([a, b, c, d, e, f, flags, kind.code()]),
-            spot: places.iter().fold(0, |word, &place| word << 16 | u64::from(place)),
-            vlans: three,
+            spot: u64::from(space) << 48
+                | u64::from(segment.unwrap_or(0)) << 32
+                | u64::from(secretariat.unwrap_or(0)) << 16
+                | u64::from(interface.0),
+            vlans: [vlan(0), vlan(1), vlan(2)],
             kind,
         }
+    }
+
+    /// Some word of it.
+    pub(super) const fn word(&self) -> u64 {
+        self.address[1] ^ self.station
     }
 
     pub(super) const fn kind(&self) -> ObservationKind {

@@ -16,6 +16,7 @@ mod tests;
 
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
 pub use config::ObserveConfig;
 use key::{Key, Spot};
 use messages::Statement;
@@ -29,6 +30,7 @@ use super::{
     registry::{AddressClass, classify},
 };
 use crate::{
+    bounded::KeyHash,
     decode::{ArpPacket, InterfaceIndex, IpPacket, Link},
     flow::{FlowContext, FlowEvent, Party},
     net::{MacAddress, Name},
@@ -61,6 +63,9 @@ pub struct Observer {
 }
 
 impl Observer {
+    /// Events that are made ready for at a time.
+    const WARM: usize = 32;
+
     /// Watches nothing yet; `seed` keys its hash tables.
     pub fn new(site: Name, config: &ObserveConfig, seed: [u64; 4]) -> Self {
         let limit = config.limit as usize;
@@ -79,8 +84,12 @@ impl Observer {
         (self.table.len(), self.table.forgotten(), self.table.discarded())
     }
 
-    /// Where packets of this station come from, by configuration, or else by what the station has shown.
+    /// Where packets of this station come from, by configuration, or else by what the station has shown. Without a
+    /// plan it makes no difference to what a flow is, and is not looked up.
     pub fn came(&self, interface: InterfaceIndex, link: &Link, mac: MacAddress, places: &Places) -> Came {
+        if !places.has_plan() {
+            return Came::FromSegment;
+        }
         match standing(&self.stations, places, interface, link.vlans.first().copied(), mac) {
             Standing::Edge => Came::FromEdge,
             Standing::Segment | Standing::Unknown => Came::FromSegment,
@@ -170,6 +179,40 @@ impl Observer {
         }
     }
 
+    /// Makes ready for events that are about to be told together: what they look up is read at once, so that it
+    /// waits for memory once. Changes nothing.
+    pub fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
+        if !self.enabled {
+            return;
+        }
+        for some in events.chunks(Self::WARM) {
+            let mut stations = ArrayVec::<KeyHash, { 2 * Self::WARM }>::new();
+            let mut keys = ArrayVec::<KeyHash, { 2 * Self::WARM }>::new();
+            for (event, flow) in some {
+                let sides = match event {
+                    FlowEvent::Started | FlowEvent::Answered => flow.by_originator.map(|by| (by, !by)),
+                    FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => Some((true, true)),
+                    FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => None,
+                };
+                let (first, second) = sides.unwrap_or((false, false));
+                for (party, speaks) in [(&flow.originator, first), (&flow.responder, second)] {
+                    if !speaks || party.packets == 0 {
+                        continue;
+                    }
+                    if let Some(mac) = party.mac {
+                        let vlan = flow.vlans.first().copied();
+                        stations.push(self.stations.hash_of(&Station::new(flow.interface, vlan, mac)));
+                    }
+                    if let Some(key) = key_of(flow, party, places) {
+                        keys.push(self.table.hash_of(&key));
+                    }
+                }
+            }
+            self.stations.warm(&stations);
+            self.table.warm(&keys);
+        }
+    }
+
     /// Packet time has moved on: tells what has gathered for long enough. Cheap where nothing is due.
     pub fn advance(&mut self, now: Timestamp, places: &Places, sink: &mut ObservationSink<'_>) {
         let Self { site, table, stations, .. } = self;
@@ -244,18 +287,7 @@ impl Observer {
         shown: Option<Standing>,
         places: &Places,
     ) -> Option<(Key, Verdict)> {
-        let special = classify(party.ip);
-        let is_one_station = special.is_unicast() && special.class != AddressClass::Loopback;
-        if !(special.is_private() || is_one_station && places.is_own_public(party.ip)) {
-            return None;
-        }
-        let spot = Spot {
-            space: places.space_of(party.secretariat),
-            segment: party.segment,
-            secretariat: party.secretariat,
-            interface: flow.interface,
-        };
-        let key = Key::new(ObservationKind::Traffic, party.ip, party.mac, spot, &flow.vlans);
+        let key = key_of(flow, party, places)?;
         let verdict = match party.mac {
             Some(mac) if needs_standing(flow, party) => {
                 let vlan = flow.vlans.first().copied();
@@ -337,6 +369,22 @@ impl Observer {
             _ => false,
         }
     }
+}
+
+/// What traffic of this side would be evidence of.
+fn key_of(flow: &FlowContext, party: &Party, places: &Places) -> Option<Key> {
+    let special = classify(party.ip);
+    let is_one_station = special.is_unicast() && special.class != AddressClass::Loopback;
+    if !(special.is_private() || is_one_station && places.is_own_public(party.ip)) {
+        return None;
+    }
+    let spot = Spot {
+        space: places.space_of(party.secretariat),
+        segment: party.segment,
+        secretariat: party.secretariat,
+        interface: flow.interface,
+    };
+    Some(Key::new(ObservationKind::Traffic, party.ip, party.mac, spot, &flow.vlans))
 }
 
 /// Whether it must be known which side of the link a party is on before its traffic is evidence: not where neither

@@ -5,7 +5,12 @@
 //! towards addresses that are not ours is on the segment's side. Traffic between two of ours says nothing. A
 //! station that has shown both is taken as router: an observation less is better than a false overlap.
 
-use crate::{bounded::Bounded, decode::InterfaceIndex, net::MacAddress, record::Locality};
+use crate::{
+    bounded::{Bounded, KeyHash},
+    decode::InterfaceIndex,
+    net::MacAddress,
+    record::Locality,
+};
 
 /// What a station has shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +51,15 @@ impl Stations {
 
     pub(crate) fn standing(&self, station: &Station) -> Standing {
         self.0.peek(station).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn hash_of(&self, station: &Station) -> KeyHash {
+        self.0.hash_of(station)
+    }
+
+    /// Makes ready for lookups of these.
+    pub(crate) fn warm(&self, hashes: &[KeyHash]) {
+        self.0.warm(hashes, |station, _| station.port);
     }
 
     /// Learns from packets of a station with such a source to such a destination; what it has shown by then, where

@@ -96,6 +96,15 @@ impl Table {
         self.discarded
     }
 
+    pub(super) fn hash_of(&self, key: &Key) -> KeyHash {
+        self.entries.hash_of(key)
+    }
+
+    /// Makes ready for lookups of these.
+    pub(super) fn warm(&self, hashes: &[KeyHash]) {
+        self.entries.warm(hashes, |key, entry| key.word() ^ entry.packets ^ u64::from(entry.held));
+    }
+
     /// A flow began with a packet from this address. Told at once where the address is new; the packet is then
     /// counted when the flow reports.
     pub(super) fn begin(&mut self, key: Key, sighting: Sighting, verdict: Verdict, out: &mut Output<'_, '_>) {
