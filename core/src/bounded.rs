@@ -5,8 +5,6 @@
 //! stands in the order is looked after when it comes up as the oldest: if it was touched since it was put there, it
 //! is put where it belongs. So what is forgotten is exactly what was touched longest ago.
 
-mod index;
-
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -14,8 +12,8 @@ use std::{
     net::IpAddr,
 };
 
+use crate::index::Index;
 use ahash::RandomState;
-use index::Index;
 
 /// Numbers of touches begin behind this one, which free slots have.
 const NEVER: u32 = 0;

@@ -17,6 +17,7 @@ pub mod digits;
 mod distinct;
 pub mod findings;
 pub mod flow;
+mod index;
 pub mod ipam;
 pub mod mirror;
 pub mod net;

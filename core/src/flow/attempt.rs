@@ -6,7 +6,7 @@
 
 use super::{
     chunks::Chunks,
-    key::{PackedKey, Side, half, whole},
+    key::{PackedKey, Side},
     live::{FlowPacket, NO_ENTRY, Tally},
 };
 use crate::{
@@ -24,8 +24,8 @@ pub(super) struct Attempt {
     pub time: Timestamp,
     /// Entry of the paths.
     pub path: u32,
-    /// Half of the hash of its key, which is all of it.
-    hash: u32,
+    /// Hash of its key.
+    pub hash: u32,
     sequence: u32,
     previous: u32,
     next: u32,
@@ -119,14 +119,9 @@ impl Attempt {
     }
 
     /// With its key, the side of it that sent the SYN, its path, and the key's hash.
-    pub(super) fn at(self, key: PackedKey, side: Side, path: u32, hash: u64) -> Self {
+    pub(super) fn at(self, key: PackedKey, side: Side, path: u32, hash: u32) -> Self {
         let bits = if side == 1 { self.bits | SIDE } else { self.bits };
-        Self { key, path, bits, hash: half(hash), ..self }
-    }
-
-    /// Hash of its key.
-    pub(super) fn hash(&self) -> u64 {
-        whole(self.hash)
+        Self { key, path, bits, hash, ..self }
     }
 
     /// Side of the key that sent the SYN.

@@ -464,8 +464,8 @@ impl Addresses {
             }
     }
 
-    pub(super) fn hash(&self, hash: &KeyedHash, key: PackedKey) -> u64 {
-        hash.of(&self.unpack(key))
+    pub(super) fn hash(&self, hash: &KeyedHash, key: PackedKey) -> u32 {
+        hash.short(&self.unpack(key))
     }
 }
 

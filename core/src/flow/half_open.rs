@@ -45,7 +45,7 @@ impl FlowTable {
         let number = self.way_of(&key, side, origin, host).ok()?;
         let attempt = attempt.at(self.addresses.pack(&key), side, number, hash);
         let slot = self.attempts.push(attempt);
-        self.link_at(hash, slot | ATTEMPT);
+        self.index.insert(hash, slot | ATTEMPT);
         let path = self.paths.get(number).unwrap_or(&NOWHERE);
         let context = attempt_context(&attempt, &key, path, self.clock, origin.leaving, Some(true), host);
         host.event(FlowEvent::Started, &context);
@@ -74,7 +74,7 @@ impl FlowTable {
         let mut next = self.attempts.first();
         for _ in 0..count {
             let Some((_, attempt)) = next else { break };
-            touched ^= self.index.find(attempt.hash(), |_| true).copied().unwrap_or_default();
+            touched ^= self.index.first(attempt.hash);
             next = self.attempts.after(attempt);
         }
         std::hint::black_box(touched);
@@ -100,9 +100,7 @@ impl FlowTable {
         let (mut flow, state) = self.begun(&attempt, &key);
         flow.tcp = self.tcp.insert(state);
         self.put(entry, flow);
-        if let Some(held) = self.index.find_mut(attempt.hash(), |&held| held == slot | ATTEMPT) {
-            *held = entry;
-        }
+        self.index.replace(attempt.hash, slot | ATTEMPT, entry);
         self.attempts.remove(slot);
         self.stand_in_line(entry);
         self.arm(entry);
@@ -174,10 +172,7 @@ impl FlowTable {
 
     /// Takes an attempt out of the table. Its key and its path are still to be released.
     fn take_attempt(&mut self, slot: u32) -> Attempt {
-        let hash = self.attempts.get(slot).hash();
-        if let Ok(found) = self.index.find_entry(hash, |&held| held == slot | ATTEMPT) {
-            found.remove();
-        }
+        self.index.remove(self.attempts.get(slot).hash, slot | ATTEMPT);
         self.attempts.remove(slot)
     }
 

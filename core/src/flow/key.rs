@@ -216,23 +216,18 @@ impl KeyedHash {
         Self(ahash::RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
     }
 
-    /// Hash of a key: 32 bits, twice, so that half of it can be kept.
-    #[inline]
+    /// Hash of a key.
     pub fn of<T: Hash>(&self, key: &T) -> u64 {
-        let hash = self.0.hash_one(key);
-        whole(half(hash ^ hash >> 32))
+        self.0.hash_one(key)
     }
-}
 
-/// The half of a hash that tells all of it.
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
-pub(super) const fn half(hash: u64) -> u32 {
-    hash as u32
-}
-
-/// The hash of a half.
-pub(super) const fn whole(half: u32) -> u64 {
-    (half as u64) << 32 | half as u64
+    /// Hash of a key in half the bits, for an index.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are in it")]
+    pub fn short<T: Hash>(&self, key: &T) -> u32 {
+        let hash = self.0.hash_one(key);
+        (hash ^ hash >> 32) as u32
+    }
 }
 
 #[cfg(test)]

@@ -188,9 +188,7 @@ impl FlowTable {
     /// Takes a flow out of the index.
     pub(super) fn unlink(&mut self, entry: u32) {
         let hash = self.addresses.hash(&self.hash, self.flows[entry as usize].key);
-        if let Ok(found) = self.index.find_entry(hash, |&at| at == entry) {
-            found.remove();
-        }
+        self.index.remove(hash, entry);
     }
 
     /// Reports the last part of a flow whose entry goes on to hold another.

@@ -9,7 +9,7 @@ use super::{
     key::FlowKey,
     live::NO_ENTRY,
     table::{ATTEMPT, FlowAddress, FlowTable},
-    tcp::Passing,
+    tcp::TcpState,
 };
 use crate::decode::{Plain, PlainTransport};
 
@@ -34,7 +34,7 @@ impl FlowTable {
         let (source, destination) = ((packet.source, source), (packet.destination, destination));
         let (key, side) =
             FlowKey::of_words(scope, packet.protocol, packet.is_v6, source, destination, one_way);
-        FlowAddress { key, side, hash: self.hash.of(&key) }
+        FlowAddress { key, side, hash: self.hash.short(&key) }
     }
 
     /// Looks up all of these addresses, and touches what counting there will read. The reads of different packets
@@ -44,7 +44,7 @@ impl FlowTable {
         let mut found = Found::new();
         // The first candidate is nearly always the flow.
         for address in addresses.iter().take(TOGETHER) {
-            found.push(self.index.find(address.hash, |_| true).copied().unwrap_or(NO_ENTRY));
+            found.push(self.index.find(address.hash, |_| true).unwrap_or(NO_ENTRY));
         }
         for (entry, address) in found.iter_mut().zip(addresses) {
             if *entry != NO_ENTRY && !self.addresses.is(self.key(*entry), &address.key) {
@@ -54,8 +54,7 @@ impl FlowTable {
         let mut touched = 0;
         for &entry in &found {
             if entry & ATTEMPT == 0 {
-                touched ^=
-                    self.tcp.get(self.flows[entry as usize].tcp).map_or(0, super::tcp::TcpState::touch);
+                touched ^= self.tcp.get(self.flows[entry as usize].tcp).map_or(0, TcpState::touch);
             }
         }
         std::hint::black_box(touched);
@@ -68,8 +67,8 @@ impl FlowTable {
         for &entry in entries {
             let Some(flow) = self.flows.get(entry as usize) else { continue };
             let hash = self.addresses.hash(&self.hash, flow.key);
-            touched ^= self.index.find(hash, |_| true).copied().unwrap_or_default();
-            touched ^= self.tcp.get(flow.tcp).map_or(0, super::tcp::TcpState::touch);
+            touched ^= self.index.first(hash);
+            touched ^= self.tcp.get(flow.tcp).map_or(0, TcpState::touch);
         }
         std::hint::black_box(touched);
     }
@@ -100,15 +99,14 @@ impl FlowTable {
         }
         let flags = if packet.transport == PlainTransport::Tcp {
             let Some(state) = self.tcp.get_mut(flow.tcp) else { return false };
-            let passes = state.pass(Passing {
+            let passes = state.pass(
                 side,
-                originator: flow.originator(),
-                sequence: packet.sequence,
-                acknowledgement: packet.acknowledgement,
-                flags: packet.tcp_flags,
-                window: packet.window,
-                payload: packet.payload_bytes,
-            });
+                packet.sequence,
+                packet.acknowledgement,
+                packet.tcp_flags,
+                packet.window,
+                packet.payload_bytes,
+            );
             if !passes {
                 return false;
             }

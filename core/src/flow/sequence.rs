@@ -75,10 +75,6 @@ impl Sequence {
         }
     }
 
-    pub(super) const fn size_raw(&self) -> i64 {
-        self.last.get()
-    }
-
     /// Number of the SYN.
     pub(super) const fn start(&self) -> u32 {
         self.start

@@ -1,7 +1,6 @@
 //! The flow table: finds the flow of a packet by one hash lookup, counts, runs timers, and makes room when full.
 
 use arrayvec::ArrayVec;
-use hashbrown::HashTable;
 
 use super::{
     FlowConfig, FragmentMode,
@@ -26,6 +25,7 @@ use super::{
 };
 use crate::{
     decode::{Fragment, TcpSegment, Transport},
+    index::Index,
     net::Name,
     record::{EndReason, FlowId, FlowRecord},
     time::Timestamp,
@@ -46,7 +46,7 @@ pub struct FlowHandle(u32);
 pub struct FlowAddress {
     pub(super) key: FlowKey,
     pub(super) side: Side,
-    pub(super) hash: u64,
+    pub(super) hash: u32,
 }
 
 /// What a packet says of TCP.
@@ -61,7 +61,7 @@ pub(super) struct TcpPart<'a> {
 /// move nothing.
 #[derive(Debug)]
 pub struct FlowTable {
-    pub(super) index: HashTable<u32>,
+    pub(super) index: Index,
     pub(super) hash: KeyedHash,
     pub(super) flows: Chunks<Flow>,
     pub(super) addresses: Addresses,
@@ -90,7 +90,7 @@ impl FlowTable {
     pub fn new(config: &FlowConfig, site: Name, sensor: &str, hash_seed: [u64; 4]) -> Self {
         let hash = KeyedHash::new(hash_seed);
         Self {
-            index: HashTable::new(),
+            index: Index::default(),
             hash: hash.clone(),
             flows: Chunks::default(),
             addresses: Addresses::default(),
@@ -121,7 +121,7 @@ impl FlowTable {
 
     /// Whether no flow is live.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.index.len() == 0
     }
 
     /// Flows that had to give way because the table was full.
@@ -153,11 +153,7 @@ impl FlowTable {
     fn run_timers<H: FlowHost>(&mut self, now: Timestamp, tick: u64, host: &mut H) {
         loop {
             let mut due = ArrayVec::<u32, TOGETHER>::new();
-            while !due.is_full()
-                && let Some(entry) = self.wheel.next_due(tick)
-            {
-                due.push(entry);
-            }
+            self.wheel.due_into(tick, &mut due);
             if due.is_empty() {
                 break;
             }
@@ -181,30 +177,13 @@ impl FlowTable {
 
     /// Where the flow of a packet is looked for; none for a fragment, whose ports may be another packet's.
     ///
-    /// With [`Self::warm`] this serves batches: `address` of each packet first, then `warm` of all of them, then
-    /// [`Self::observe_at`] of each in order. It changes nothing in the table, so it may be asked long before the
+    /// It changes nothing in the table, so it may be asked long before the
     /// packet is observed (though not across [`Self::renumber`]).
     pub fn address(&self, packet: &FlowPacket<'_>) -> Option<FlowAddress> {
         if packet.ip.fragment.is_some() {
             return None;
         }
         Some(self.address_of(packet, ports_of(packet)))
-    }
-
-    /// Touches what the lookups at these addresses will read. The reads do not depend on each other, so that
-    /// the processor waits for them all at once; a lookup by itself waits for the index, then for the flow.
-    pub fn warm<'a>(&self, addresses: impl IntoIterator<Item = &'a FlowAddress>) {
-        let mut touched = 0;
-        for address in addresses {
-            // The first candidate is all but certainly the flow.
-            let candidate = self.index.find(address.hash, |_| true);
-            touched ^= match candidate {
-                Some(&entry) if entry & ATTEMPT == 0 => self.flows[entry as usize].tcp,
-                Some(&entry) => self.attempts.get(entry & !ATTEMPT).path,
-                None => 0,
-            };
-        }
-        std::hint::black_box(touched);
     }
 
     /// Counts one packet to its flow. None for a later fragment whose first one is still to come.
@@ -314,7 +293,7 @@ impl FlowTable {
             _ => self.attempts.get(entry & !ATTEMPT).time,
         };
         let (mut first, mut last) = (Timestamp(i64::MAX), Timestamp(i64::MIN));
-        for &entry in &self.index {
+        for entry in self.index.slots() {
             (first, last) = (first.min(start(entry)), last.max(start(entry)));
         }
         // A start as coarse as it must be to fit beside the entry.
@@ -326,7 +305,7 @@ impl FlowTable {
             u32::from_be_bytes([a, b, c, d])
         };
         let mut live: Vec<u64> = Vec::with_capacity(self.index.len());
-        live.extend(self.index.iter().map(|&entry| offset(start(entry)) >> shift << 32 | u64::from(entry)));
+        live.extend(self.index.slots().map(|entry| offset(start(entry)) >> shift << 32 | u64::from(entry)));
         live.sort_unstable();
         for same in live.chunk_by_mut(|&one, &next| coarse(one) == coarse(next)) {
             if same.len() > 1 {
@@ -353,7 +332,8 @@ impl FlowTable {
         while let Some((slot, _)) = self.attempts.first() {
             self.promote(slot);
         }
-        let live: Vec<u32> = self.index.drain().collect();
+        let live: Vec<u32> = self.index.slots().collect();
+        self.index.clear();
         for entry in live {
             let at = entry as usize;
             // The identity is by the names so far: the path keeps them.
@@ -388,7 +368,7 @@ impl FlowTable {
     ) -> FlowAddress {
         let (key, side) = FlowKey::new(origin.place.scope, protocol, source, destination, one_way);
         let key = if origin.tunnel.is_some() { key.in_tunnel() } else { key };
-        FlowAddress { key, side, hash: self.hash.of(&key) }
+        FlowAddress { key, side, hash: self.hash.short(&key) }
     }
 
     /// Counts a tally to the flow of a key, which is found, taken over, or created. A packet that is nothing but a
@@ -479,8 +459,8 @@ impl FlowTable {
         entry
     }
 
-    pub(super) fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
-        self.index.find(hash, |&entry| self.addresses.is(self.key(entry), key)).copied()
+    pub(super) fn find(&self, hash: u32, key: &FlowKey) -> Option<u32> {
+        self.index.find(hash, |entry| self.addresses.is(self.key(entry), key))
     }
 
     /// Key of an entry of the index: a flow, or an attempt.
@@ -514,20 +494,7 @@ impl FlowTable {
     /// Links a flow into the index.
     fn link(&mut self, entry: u32) {
         let hash = self.addresses.hash(&self.hash, self.key(entry));
-        self.link_at(hash, entry);
-    }
-
-    /// Links a flow or an attempt into the index.
-    pub(super) fn link_at(&mut self, hash: u64, entry: u32) {
-        let Self { index, flows, attempts, addresses, hash: hasher, .. } = self;
-        index.insert_unique(hash, entry, |&entry| {
-            let key = if entry & ATTEMPT != 0 {
-                attempts.get(entry & !ATTEMPT).key
-            } else {
-                flows[entry as usize].key
-            };
-            addresses.hash(hasher, key)
-        });
+        self.index.insert(hash, entry);
     }
 
     /// Counts fragments whose first one did not come to flows without ports.

@@ -42,18 +42,6 @@ pub(super) struct Outcome {
     pub(super) refused: bool,
 }
 
-/// A segment as the fast way takes it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Passing {
-    pub(super) side: Side,
-    pub(super) originator: Side,
-    pub(super) sequence: u32,
-    pub(super) acknowledgement: u32,
-    pub(super) flags: u16,
-    pub(super) window: u16,
-    pub(super) payload: u32,
-}
-
 /// One segment as the state machine takes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
@@ -155,55 +143,8 @@ impl TcpState {
 
     /// Reads something of it, so that it is at hand.
     #[inline]
-    pub(super) const fn touch(&self) -> u32 {
-        self.ends[0].last_fin ^ self.heard as u32
-    }
-
-    /// TEMPORARY
-    pub(super) fn pass(&mut self, p: Passing) -> bool {
-        use EndState::*;
-        let me = &self.ends[p.side];
-        let other = &self.ends[1 - p.side];
-        if p.flags & 7 != 0
-            || me.state != Established
-            || other.state != Established
-            || !self.handshake.is(shake::COMPLETE)
-            || p.window == 0
-            || self.heard != 3
-            || self.fragmented
-        {
-            return false;
-        }
-        let bit = if p.payload > 0 { seen::DATA } else { seen::ACK };
-        if me.seen & bit == 0 || self.rare.get(0).is_some() || p.flags & 16 == 0 {
-            return false;
-        }
-        let rel = me.sequence.relative(p.sequence);
-        if rel != me.sequence.size_raw() {
-            return false;
-        }
-        let header = TcpSegment {
-            source: 0,
-            destination: 0,
-            sequence: p.sequence,
-            acknowledgement: p.acknowledgement,
-            flags: p.flags,
-            window: p.window,
-        };
-        let before = self.clone();
-        let o = self.update(&Segment {
-            side: p.side,
-            originator: p.originator,
-            header: &header,
-            payload: p.payload,
-            time: Timestamp(0),
-            fragment: false,
-        });
-        if o != Outcome::default() || self.rare.get(0).is_some() {
-            *self = before;
-            return false;
-        }
-        true
+    pub(super) const fn touch(&self) -> u64 {
+        self.notes
     }
 
     /// Notes a segment that was rejected for its checksum.

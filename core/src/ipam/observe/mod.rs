@@ -20,7 +20,7 @@ use arrayvec::ArrayVec;
 pub use config::ObserveConfig;
 use key::{Key, Spot};
 use messages::Statement;
-pub(crate) use messages::may_state;
+pub(crate) use messages::{may_state, may_state_by};
 use stations::{Standing, Station, Stations};
 pub use table::ObservationSink;
 use table::{Output, Sighting, Table, Verdict};

@@ -1,11 +1,11 @@
-//! The index of a bounded map: open addressing over words that hold a hash and a slot, so that a lookup reads one
-//! line here and then the slot it wants, and neither growth nor removal has to hash a key again.
+//! An index of slots by hash: open addressing over words that hold both, so that a lookup reads one line here and
+//! then the slot it wants, and neither growth nor removal has to hash a key again.
 
 /// Hash above, slot and one below; zero where nothing is.
 const EMPTY: u64 = 0;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     words: Vec<u64>,
     held: usize,
 }
@@ -25,7 +25,7 @@ const fn slot_of(word: u64) -> u32 {
 }
 
 impl Index {
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.held
     }
 
@@ -34,7 +34,7 @@ impl Index {
     }
 
     /// The slot with this hash that `is` says yes to.
-    pub(super) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = hash as usize & self.mask();
         // At least a quarter of the words is empty, so this ends.
         while let Some(&word) = self.words.get(at)
@@ -49,12 +49,12 @@ impl Index {
     }
 
     /// The word that a search for this hash begins at.
-    pub(super) fn first(&self, hash: u32) -> u64 {
+    pub(crate) fn first(&self, hash: u32) -> u64 {
         self.words.get(hash as usize & self.mask()).copied().unwrap_or(EMPTY)
     }
 
     /// Puts a slot in that is not there.
-    pub(super) fn insert(&mut self, hash: u32, slot: u32) {
+    pub(crate) fn insert(&mut self, hash: u32, slot: u32) {
         // Five eighths full at most: most lookups then end within one cache line.
         if self.held >= self.words.len() / 8 * 5 {
             let wider = vec![EMPTY; (self.words.len() * 2).max(8)];
@@ -78,8 +78,34 @@ impl Index {
         }
     }
 
+    /// Puts another slot in the place of one.
+    pub(crate) fn replace(&mut self, hash: u32, slot: u32, by: u32) {
+        let (mask, wanted) = (self.mask(), word_of(hash, slot));
+        let mut at = hash as usize & mask;
+        while let Some(word) = self.words.get_mut(at)
+            && *word != EMPTY
+        {
+            if *word == wanted {
+                *word = word_of(hash, by);
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Every slot, in no order that means anything.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.iter().filter(|&&word| word != EMPTY).map(|&word| slot_of(word))
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&mut self) {
+        self.words.fill(EMPTY);
+        self.held = 0;
+    }
+
     /// Takes a slot out, and moves up what stood behind it.
-    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
+    pub(crate) fn remove(&mut self, hash: u32, slot: u32) {
         let (mask, wanted) = (self.mask(), word_of(hash, slot));
         let mut hole = hash as usize & mask;
         while self.words.get(hole).is_some_and(|&word| word != wanted) {
