@@ -562,7 +562,7 @@ impl Wiring<'_> {
 
 impl Wiring<'_> {
     /// Tells observer and rules what happened to a flow.
-    fn tell(&mut self, event: FlowEvent, flow: &FlowContext) {
+    fn tell_now(&mut self, event: FlowEvent, flow: &FlowContext) {
         self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
         match self.judging {
             Judging::Here(detector) => {
@@ -650,8 +650,13 @@ impl FlowHost for Wiring<'_> {
         hears || self.observer.counts_traffic(interface, originator, self.places)
     }
 
+    fn tell(&mut self, event: FlowEvent, protocol: u8, now: Timestamp, write: impl FnOnce(&mut FlowContext)) {
+        self.put(event, protocol, now, write);
+    }
+
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.put(event, flow);
+        self.settle();
+        self.tell_now(event, flow);
     }
 
     fn record(&mut self, record: &mut FlowRecord) {

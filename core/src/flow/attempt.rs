@@ -133,6 +133,14 @@ impl Attempt {
         (self.bits & HAS_MAC != 0).then_some(MacAddress(self.mac))
     }
 
+    pub(super) fn ip_bytes(&self) -> u64 {
+        self.ip_bytes.into()
+    }
+
+    pub(super) const fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
     /// What its packet counts.
     pub(super) fn tally(&self) -> Tally {
         Tally {

@@ -1,6 +1,6 @@
 //! What the flow table tells the floors above it: an event, and the flow it happened to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use arrayvec::ArrayVec;
 
@@ -100,6 +100,49 @@ pub struct FlowContext {
     /// Whether the originator sent the packet that raised the event (the side that sent the first packet seen can be
     /// the responder); none where no packet raised it.
     pub by_originator: Option<bool>,
+}
+
+impl Default for Party {
+    fn default() -> Self {
+        Self {
+            ip: Ipv4Addr::UNSPECIFIED.into(),
+            port: 0,
+            mac: None,
+            packets: 0,
+            packets_by_mac: 0,
+            ip_bytes: 0,
+            payload_bytes: 0,
+            ttl_min: 0,
+            ttl_max: 0,
+            locality: Locality::Unknown,
+            segment: None,
+            secretariat: None,
+        }
+    }
+}
+
+impl Default for FlowContext {
+    /// Of no flow: to be written over.
+    fn default() -> Self {
+        let never = Timestamp(0);
+        Self {
+            identity: FlowIdentity::Known(FlowId(0)),
+            protocol: 0,
+            originator: Party::default(),
+            responder: Party::default(),
+            conn_state: ConnState::Oth,
+            syn_seen: false,
+            start: never,
+            last: never,
+            now: never,
+            interface: InterfaceIndex(0),
+            role: Role::Unknown,
+            vlans: ArrayVec::new(),
+            tunnelled: false,
+            leaving: None,
+            by_originator: None,
+        }
+    }
 }
 
 impl FlowContext {

@@ -5,7 +5,7 @@ use super::{
     aggregate::Collapsed,
     attempt::Attempt,
     compact::{Flow, Waiting, flag},
-    event::{FlowContext, FlowEvent, Party},
+    event::{FlowEvent, Party},
     host::FlowHost,
     identity::FlowIdentity,
     key::{FlowKey, Side},
@@ -47,8 +47,8 @@ impl FlowTable {
         let slot = self.attempts.push(attempt);
         self.index.insert(hash, slot | ATTEMPT);
         let path = self.paths.get(number).unwrap_or(&NOWHERE);
-        let context = attempt_context(&attempt, &key, path, self.clock, origin.leaving, Some(true), host);
-        host.event(FlowEvent::Started, &context);
+        let raised_by = Some((side, origin));
+        tell_attempt(FlowEvent::Started, &attempt, &key, path, self.clock, raised_by, host);
         Some(slot)
     }
 
@@ -160,7 +160,7 @@ impl FlowTable {
         let path = self.paths.get(attempt.path).unwrap_or(&NOWHERE);
         let view = View { flow: &flow, key, path, more: None, tcp: Some(&state) };
         if reason == EndReason::Idle {
-            host.event(FlowEvent::Unanswered, &view.context(self.clock, None, host));
+            view.tell(FlowEvent::Unanswered, self.clock, None, host);
         }
         let mut record = self.reporter.take_record();
         view.tell_record(&mut record, reason, self.clock, self.reporter.community_id_seed, host);
@@ -185,8 +185,7 @@ impl FlowTable {
         self.aggregates.add(self.clock, &collapsed(&key, side, path, attempt.tally()));
         let (originator, responder) = (key.end(side).0, key.end(1 - side));
         if host.hears_collapse(path.interface, originator, responder, path.places[1 - side].secretariat) {
-            let context = attempt_context(&attempt, &key, path, self.clock, None, None, host);
-            host.event(FlowEvent::Collapsed, &context);
+            tell_attempt(FlowEvent::Collapsed, &attempt, &key, path, self.clock, None, host);
         }
         self.addresses.release(attempt.key);
         self.paths.release(attempt.path);
@@ -260,50 +259,45 @@ fn collapsed<'a>(key: &FlowKey, side: Side, path: &'a Path, tally: Tally) -> Col
     }
 }
 
-/// What is told of an attempt.
-fn attempt_context<H: FlowHost>(
+/// Tells an event of an attempt, and the way of the packet that raised it, if one did.
+fn tell_attempt<H: FlowHost>(
+    event: FlowEvent,
     attempt: &Attempt,
     key: &FlowKey,
     path: &Path,
     now: Timestamp,
-    leaving: Option<bool>,
-    by_originator: Option<bool>,
-    host: &H,
-) -> FlowContext {
-    let (from, tally) = (attempt.side(), attempt.tally());
-    let party = |side: Side| {
-        let ((ip, port), place, sent) = (key.end(side), path.places[side], side == from);
-        let (packets, ttl) = if sent { (1, tally.ttl_min) } else { (0, 0) };
-        Party {
-            ip,
-            port,
-            mac: tally.mac.filter(|_| sent),
-            packets,
-            packets_by_mac: packets,
-            ip_bytes: if sent { tally.ip_bytes } else { 0 },
-            payload_bytes: 0,
-            ttl_min: ttl,
-            ttl_max: ttl,
-            locality: place.locality,
-            segment: place.segment,
-            secretariat: place.secretariat,
-        }
+    packet: Option<(Side, &Origin<'_>)>,
+    host: &mut H,
+) {
+    let role = host.role(path.interface);
+    let from = attempt.side();
+    let write_party = |party: &mut Party, side: Side| {
+        let (place, sent) = (&path.places[side], side == from);
+        (party.ip, party.port) = key.end(side);
+        party.mac = if sent { attempt.mac() } else { None };
+        party.packets = sent.into();
+        party.packets_by_mac = sent.into();
+        party.ip_bytes = if sent { attempt.ip_bytes() } else { 0 };
+        party.payload_bytes = 0;
+        party.ttl_min = if sent { attempt.ttl() } else { 0 };
+        party.ttl_max = party.ttl_min;
+        (party.locality, party.segment, party.secretariat) =
+            (place.locality, place.segment, place.secretariat);
     };
-    FlowContext {
-        identity: FlowIdentity::Parts { scope: path.scope, key: *key, created: attempt.time, serial: 0 },
-        protocol: key.protocol(),
-        originator: party(from),
-        responder: party(1 - from),
-        conn_state: ConnState::S0,
-        syn_seen: true,
-        start: attempt.time,
-        last: attempt.time,
-        now,
-        interface: path.interface,
-        role: host.role(path.interface),
-        vlans: path.vlans.clone(),
-        tunnelled: false,
-        leaving,
-        by_originator,
-    }
+    host.tell(event, key.protocol(), now, |context| {
+        context.identity =
+            FlowIdentity::Parts { scope: path.scope, key: *key, created: attempt.time, serial: 0 };
+        context.protocol = key.protocol();
+        write_party(&mut context.originator, from);
+        write_party(&mut context.responder, 1 - from);
+        context.conn_state = ConnState::S0;
+        context.syn_seen = true;
+        (context.start, context.last, context.now) = (attempt.time, attempt.time, now);
+        context.interface = path.interface;
+        context.role = role;
+        context.vlans.clone_from(&path.vlans);
+        context.tunnelled = false;
+        context.leaving = packet.and_then(|(_, origin)| origin.leaving);
+        context.by_originator = packet.map(|(side, _)| side == from);
+    });
 }

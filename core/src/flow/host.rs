@@ -11,6 +11,7 @@ use crate::{
     net::{MacAddress, Name},
     plan::Role,
     record::FlowRecord,
+    time::Timestamp,
 };
 
 /// The surroundings of a flow table. Nothing here is called for a packet that only adds to counters.
@@ -48,6 +49,14 @@ pub trait FlowHost {
     ) -> bool {
         let _ = (interface, originator, responder, secretariat);
         true
+    }
+    /// Something happened to a flow of this protocol. `write` writes what is known of it over another context: where
+    /// nobody listens that is spared, and where events wait it is written where they wait.
+    fn tell(&mut self, event: FlowEvent, protocol: u8, now: Timestamp, write: impl FnOnce(&mut FlowContext)) {
+        let _ = (protocol, now);
+        let mut context = FlowContext::default();
+        write(&mut context);
+        self.event(event, &context);
     }
     /// Something happened to a flow.
     fn event(&mut self, event: FlowEvent, flow: &FlowContext);

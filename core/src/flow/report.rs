@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     net::Name,
+    plan::Role,
     record::{
         self, ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide,
         Locality,
@@ -86,32 +87,43 @@ impl View<'_> {
         }
     }
 
-    /// What is told with an event at this time, and with the packet that raised it, if one did.
-    pub(super) fn context<H: FlowHost>(
+    /// Tells an event at this time, and with the packet that raised it, if one did.
+    pub(super) fn tell<H: FlowHost>(
         &self,
+        event: FlowEvent,
         now: Timestamp,
         packet: Option<(Side, &Origin<'_>)>,
-        host: &H,
-    ) -> FlowContext {
+        host: &mut H,
+    ) {
+        let role = host.role(self.path.interface);
+        host.tell(event, self.key.protocol(), now, |context| self.write_context(context, now, packet, role));
+    }
+
+    /// Written field by field: what is written in pieces and copied as a whole makes the copy wait for the pieces.
+    fn write_context(
+        &self,
+        context: &mut FlowContext,
+        now: Timestamp,
+        packet: Option<(Side, &Origin<'_>)>,
+        role: Role,
+    ) {
         let originator = self.flow.originator();
         let wrapping = self.more.and_then(|more| more.wrapping.as_ref());
-        FlowContext {
-            identity: self.identity(),
-            protocol: self.key.protocol(),
-            originator: self.party(originator),
-            responder: self.party(1 - originator),
-            conn_state: self.conn_state(),
-            syn_seen: self.tcp.is_some_and(TcpState::syn_seen),
-            start: self.starts().1,
-            last: self.flow.end,
-            now,
-            interface: self.path.interface,
-            role: host.role(self.path.interface),
-            vlans: self.path.vlans.clone(),
-            tunnelled: wrapping.is_some_and(|wrapping| wrapping.tunnel.is_some()),
-            leaving: packet.and_then(|(_, origin)| origin.leaving),
-            by_originator: packet.map(|(side, _)| side == originator),
-        }
+        context.identity = self.identity();
+        context.protocol = self.key.protocol();
+        self.write_party(&mut context.originator, originator);
+        self.write_party(&mut context.responder, 1 - originator);
+        context.conn_state = self.conn_state();
+        context.syn_seen = self.tcp.is_some_and(TcpState::syn_seen);
+        context.start = self.starts().1;
+        context.last = self.flow.end;
+        context.now = now;
+        context.interface = self.path.interface;
+        context.role = role;
+        context.vlans.clone_from(&self.path.vlans);
+        context.tunnelled = wrapping.is_some_and(|wrapping| wrapping.tunnel.is_some());
+        context.leaving = packet.and_then(|(_, origin)| origin.leaving);
+        context.by_originator = packet.map(|(side, _)| side == originator);
     }
 
     /// Tells the record of the current part, and that it was told.
@@ -125,8 +137,7 @@ impl View<'_> {
     ) {
         self.fill_record(record, reason, host.wants_identities(), community_id_seed, host);
         host.record(record);
-        let context = self.context(now, None, host);
-        host.event(FlowEvent::Reported(reason), &context);
+        self.tell(FlowEvent::Reported(reason), now, None, host);
     }
 
     fn starts(&self) -> (Timestamp, Timestamp) {
@@ -134,32 +145,25 @@ impl View<'_> {
     }
 
     /// Totals of a side over the whole flow.
-    fn party(&self, side: Side) -> Party {
+    fn write_party(&self, party: &mut Party, side: Side) {
         let counts = &self.flow.sides[side];
         let totals = compact::totals(counts, side, self.more);
         let past = self.more.map(|more| more.past[side]).unwrap_or_default();
         let moved = self.more.map_or(0, |more| more.moved_packets[side]);
-        let (ip, port) = self.key.end(side);
-        let (ttl_min, ttl_max) = match (past.ttl, counts.packets) {
+        (party.ip, party.port) = self.key.end(side);
+        (party.ttl_min, party.ttl_max) = match (past.ttl, counts.packets) {
             (Some(ttl), 0) => ttl,
             (Some((min, max)), _) => (min.min(counts.ttl_min), max.max(counts.ttl_max)),
             (None, _) => (counts.ttl_min, counts.ttl_max),
         };
-        let place = self.path.places[side];
-        Party {
-            ip,
-            port,
-            mac: counts.mac(),
-            packets: past.packets.saturating_add(totals.packets),
-            packets_by_mac: totals.packets.saturating_sub(moved),
-            ip_bytes: past.ip_bytes.saturating_add(totals.ip_bytes),
-            payload_bytes: past.payload_bytes.saturating_add(totals.payload_bytes),
-            ttl_min,
-            ttl_max,
-            locality: place.locality,
-            segment: place.segment,
-            secretariat: place.secretariat,
-        }
+        party.mac = counts.mac();
+        party.packets = past.packets.saturating_add(totals.packets);
+        party.packets_by_mac = totals.packets.saturating_sub(moved);
+        party.ip_bytes = past.ip_bytes.saturating_add(totals.ip_bytes);
+        party.payload_bytes = past.payload_bytes.saturating_add(totals.payload_bytes);
+        let place = &self.path.places[side];
+        (party.locality, party.segment, party.secretariat) =
+            (place.locality, place.segment, place.secretariat);
     }
 
     fn conn_state(&self) -> ConnState {
@@ -276,8 +280,7 @@ impl FlowTable {
         packet: Option<(Side, &Origin<'_>)>,
         host: &mut H,
     ) {
-        let context = self.view(at).context(self.clock, packet, host);
-        host.event(event, &context);
+        self.view(at).tell(event, self.clock, packet, host);
     }
 
     /// Writes the record of the current part, tells it, and begins the next part.

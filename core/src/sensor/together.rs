@@ -15,20 +15,26 @@ const TOGETHER: usize = 32;
 /// Events that wait.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    /// Events, and behind those that wait others that are to be written over.
     events: Vec<(FlowEvent, FlowContext)>,
+    count: usize,
     /// When they have waited for long enough.
     due: Timestamp,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { events: Vec::with_capacity(TOGETHER), due: Timestamp(i64::MAX) }
+        Self {
+            events: vec![(FlowEvent::Started, FlowContext::default()); TOGETHER],
+            count: 0,
+            due: Timestamp(i64::MAX),
+        }
     }
 }
 
 impl Waiting {
     pub(super) const fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.count == 0
     }
 }
 
@@ -39,17 +45,26 @@ const fn end_of_step(now: Timestamp) -> Timestamp {
 
 impl Wiring<'_> {
     /// An event, to be told soon.
-    pub(super) fn put(&mut self, event: FlowEvent, flow: &FlowContext) {
-        if !Detector::hears(event, flow.protocol) {
+    pub(super) fn put(
+        &mut self,
+        event: FlowEvent,
+        protocol: u8,
+        now: Timestamp,
+        write: impl FnOnce(&mut FlowContext),
+    ) {
+        if !Detector::hears(event, protocol) {
             return;
         }
-        self.tick(flow.now);
+        self.tick(now);
         if self.later.is_empty() {
-            self.later.due = end_of_step(flow.now);
+            self.later.due = end_of_step(now);
         }
-        self.later.events.push((event, flow.clone()));
+        let Some((told, flow)) = self.later.events.get_mut(self.later.count) else { return };
+        *told = event;
+        write(flow);
+        self.later.count += 1;
         // What a station shows is asked for as soon as the next flow begins, where there is a plan.
-        if self.later.events.len() >= TOGETHER || self.places.has_plan() {
+        if self.later.count >= TOGETHER || self.places.has_plan() {
             self.settle();
         }
     }
@@ -66,15 +81,17 @@ impl Wiring<'_> {
         if self.later.is_empty() {
             return;
         }
-        let mut events = std::mem::take(&mut self.later.events);
-        self.observer.warm(&events, self.places);
+        let events = std::mem::take(&mut self.later.events);
+        let waiting = events.get(..self.later.count).unwrap_or(&events);
+        self.observer.warm(waiting, self.places);
         if let Judging::Here(detector) = &self.judging {
-            detector.warm(&events, self.places);
+            detector.warm(waiting, self.places);
         }
-        for (event, flow) in events.drain(..) {
-            self.tell(event, &flow);
+        for (event, flow) in waiting {
+            self.tell_now(*event, flow);
         }
         self.later.events = events;
+        self.later.count = 0;
         self.later.due = Timestamp(i64::MAX);
     }
 }
