@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Places of a table when the first address comes, as a power of two.
-const FIRST_BITS: u32 = 12;
+const FIRST_BITS: u32 = 8;
 
 /// An address, and a number that goes with it, in words of which the first is not zero.
 pub(super) trait Key: Copy + Default + PartialEq {
