@@ -337,14 +337,14 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
     if !records.unwanted() {
         sensor.finish(&mut records);
     }
-    let Records { flows, observations, findings, tally, mut ending, .. } = records;
+    let Records { flows, observations, findings, mut tally, mut ending, .. } = records;
     ending.finish(flows);
     ending.finish(observations);
     ending.finish(findings);
     if let Some(error) = ending.failure {
         return Err(error.into());
     }
-    conclude(args, &mut sensor, &tally, &captures, ending.pipe_closed)?;
+    conclude(args, &mut sensor, &mut tally, &captures, ending.pipe_closed)?;
     // Ctrl-C is the way to end a live capture; a file it leaves half read.
     if interrupt.asked() && !args.live() {
         return Err(anyhow!("interrupted; the packets read until then are counted"));
@@ -356,7 +356,7 @@ pub fn read(args: &ReadArgs) -> Result<(), anyhow::Error> {
 fn conclude(
     args: &ReadArgs,
     sensor: &mut Sensor,
-    tally: &Tally,
+    tally: &mut Tally,
     captures: &CaptureSet,
     pipe_closed: bool,
 ) -> Result<(), anyhow::Error> {

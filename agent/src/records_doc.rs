@@ -72,7 +72,7 @@ fn the_document_names_every_field_of_the_summary() {
         bytes_read: 0,
         error: None,
     }];
-    let summary = serde_json::to_value(Summary::new(&reports, &ledger, &tally)).expect("JSON");
+    let summary = serde_json::to_value(Summary::new(&reports, &ledger, &mut tally)).expect("JSON");
     assert_fields("## Summary", &summary);
     assert_fields("### Capture", &summary["captures"][0]);
     assert_fields("### Ledger", &summary["ledger"]);

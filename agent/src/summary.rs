@@ -97,7 +97,9 @@ struct TalkerSummary {
 }
 
 impl<'a> Summary<'a> {
-    pub(crate) fn new(reports: &'a [CaptureReport], ledger: &'a Ledger, tally: &'a Tally) -> Self {
+    pub(crate) fn new(reports: &'a [CaptureReport], ledger: &'a Ledger, tally: &'a mut Tally) -> Self {
+        tally.settle();
+        let tally = &*tally;
         let captures = reports.iter().map(|report| CaptureSummary {
             name: &report.name,
             format: report.format,
@@ -111,7 +113,7 @@ impl<'a> Summary<'a> {
             error: report.error.as_ref().map(|error| error.problem.to_string()),
             error_offset: report.error.as_ref().and_then(|error| error.offset),
         });
-        let by_protocol = tally.protocols.iter().map(|(&protocol, counts)| ProtocolSummary {
+        let by_protocol = tally.protocols().map(|(protocol, counts)| ProtocolSummary {
             protocol,
             name: protocol_name(protocol),
             flows: counts.flows,

@@ -10,6 +10,7 @@ mod zeek;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -52,7 +53,7 @@ trait RecordWriter<R> {
 #[cfg(test)]
 pub(crate) fn json_line<R: Line>(out: &mut Vec<u8>, record: &R) {
     let start = out.len();
-    let mut writer = JsonWriter::with_buffer(&mut *out, 0);
+    let mut writer = JsonWriter::with_writes(&mut *out, 0);
     writer.write(record).and_then(|()| RecordWriter::<R>::flush(&mut writer)).expect("written");
     let expected = serde_json::to_string(record).expect("a record is JSON");
     assert_eq!(out.get(start..), Some((expected + "\n").as_bytes()));
@@ -71,7 +72,9 @@ type Raw = Box<dyn Write>;
 /// Opens a file for writing, or standard output for `-`.
 pub(crate) fn create(path: &Path) -> Result<Raw, anyhow::Error> {
     if path == Path::new("-") {
-        return Ok(Box::new(io::stdout()));
+        // Without the line buffer of the standard library: what is written here is gathered already.
+        let stdout = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
+        return Ok(Box::new(File::from(stdout)));
     }
     let file = File::create(path).with_context(|| format!("{}: cannot be created", path.display()))?;
     Ok(Box::new(file))

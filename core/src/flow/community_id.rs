@@ -32,17 +32,16 @@ pub fn write(text: &mut String, seed: u16, protocol: u8, source: End, destinatio
 
 /// The version, then a digest in base64 (RFC 4648): 26 digits of six bits, one of the last four, and a filler.
 fn in_base64([a, b, c, d, e]: [u32; 5]) -> [u8; 30] {
+    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from);
+    let digit = |bits: u64| DIGITS[(bits % 64) as usize];
+    let eight = |bits: u64| [42, 36, 30, 24, 18, 12, 6, 0].map(|shift| digit(bits >> shift));
     let mut text = *b"1:0000000000000000000000000000";
     // Three times 48 bits, then 16 that are left.
-    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from);
-    let pieces = [a << 16 | b >> 16, (b & 0xffff) << 32 | c, d << 16 | e >> 16, (e & 0xffff) << 32];
-    let digit = |bits: u64| DIGITS[(bits % 64) as usize];
-    for (place, piece) in text[2..].chunks_mut(8).zip(pieces) {
-        for (place, shift) in place.iter_mut().zip([42, 36, 30, 24, 18, 12, 6, 0]) {
-            *place = digit(piece >> shift);
-        }
-    }
-    text[29] = b'=';
+    let [first, second, third] = [a << 16 | b >> 16, (b & 0xffff) << 32 | c, d << 16 | e >> 16].map(eight);
+    text[2..10].copy_from_slice(&first);
+    text[10..18].copy_from_slice(&second);
+    text[18..26].copy_from_slice(&third);
+    text[26..].copy_from_slice(&[digit(e >> 10), digit(e >> 4), digit(e << 2), b'=']);
     text
 }
 

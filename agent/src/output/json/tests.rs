@@ -207,10 +207,10 @@ fn observation() -> impl Strategy<Value = Observation> {
     )
 }
 
-/// Writes records with a buffer of so many bytes, and compares.
-fn assert_same<R: Line>(records: &[R], buffer: usize) {
+/// Writes records in writes of so many bytes, and compares.
+fn assert_same<R: Line>(records: &[R], bytes: usize) {
     let (mut out, mut expected) = (Vec::new(), String::new());
-    let mut writer = JsonWriter::with_buffer(&mut out, buffer);
+    let mut writer = JsonWriter::with_writes(&mut out, bytes);
     for record in records {
         writer.write(record).expect("written");
         expected.push_str(&serde_json::to_string(record).expect("a record is JSON"));
@@ -222,16 +222,16 @@ fn assert_same<R: Line>(records: &[R], buffer: usize) {
 
 proptest! {
     #[test]
-    fn any_flow_is_written_as_serde_json_writes_it(records in vec(flow(), 1..6), buffer in 0..8192_usize) {
-        assert_same(&records, buffer);
+    fn any_flow_is_written_as_serde_json_writes_it(records in vec(flow(), 1..6), bytes in 0..8192_usize) {
+        assert_same(&records, bytes);
     }
 
     #[test]
     fn any_observation_is_written_as_serde_json_writes_it(
         records in vec(observation(), 1..6),
-        buffer in 0..8192_usize,
+        bytes in 0..8192_usize,
     ) {
-        assert_same(&records, buffer);
+        assert_same(&records, bytes);
     }
 }
 
@@ -257,6 +257,36 @@ fn a_record_that_is_too_long_for_its_place_takes_the_general_way() {
         flow.site = "s".repeat(length).into();
         assert_same(std::slice::from_ref(&flow), 0);
     }
-    flow.site = "s".repeat(BUFFER).into();
+    flow.site = "s".repeat(WRITE).into();
     assert_same(&[samples::flow(), flow, samples::flow()], 100);
+}
+
+/// Notes the length of each write.
+#[derive(Default)]
+struct Lengths(Vec<usize>);
+
+impl Write for Lengths {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_are_written_in_whole_writes_until_they_are_asked_for() {
+    let (mut lengths, flow) = (Lengths::default(), samples::flow());
+    let mut writer = JsonWriter::new(&mut lengths);
+    let lines = WRITE * 5 / 2 / (samples::FLOW.len() + 1);
+    for _ in 0..lines {
+        writer.write(&flow).expect("written");
+    }
+    RecordWriter::<FlowRecord>::flush(&mut writer).expect("flushed");
+    writer.write(&flow).expect("written");
+    RecordWriter::<FlowRecord>::flush(&mut writer).expect("flushed");
+    let line = samples::FLOW.len() + 1;
+    assert_eq!(lengths.0, [WRITE, WRITE, lines * line - 2 * WRITE, line]);
 }
