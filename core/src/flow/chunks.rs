@@ -21,11 +21,13 @@ impl<T> Default for Chunks<T> {
 
 impl<T: Clone + Default> Chunks<T> {
     /// How many there are.
+    #[inline]
     pub(super) const fn len(&self) -> usize {
         self.length
     }
 
     /// Adds a value behind the last one; gives its number.
+    #[inline]
     pub(super) fn push(&mut self, value: T) -> usize {
         let at = self.length;
         if at >> BITS == self.chunks.len() {
@@ -37,11 +39,13 @@ impl<T: Clone + Default> Chunks<T> {
     }
 
     /// The value of a number, if there is one.
+    #[inline]
     pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.chunks.get(at >> BITS)?.get(at % SIZE)
     }
 
     /// The value of a number, if there is one.
+    #[inline]
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.chunks.get_mut(at >> BITS)?.get_mut(at % SIZE)
     }
@@ -50,12 +54,14 @@ impl<T: Clone + Default> Chunks<T> {
 impl<T> Index<usize> for Chunks<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, at: usize) -> &T {
         &self.chunks[at >> BITS][at % SIZE]
     }
 }
 
 impl<T> IndexMut<usize> for Chunks<T> {
+    #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
         &mut self.chunks[at >> BITS][at % SIZE]
     }

@@ -68,12 +68,15 @@ impl FlowTable {
         }
         let Some(state) = self.tcp.get_mut(flow.tcp) else { return Outcome::default() };
         let &TcpSegment { sequence, acknowledgement, flags, window, .. } = tcp.header;
-        if !tcp.fragment && state.pass(side, sequence, acknowledgement, flags, window, tcp.payload) {
+        let originator = flow.originator();
+        if !tcp.fragment
+            && state.pass(side, originator, sequence, acknowledgement, flags, window, tcp.payload)
+        {
             return Outcome::default();
         }
         let outcome = state.update(&Segment {
             side,
-            originator: flow.originator(),
+            originator,
             header: tcp.header,
             payload: tcp.payload,
             time,

@@ -11,6 +11,7 @@ const LONG: u32 = u32::MAX;
 
 impl TcpState {
     /// Times a segment of the handshake; `peer` is the state the other end had before it.
+    #[inline]
     pub(super) fn time_handshake(&mut self, segment: &Segment<'_>, peer: EndState, outcome: &mut Outcome) {
         if self.is(whole::COMPLETE) || segment.rst() {
             return;
@@ -34,12 +35,14 @@ impl TcpState {
                 self.set(whole::COMPLETE);
                 outcome.established = true;
             }
-            (false, true, _) if !self.is(whole::SYN_ACK) => {
-                // Both in midstream: the handshake was before the capture.
-                if peer.is_live() && self.ends[segment.side & 1].state().is_live() {
-                    self.set(whole::COMPLETE);
-                    outcome.established = true;
-                }
+            // Both in midstream: the handshake was before the capture.
+            (false, true, _)
+                if !self.is(whole::SYN_ACK)
+                    && peer.is_live()
+                    && self.ends[segment.side & 1].state().is_live() =>
+            {
+                self.set(whole::COMPLETE);
+                outcome.established = true;
             }
             _ => {}
         }

@@ -5,24 +5,25 @@ use arrayvec::ArrayVec;
 /// Letters that are kept; a connection that goes on making them has nothing new to say.
 const MOST: usize = 120;
 /// Letters that need no allocation.
-const INLINE: usize = 10;
+const INLINE: u32 = 10;
 /// Every letter there is.
 const LETTERS: [u8; 25] = *b"^SHADFRITGWQCshadfritgwqc";
 const BASE: u64 = LETTERS.len() as u64;
 /// The least number of [`INLINE`] digits.
-const FULL: u64 = (BASE.pow(INLINE as u32) - 1) / (BASE - 1);
+const FULL: u64 = (BASE.pow(INLINE) - 1) / (BASE - 1);
 /// The digit of each letter, from 1, by its low six bits.
-const DIGITS: [u8; 64] = {
+const DIGITS: [u64; 64] = {
     let mut digits = [1; 64];
-    let mut at = 0;
+    let (mut at, mut digit) = (0, 1);
     while at < LETTERS.len() {
-        digits[LETTERS[at] as usize % 64] = at as u8 + 1;
-        at += 1;
+        digits[LETTERS[at] as usize % 64] = digit;
+        (at, digit) = (at + 1, digit + 1);
     }
     digits
 };
 
 /// A letter of the originator, or of the responder.
+#[inline]
 pub(super) const fn cased(letter: u8, from_originator: bool) -> u8 {
     if from_originator { letter } else { letter.to_ascii_lowercase() }
 }
@@ -45,32 +46,35 @@ pub(super) const fn is_power_of_ten(count: u64) -> bool {
 pub(super) struct Few(u64);
 
 /// Letters behind the first few.
-pub(super) type Many = ArrayVec<u8, { MOST - INLINE }>;
+pub(super) type Many = ArrayVec<u8, { MOST - INLINE as usize }>;
 
 impl Few {
     /// Bits that are never set.
     pub(super) const UNUSED: u32 = 16;
 
     /// Out of the number that it is.
+    #[inline]
     pub(super) const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The number that it is.
+    #[inline]
     pub(super) const fn number(self) -> u64 {
         self.0
     }
 
     /// With another letter, if there is room.
+    #[inline]
     pub(super) const fn with(self, letter: u8) -> Option<Self> {
         if self.0 >= FULL {
             return None;
         }
         // Below `FULL`, nothing of this comes near 64 bits.
-        Some(Self(self.0.wrapping_mul(BASE).wrapping_add(DIGITS[letter as usize % 64] as u64)))
+        Some(Self(self.0.wrapping_mul(BASE).wrapping_add(DIGITS[letter as usize % 64])))
     }
 
-    fn letters(self) -> ArrayVec<u8, INLINE> {
+    fn letters(self) -> ArrayVec<u8, { INLINE as usize }> {
         let mut letters = ArrayVec::new();
         let mut rest = self.0;
         while rest > 0 && !letters.is_full() {
@@ -91,6 +95,7 @@ pub(super) struct Letters<'a> {
 }
 
 impl<'a> Letters<'a> {
+    #[inline]
     pub(super) const fn new(few: Few, many: &'a [u8]) -> Self {
         Self { few, many }
     }

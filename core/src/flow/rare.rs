@@ -83,6 +83,7 @@ pub(super) struct RareBoth {
 pub(super) struct Rare(Option<Box<RareBoth>>);
 
 impl Rare {
+    #[inline]
     pub(super) const fn is_none(&self) -> bool {
         self.0.is_none()
     }
@@ -91,10 +92,12 @@ impl Rare {
         self.0.as_deref()
     }
 
+    #[inline]
     pub(super) fn get(&self, side: Side) -> Option<&RareSide> {
         self.0.as_ref().map(|both| &both.sides[side & 1])
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, side: Side) -> Option<&mut RareSide> {
         self.0.as_mut().map(|both| &mut both.sides[side & 1])
     }

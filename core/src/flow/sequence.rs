@@ -39,33 +39,46 @@ impl Packed {
     /// The numbers in full.
     #[inline]
     pub(super) fn open(&self, rare: Option<&RareSide>) -> Sequence {
-        let &Self { start, last, acknowledged, delivered } = self;
-        let [a, b, c] = rare.map(|rare| rare.high).unwrap_or_default();
-        let full = |high: u16, low: u32| i64::from(high) << 32 | i64::from(low);
+        let high = match rare {
+            None => [0; 3],
+            Some(rare) => rare.high.map(|high| i64::from(high) << 32),
+        };
         Sequence {
-            start,
-            last: full(a, last),
-            acknowledged: full(b, acknowledged),
-            delivered: full(c, delivered),
+            start: self.start,
+            last: high[0] | i64::from(self.last),
+            acknowledged: high[1] | i64::from(self.acknowledged),
+            delivered: high[2] | i64::from(self.delivered),
         }
-    }
-
-    /// Keeps the low halves; gives what is above them.
-    #[inline]
-    pub(super) const fn set(&mut self, sequence: &Sequence) -> [u16; 3] {
-        let &Sequence { start, last, acknowledged, delivered } = sequence;
-        *self = Self { start, last: low(last), acknowledged: low(acknowledged), delivered: low(delivered) };
-        [high(last), high(acknowledged), high(delivered)]
     }
 }
 
 impl Sequence {
     /// A number within bounds.
+    #[inline]
     pub(super) const fn bounded(number: i64) -> i64 {
         if number > MOST { MOST } else { number }
     }
 
+    /// The low halves.
+    #[inline]
+    pub(super) const fn packed(&self) -> Packed {
+        let &Self { start, last, acknowledged, delivered } = self;
+        Packed { start, last: low(last), acknowledged: low(acknowledged), delivered: low(delivered) }
+    }
+
+    /// What is above the low halves.
+    pub(super) const fn high(&self) -> [u16; 3] {
+        [high(self.last), high(self.acknowledged), high(self.delivered)]
+    }
+
+    /// Whether anything is above the low halves.
+    #[inline]
+    pub(super) const fn is_long(&self) -> bool {
+        (self.last | self.acknowledged | self.delivered) >> 32 != 0
+    }
+
     /// Sets the number of the SYN, and how far the end has sent.
+    #[inline]
     pub(super) const fn begin(&mut self, start: u32, last: i64) {
         self.start = start;
         self.last = last;
@@ -76,20 +89,24 @@ impl Sequence {
     }
 
     /// Number of the SYN.
+    #[inline]
     pub(super) const fn start(&self) -> u32 {
         self.start
     }
 
     /// One past the highest number sent.
+    #[inline]
     pub(super) const fn last(&self) -> i64 {
         self.last
     }
 
     /// A sequence number relative to the start, by its distance from the last one.
+    #[inline]
     pub(super) const fn relative(&self, number: u32) -> i64 {
         self.near(self.last, number)
     }
 
+    #[inline]
     const fn near(&self, reference: i64, number: u32) -> i64 {
         let absolute = self.start.wrapping_add(low(reference));
         // A number of 48 bits and a distance of 32.
@@ -98,6 +115,7 @@ impl Sequence {
 
     /// Moves on to `past`, one past a segment. True if it brings nothing new. `trusted` is false once the end
     /// has sent a RST.
+    #[inline]
     pub(super) const fn advance(&mut self, past: u32, control: bool, fin: bool, trusted: bool) -> bool {
         let ahead = past.wrapping_sub(self.start.wrapping_add(low(self.last)));
         let delta = ahead.cast_signed() as i64;
@@ -119,6 +137,7 @@ impl Sequence {
     }
 
     /// Takes an acknowledgement; gives it relative to the start, 0 if it lies before.
+    #[inline]
     pub(super) const fn acknowledge(&mut self, number: u32, trusted: bool) -> i64 {
         let relative = self.near(self.acknowledged, number);
         if relative < 0 {
@@ -160,6 +179,7 @@ impl Sequence {
         }
     }
 
+    #[inline]
     fn move_on(&mut self, to: i64) {
         self.delivered = Self::bounded(self.delivered.max(to));
     }
@@ -231,6 +251,7 @@ impl Sequence {
 }
 
 /// The low half: the distance in sequence space.
+#[inline]
 pub(super) const fn low(relative: i64) -> u32 {
     let [.., a, b, c, d] = relative.to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
@@ -272,9 +293,9 @@ mod tests {
         for number in [0, 1, 0xffff_ffff, 1 << 32, 1 << 40, MOST] {
             let mut sequence = Sequence { start: 7, last: number, acknowledged: 5, delivered: number };
             sequence.move_on(i64::MAX);
-            let mut packed = Packed::default();
-            rare.high = packed.set(&sequence);
-            assert_eq!(packed.open(Some(&rare)), sequence);
+            rare.high = sequence.high();
+            assert_eq!(sequence.packed().open(Some(&rare)), sequence);
+            assert_eq!(sequence.is_long(), rare.high != [0; 3]);
             assert_eq!(sequence.delivered, MOST);
         }
     }

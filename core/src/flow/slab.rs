@@ -17,6 +17,7 @@ impl<T> Default for Slab<T> {
 
 impl<T: Clone + Default> Slab<T> {
     /// Keeps a value; gives its number.
+    #[inline]
     pub(super) fn insert(&mut self, value: T) -> u32 {
         match self.free.pop() {
             Some(entry) => {
@@ -28,16 +29,19 @@ impl<T: Clone + Default> Slab<T> {
     }
 
     /// The value of a number that is in use.
+    #[inline]
     pub(super) fn get(&self, entry: u32) -> Option<&T> {
         self.values.get(entry as usize)
     }
 
     /// The value of a number that is in use.
+    #[inline]
     pub(super) fn get_mut(&mut self, entry: u32) -> Option<&mut T> {
         self.values.get_mut(entry as usize)
     }
 
     /// Gives a number back, unless it is [`NO_ENTRY`].
+    #[inline]
     pub(super) fn remove(&mut self, entry: u32) {
         if entry != NO_ENTRY {
             self.free.push(entry);

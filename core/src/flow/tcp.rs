@@ -65,36 +65,44 @@ const RST: u16 = TcpSegment::RST;
 const ACK: u16 = TcpSegment::ACK;
 
 impl Segment<'_> {
+    #[inline]
     pub(super) const fn is_from_originator(&self) -> bool {
         self.side == self.originator
     }
 
     /// The side that sent it, and the other.
+    #[inline]
     pub(super) const fn sides(&self) -> [Side; 2] {
         [self.side & 1, !self.side & 1]
     }
 
+    #[inline]
     pub(super) const fn syn(&self) -> bool {
-        self.header.has(SYN)
+        self.header.flags & SYN != 0
     }
 
+    #[inline]
     pub(super) const fn ack(&self) -> bool {
-        self.header.has(ACK)
+        self.header.flags & ACK != 0
     }
 
+    #[inline]
     pub(super) const fn fin(&self) -> bool {
-        self.header.has(FIN)
+        self.header.flags & FIN != 0
     }
 
+    #[inline]
     pub(super) const fn rst(&self) -> bool {
-        self.header.has(RST)
+        self.header.flags & RST != 0
     }
 
+    #[inline]
     const fn control(&self) -> u16 {
         self.header.flags & (SYN | FIN | RST)
     }
 
     /// Sequence numbers it takes; data in a RST is not part of the stream (RFC 1122, 4.2.2.12).
+    #[inline]
     fn length(&self) -> u32 {
         let payload = if self.rst() { 0 } else { self.payload };
         payload.wrapping_add(u32::from(self.syn())).wrapping_add(u32::from(self.fin()))
@@ -104,19 +112,23 @@ impl Segment<'_> {
 /// What is written down.
 impl TcpState {
     /// Whether one of the bits is set.
+    #[inline]
     pub(super) const fn is(&self, bits: u64) -> bool {
         self.notes & bits != 0
     }
 
+    #[inline]
     pub(super) const fn set(&mut self, bits: u64) {
         self.notes |= bits;
     }
 
+    #[inline]
     pub(super) const fn unset(&mut self, bits: u64) {
         self.notes &= !bits;
     }
 
     /// Adds a letter to the history.
+    #[inline]
     pub(super) fn push(&mut self, letter: u8) {
         match Few::new(self.notes & !whole::ALL).with(letter) {
             Some(few) => self.notes = self.notes & whole::ALL | few.number(),
@@ -167,7 +179,8 @@ impl TcpState {
             self.set(whole::FRAGMENTED);
         }
         self.note_partial(segment);
-        let [mut own, mut other] = [me, peer].map(|side| self.sequences[side].open(self.rare.get(side)));
+        let mut own = self.sequence(me);
+        let mut other = self.sequence(peer);
         let (held, state_of_peer) = (own.last(), self.ends[peer].state());
         self.begin_sequence(segment, &mut own);
         let relative = own.relative(segment.header.sequence);
@@ -194,12 +207,14 @@ impl TcpState {
     }
 
     /// Takes one segment if it is what nearly all are: data in order or an acknowledgement, of a connection whose
-    /// ends are both up and have written their letters, so that nothing but numbers come of it. It does what
-    /// [`Self::update`] does, and gives true; or changes nothing, and gives false. First fragments are not for it.
+    /// ends are both up, so that no more than numbers and a first letter come of it. It does what [`Self::update`]
+    /// does, and gives true; or changes nothing, and gives false. First fragments are not for it.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the facts of a header, each in a register")]
     pub(super) fn pass(
         &mut self,
         side: Side,
+        originator: Side,
         sequence: u32,
         acknowledgement: u32,
         flags: u16,
@@ -209,14 +224,8 @@ impl TcpState {
         let [me, peer] = [side & 1, !side & 1];
         let [mine, theirs] = [self.ends[me], self.ends[peer]];
         let plain = flags & (SYN | FIN | RST | ACK) == ACK && window != 0 && acknowledgement != 0;
-        let ready = self.notes & (whole::COMPLETE | whole::ODD) == whole::COMPLETE && theirs.is(end::LIVE);
-        let up = if payload > 0 {
-            // After FIN or RST, the last number sent tells where they stood.
-            mine.has(end::LIVE | end::DATA | end::CLOSED, end::LIVE | end::DATA)
-        } else {
-            mine.has(end::LIVE | end::ACK, end::LIVE | end::ACK)
-        };
-        if !(plain && ready && up) {
+        let ready = self.notes & (whole::COMPLETE | whole::ODD) == whole::COMPLETE;
+        if !(plain && ready && mine.is(end::LIVE) && theirs.is(end::LIVE)) {
             return false;
         }
         // The numbers of an end are the same above 32 bits, or the connection were odd.
@@ -224,27 +233,38 @@ impl TcpState {
         let number = acknowledgement.wrapping_sub(other.start);
         let ahead = number.wrapping_sub(other.acknowledged).cast_signed().max(0).cast_unsigned();
         let Some(acknowledged) = other.acknowledged.checked_add(ahead) else { return false };
-        let all_but_fin = theirs.is(end::FIN_AT_LAST) && other.last.saturating_sub(1) <= other.delivered;
-        if acknowledged > other.delivered && !all_but_fin {
-            return false;
+        if acknowledged > other.delivered {
+            let all_but_fin = theirs.is(end::FIN_AT_LAST) && other.last.saturating_sub(1) <= other.delivered;
+            if !all_but_fin {
+                return false;
+            }
         }
         let own = &mut self.sequences[me];
         let from = sequence.wrapping_sub(own.start);
-        if payload > 0 {
+        let letter = if payload > 0 {
+            // After FIN or RST, the last number sent tells where they stood.
             let in_order = from == own.last && from == own.delivered && own.acknowledged <= from;
-            match from.checked_add(payload) {
-                Some(to) if in_order && payload <= i32::MAX.cast_unsigned() => {
-                    (own.last, own.delivered) = (to, to);
-                }
-                _ => return false,
+            let Some(to) = from.checked_add(payload) else { return false };
+            if !in_order || mine.is(end::CLOSED) || payload > i32::MAX.cast_unsigned() {
+                return false;
             }
-        } else if from.wrapping_sub(own.last).cast_signed() > 0 {
-            return false;
-        }
+            (own.last, own.delivered) = (to, to);
+            end::DATA
+        } else {
+            if from.wrapping_sub(own.last).cast_signed() > 0 {
+                return false;
+            }
+            end::ACK
+        };
         self.sequences[peer].acknowledged = acknowledged;
+        if !mine.is(letter) {
+            self.ends[me].set(letter);
+            self.push(cased(if payload > 0 { b'D' } else { b'A' }, side == originator));
+        }
         true
     }
 
+    #[inline]
     fn note_partial(&mut self, segment: &Segment<'_>) {
         if segment.syn() && !segment.ack() && segment.is_from_originator() {
             self.set(whole::SYN_SEEN);
@@ -265,6 +285,7 @@ impl TcpState {
     }
 
     /// Sets the start of sequence space: at the first segment, and at a SYN that says otherwise.
+    #[inline]
     fn begin_sequence(&self, segment: &Segment<'_>, own: &mut Sequence) {
         let me = self.ends[segment.side & 1];
         let first = segment.header.sequence;
@@ -286,6 +307,7 @@ impl TcpState {
     }
 
     /// Writes the letter of its flags; `held` is the last number sent before it.
+    #[inline]
     fn write_flags(&mut self, segment: &Segment<'_>, relative: i64, held: i64) {
         let me = segment.side & 1;
         // The low half is enough to tell whether the number is the same as before.
@@ -313,11 +335,13 @@ impl TcpState {
     }
 
     /// A window of zero says something unless it comes with or after a RST, or after the peer's FIN.
+    #[inline]
     fn watch_window(&mut self, segment: &Segment<'_>) {
         if segment.header.window != 0 {
             return;
         }
-        let [me, peer] = segment.sides().map(|side| self.ends[side].state());
+        let [me, peer] = segment.sides();
+        let (me, peer) = (self.ends[me].state(), self.ends[peer].state());
         if !segment.rst() && peer != EndState::CLOSED && me != EndState::RESET {
             let rare = self.rare.make(segment.side);
             rare.zero_windows = rare.zero_windows.saturating_add(1);
@@ -329,6 +353,7 @@ impl TcpState {
     }
 
     /// Takes the acknowledgement; gives it relative to the peer's start.
+    #[inline]
     fn acknowledge(&self, segment: &Segment<'_>, other: &mut Sequence) -> Option<i64> {
         if !segment.ack() {
             return None;
@@ -342,6 +367,7 @@ impl TcpState {
     }
 
     /// Moves the end's last sequence number on, and notes a retransmission.
+    #[inline]
     fn advance(&mut self, segment: &Segment<'_>, own: &mut Sequence) {
         let past = segment.header.sequence.wrapping_add(segment.length());
         let control = segment.syn() || segment.rst();
@@ -387,6 +413,7 @@ impl TcpState {
 /// Where FIN and RST stood. Nearly always the last number sent tells, and has not moved since.
 impl TcpState {
     /// One past the FIN of a side whose last number sent is `last`; zero without one.
+    #[inline]
     fn fin(&self, side: Side, last: i64) -> i64 {
         if self.ends[side].is(end::FIN_AT_LAST) {
             last
@@ -413,6 +440,7 @@ impl TcpState {
     }
 
     /// Keeps where FIN and RST stood, now that the last number sent has gone from `held` to `last`.
+    #[inline]
     fn keep_ends(&mut self, segment: &Segment<'_>, relative: i64, held: i64, last: i64) {
         let me = segment.side & 1;
         let told_by_last =
@@ -467,20 +495,22 @@ impl TcpState {
     }
 
     /// Keeps the numbers of both ends.
+    #[inline]
     fn keep(&mut self, [me, peer]: [Side; 2], own: &Sequence, other: &Sequence) {
-        let high = [(me, self.sequences[me].set(own)), (peer, self.sequences[peer].set(other))];
-        if !self.rare.is_none() || high.iter().any(|(_, high)| *high != [0; 3]) {
-            self.keep_rare(high);
+        self.sequences[me] = own.packed();
+        self.sequences[peer] = other.packed();
+        if !self.rare.is_none() || own.is_long() || other.is_long() {
+            self.keep_rare([(me, own), (peer, other)]);
         }
     }
 
     #[cold]
-    fn keep_rare(&mut self, high: [(Side, [u16; 3]); 2]) {
+    fn keep_rare(&mut self, both: [(Side, &Sequence); 2]) {
         let mut odd = false;
-        for (side, high) in high {
+        for (side, sequence) in both {
             let rare = self.rare.make(side);
-            rare.high = high;
-            odd |= !rare.parts.is_empty() || high.iter().any(|one| *one != high[0]);
+            rare.high = sequence.high();
+            odd |= !rare.parts.is_empty() || rare.high.iter().any(|one| *one != rare.high[0]);
         }
         if odd {
             self.set(whole::ODD);
@@ -492,18 +522,20 @@ impl TcpState {
 
 /// What it is asked.
 impl TcpState {
+    #[inline]
     fn sequence(&self, side: Side) -> Sequence {
-        self.sequences[side].open(self.rare.get(side))
+        self.sequences[side & 1].open(self.rare.get(side))
     }
 
     /// Whether a segment with SYN begins another connection on the same ports.
     pub(super) fn is_reuse(&self, originator: Side, header: &TcpSegment) -> bool {
-        if !header.has(SYN) {
+        if header.flags & SYN == 0 {
             return false;
         }
-        let [(orig, orig_start), (resp, resp_start)] =
-            [originator & 1, !originator & 1].map(|side| (self.ends[side], self.sequences[side].start));
-        let acks = header.has(ACK);
+        let [orig_start, resp_start] =
+            [self.sequences[originator & 1].start, self.sequences[!originator & 1].start];
+        let [orig, resp] = [self.ends[originator & 1], self.ends[!originator & 1]];
+        let acks = header.flags & ACK != 0;
         if acks && orig.state() != EndState::INACTIVE {
             return false;
         }
@@ -523,7 +555,7 @@ impl TcpState {
         const INACTIVE: EndState = EndState::INACTIVE;
         const RESET: EndState = EndState::RESET;
         const CLOSED: EndState = EndState::CLOSED;
-        let [orig, resp] = [originator & 1, !originator & 1].map(|side| self.ends[side].state());
+        let [orig, resp] = [self.ends[originator & 1].state(), self.ends[!originator & 1].state()];
         let silent = |state: EndState| matches!(state, EndState::INACTIVE | EndState::PARTIAL);
         let both_empty = || self.size(0) == 0 && self.size(1) == 0;
         match (orig, resp) {
@@ -557,7 +589,7 @@ impl TcpState {
 
     /// Whether this is an attempt that nobody has answered.
     pub(super) fn is_unanswered(&self, originator: Side) -> bool {
-        let [me, peer] = [originator & 1, !originator & 1].map(|side| self.ends[side].state());
+        let [me, peer] = [self.ends[originator & 1].state(), self.ends[!originator & 1].state()];
         matches!(me, EndState::SYN_SENT | EndState::SYN_ACK_SENT) && peer == EndState::INACTIVE
     }
 

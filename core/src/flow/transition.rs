@@ -7,6 +7,7 @@ use super::{
 };
 
 impl TcpState {
+    #[inline]
     pub(super) fn step(&mut self, segment: &Segment<'_>, outcome: &mut Outcome) {
         let closes = match self.ends[segment.side & 1].state() {
             EndState::INACTIVE => self.step_inactive(segment, outcome),

@@ -17,6 +17,7 @@ const LEVELS: usize = 7;
 const TICK_BITS: u32 = 27;
 
 /// The tick that a moment lies in.
+#[inline]
 pub(super) fn tick_of(time: Timestamp) -> u64 {
     // With the sign bit turned, the order of unsigned numbers is the order of time.
     (time.as_nanos().cast_unsigned() ^ 1 << 63) >> TICK_BITS
@@ -36,6 +37,7 @@ impl Node {
     /// Bit that no entry has.
     const HEAD: u32 = 1 << 31;
 
+    #[inline]
     const fn is_armed(self) -> bool {
         self.previous != NONE
     }
@@ -64,6 +66,7 @@ impl Default for TimerWheel {
 
 impl TimerWheel {
     /// The tick up to which everything due was handed out.
+    #[inline]
     pub(super) const fn tick(&self) -> u64 {
         self.tick
     }
@@ -79,6 +82,7 @@ impl TimerWheel {
     }
 
     /// Disarms the timer of an entry, if it is armed.
+    #[inline]
     pub(super) fn disarm(&mut self, entry: u32) {
         let Some(node) = self.nodes.get_mut(entry as usize).filter(|node| node.is_armed()) else { return };
         let Node { previous, next, .. } = *node;
@@ -93,6 +97,7 @@ impl TimerWheel {
         }
     }
 
+    #[inline]
     fn set_head(&mut self, head: usize, entry: u32) {
         self.heads[head] = entry;
         if entry == NONE {
@@ -111,6 +116,7 @@ impl TimerWheel {
     /// The next entries that are due at `tick` or before, as many as there is room for and of one tick; they are
     /// disarmed by that. In the order in which [`Self::next_due`] would give them, if none of them is armed again
     /// for that very tick. Nothing once there is no more, and then the wheel stands at `tick`.
+    #[inline]
     pub(super) fn due_into<const N: usize>(&mut self, tick: u64, due: &mut ArrayVec<u32, N>) {
         while let Some((level, slot, start)) = self.earliest() {
             if start > tick {
@@ -131,6 +137,7 @@ impl TimerWheel {
     }
 
     /// Takes entries out of a slot, from the first one on.
+    #[inline]
     fn take<const N: usize>(&mut self, head: usize, taken: &mut ArrayVec<u32, N>) {
         let mut entry = self.heads[head];
         while entry != NONE && taken.try_push(entry).is_ok() {
@@ -156,6 +163,7 @@ impl TimerWheel {
     }
 
     /// Links an entry into the slot of its tick, as seen from the wheel's own tick.
+    #[inline]
     fn insert(&mut self, entry: u32, due: u64) {
         let highest_difference = 63 - (due ^ self.tick | SLOT_MASK).leading_zeros();
         let level = if highest_difference < 32 { (highest_difference / BITS) as usize } else { LEVELS - 1 };
@@ -173,6 +181,7 @@ impl TimerWheel {
     }
 
     /// The occupied slot with the earliest first tick: lower levels always come before higher ones.
+    #[inline]
     fn earliest(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         let shift = shift_of(level);
@@ -188,6 +197,7 @@ const fn shift_of(level: usize) -> usize {
 }
 
 /// What stands before the first entry of a slot.
+#[inline]
 fn link_to(head: usize) -> u32 {
     Node::HEAD | u32::try_from(head).unwrap_or(0)
 }

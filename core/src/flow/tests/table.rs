@@ -167,8 +167,9 @@ fn identities_are_the_same_on_every_machine_and_depend_on_what_they_name() {
 
 #[test]
 fn the_part_of_a_flow_that_packets_touch_is_small() {
-    use crate::flow::{compact::Flow, tcp::TcpState};
+    use crate::flow::{compact::Flow, rare::RareBoth, tcp::TcpState};
     let sizes = [size_of::<Flow>(), size_of::<TcpState>()];
     eprintln!("bytes of a flow: {}, and {} more for TCP", sizes[0], sizes[1]);
     assert_eq!(sizes, [128, 64]);
+    assert!(size_of::<RareBoth>() <= 200, "{}", size_of::<RareBoth>());
 }

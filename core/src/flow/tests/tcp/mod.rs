@@ -147,7 +147,15 @@ fn history(state: &TcpState) -> String {
 fn take(state: &mut TcpState, segment: &Segment<'_>) -> (bool, Outcome) {
     let TcpSegment { sequence, acknowledgement, flags, window, .. } = *segment.header;
     let passed = !segment.fragment
-        && state.pass(segment.side, sequence, acknowledgement, flags, window, segment.payload);
+        && state.pass(
+            segment.side,
+            segment.originator,
+            sequence,
+            acknowledgement,
+            flags,
+            window,
+            segment.payload,
+        );
     if passed { (true, Outcome::default()) } else { (false, state.update(segment)) }
 }
 
@@ -158,11 +166,15 @@ fn compare(sketches: &[Sketch], start: [u32; 2]) -> Result<usize, TestCaseError>
     let (mut model, mut long, mut short) = (Model::default(), TcpState::default(), TcpState::default());
     let (mut originator, mut passed) = (0, 0);
     if start[0] % 8 == 1 {
-        (model.note_flip(), long.note_flip(), short.note_flip());
+        model.note_flip();
+        long.note_flip();
+        short.note_flip();
     }
     for sketch in sketches {
         if sketch.new_part {
-            (model.begin_part(), long.begin_part(), short.begin_part());
+            model.begin_part();
+            long.begin_part();
+            short.begin_part();
         }
         if sketch.rejected {
             model.reject(sketch.side, originator);
