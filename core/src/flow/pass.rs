@@ -101,6 +101,7 @@ impl FlowTable {
             let Some(state) = self.tcp.get_mut(flow.tcp) else { return false };
             let passes = state.pass(
                 side,
+                flow.originator(),
                 packet.sequence,
                 packet.acknowledgement,
                 packet.tcp_flags,
