@@ -64,11 +64,21 @@ impl Filler<'_, '_> {
     fn fill(&mut self, batch: &mut Batch) -> bool {
         let Self { intake: Intake { config, captures, progress, live, .. }, interfaces } = self;
         let mut packets = 0;
-        while !batch.is_full() && (!*live || batch.is_empty() || captures.is_at_hand()) {
+        loop {
+            packets += captures.follow(|packet| {
+                batch.push(packet);
+                !batch.is_full()
+            });
+            if batch.is_full() || (*live && !batch.is_empty() && !captures.is_at_hand()) {
+                break;
+            }
             let mut resolve = |name: &str| index_of(config, interfaces, batch, name);
             let Some(packet) = captures.next(&mut resolve) else { break };
             batch.push(&packet);
             packets += 1;
+            if batch.is_full() {
+                break;
+            }
         }
         progress.packets(packets, captures);
         !batch.is_empty()

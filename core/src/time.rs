@@ -18,6 +18,7 @@ pub struct Timestamp(pub i64);
 
 impl Timestamp {
     /// From whole seconds and nanoseconds, saturating.
+    #[inline]
     pub const fn from_parts(seconds: i64, nanos: i64) -> Self {
         Self(seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(nanos))
     }

@@ -68,6 +68,17 @@ pub struct CapturePacket<'a> {
     pub data: &'a [u8],
 }
 
+/// What a receiver of packets says of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    /// It was taken, and so will be the next.
+    More,
+    /// It was the last.
+    Last,
+    /// It was not taken.
+    Leave,
+}
+
 /// Where a format reader found a packet.
 pub(super) struct Found {
     pub(super) time: Timestamp,
@@ -158,6 +169,19 @@ impl Capture {
             }
             Ok(None) => self.end(None),
             Err(problem) => self.end(Some(problem)),
+        }
+    }
+
+    /// Hands over the packets behind the one that `advance` moved to, as far as they are at hand and no later than
+    /// `until`, to the first that `take` leaves where it is or after which it wants no more.
+    #[inline]
+    pub(super) fn follow(&mut self, until: Timestamp, take: impl FnMut(&CapturePacket<'_>) -> Take) {
+        if self.ended {
+            return;
+        }
+        match &mut self.format {
+            Format::Pcap(reader) => reader.follow(&mut self.window, until, take),
+            Format::PcapNg(reader) => reader.follow(&mut self.window, until, take),
         }
     }
 

@@ -14,7 +14,7 @@ use onenet_core::{
 };
 
 use super::{
-    capture::{Capture, CaptureDrops},
+    capture::{Capture, CaptureDrops, CapturePacket, Take},
     error::CaptureError,
 };
 
@@ -168,6 +168,53 @@ impl CaptureSet {
             wire_length: packet.wire_length,
             data: packet.data,
         })
+    }
+
+    /// Hands over the packets behind the last one, as [`CaptureSet::next`] would, as far as the same capture has them at
+    /// hand and the sensor knows where they were captured; until `take` wants no more. Tells how many there were.
+    #[inline]
+    pub fn follow(&mut self, mut take: impl FnMut(&CapturedPacket<'_>) -> bool) -> u64 {
+        let Some((index, until)) = self.current.and_then(|index| Some((index, self.until(index)?))) else {
+            return 0;
+        };
+        let Some(Member { capture: Some(capture), indexes, .. }) = self.members.get_mut(index) else {
+            return 0;
+        };
+        let (mut packets, mut first, mut last) = (0, Timestamp(i64::MAX), Timestamp(i64::MIN));
+        capture.follow(until, |packet| {
+            let Some(&Some(interface)) = indexes.get(packet.interface) else { return Take::Leave };
+            let &CapturePacket { time, link_type, direction, wire_length, data, .. } = packet;
+            packets += 1;
+            (first, last) = (first.min(time), last.max(time));
+            match take(&CapturedPacket { time, interface, link_type, direction, wire_length, data }) {
+                true => Take::More,
+                false => Take::Last,
+            }
+        });
+        if packets > 0
+            && let Some(report) = self.reports.get_mut(index)
+        {
+            report.packets += packets;
+            report.first = Some(report.first.map_or(first, |earlier| earlier.min(first)));
+            report.last = Some(report.last.map_or(last, |later| later.max(last)));
+        }
+        packets
+    }
+
+    /// The latest time of packets of this member that come before those of all others; none where there is none.
+    fn until(&self, index: usize) -> Option<Timestamp> {
+        let before = |time: Timestamp| time.0.checked_sub(1).map(Timestamp);
+        let ready = match self.ready.peek() {
+            Some(&Reverse((time, other))) if index > other => before(time)?,
+            Some(&Reverse((time, _))) => time,
+            None => Timestamp(i64::MAX),
+        };
+        // A capture that waits is opened when a packet of its time comes.
+        let waiting = match self.waiting.front() {
+            Some(&(time, _)) => before(time)?,
+            None => Timestamp(i64::MAX),
+        };
+        Some(ready.min(waiting))
     }
 
     /// Whether the next packet can be had without waiting for one.

@@ -8,7 +8,7 @@ use onenet_core::{
 };
 
 use super::{
-    capture::{CaptureInterface, Found},
+    capture::{CaptureInterface, CapturePacket, Found, Take},
     error::Problem,
     window::Window,
 };
@@ -43,8 +43,13 @@ impl ByteOrder {
         }
     }
 
+    #[inline]
     pub(super) fn u32(self, bytes: &[u8], at: usize) -> u32 {
-        let raw = *bytes.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 4]);
+        self.number(*bytes.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 4]))
+    }
+
+    #[inline]
+    const fn number(self, raw: [u8; 4]) -> u32 {
         match self {
             Self::Little => u32::from_le_bytes(raw),
             Self::Big => u32::from_be_bytes(raw),
@@ -105,47 +110,105 @@ impl PcapReader {
         bytes.len() >= length
     }
 
+    #[inline]
     const fn header_length(&self) -> usize {
         if self.modified { 24 } else { 16 }
     }
 
     /// The next packet; none at the end of the file.
-    #[inline]
     pub(super) fn advance(&mut self, window: &mut Window) -> Result<Option<Found>, Problem> {
         let header_length = self.header_length();
-        let header = match window.at_hand() {
-            enough if enough.len() >= header_length => enough,
-            _ => window.have(header_length),
-        };
+        let header = window.have(header_length);
         if header.len() < header_length {
             return match header.len() as u64 {
                 0 => Ok(None),
                 have => Err(Problem::Truncated { what: "packet header", needed: header_length as u64, have }),
             };
         }
-        let seconds = i64::from(self.order.u32(header, 0));
-        let fraction = i64::from(self.order.u32(header, 4));
         let captured = self.order.u32(header, 8);
-        let wire_length = self.order.u32(header, 12);
-        // The variant's packet type is that of Linux: 0 to us, 4 sent by us (packet(7)).
-        let direction = match header.get(22) {
-            Some(0) if self.modified => LinkDirection::Received,
-            Some(4) if self.modified => LinkDirection::Sent,
-            _ => LinkDirection::Unknown,
-        };
         if captured > MAX_CAPTURED {
             let stated = u64::from(captured);
             return Err(Problem::BadLength { what: "packet record", stated, expected: MAX_CAPTURED_TEXT });
         }
-        let length = header_length + captured as usize;
-        if window.at_hand().len() < length && window.have(length).len() < length {
-            let (needed, have) = (length as u64, window.at_hand().len() as u64);
+        let length = header_length.saturating_add(captured as usize);
+        let record = window.have(length);
+        let (needed, have) = (length as u64, record.len() as u64);
+        let Some((packet, _)) = self.record(record) else {
             return Err(Problem::Truncated { what: "packet record", needed, have });
-        }
+        };
+        let CapturePacket { time, interface, direction, wire_length, .. } = packet;
         let data = window.position() + header_length..window.position() + length;
         window.consume(length);
+        Ok(Some(Found { time, interface, direction, wire_length, data }))
+    }
+
+    /// Hands over the packets that are at hand up to this time, until `take` wants no more. Where a record
+    /// is not there whole, or is not sound, [`Self::advance`] goes on.
+    #[inline]
+    pub(super) fn follow(
+        &self,
+        window: &mut Window,
+        until: Timestamp,
+        mut take: impl FnMut(&CapturePacket<'_>) -> Take,
+    ) {
+        let mut left = window.at_hand();
+        let before = left.len();
+        while let Some((packet, behind)) = self.record(left) {
+            if packet.time > until {
+                break;
+            }
+            let taken = take(&packet);
+            if taken == Take::Leave {
+                break;
+            }
+            left = behind;
+            if taken == Take::Last {
+                break;
+            }
+        }
+        let length = before.saturating_sub(left.len());
+        window.consume(length);
+    }
+
+    /// The packet that bytes begin with, and what is behind it.
+    #[inline]
+    fn record<'a>(&self, bytes: &'a [u8]) -> Option<(CapturePacket<'a>, &'a [u8])> {
+        let ([seconds, fraction, captured, wire_length], _) = bytes.first_chunk::<16>()?.as_chunks() else {
+            return None;
+        };
+        let captured = self.order.number(*captured);
+        let length = self.header_length().saturating_add(captured as usize);
+        if captured > MAX_CAPTURED {
+            return None;
+        }
+        let (record, behind) = bytes.split_at_checked(length)?;
+        let packet = CapturePacket {
+            time: self.time(self.order.number(*seconds).into(), self.order.number(*fraction).into()),
+            interface: 0,
+            link_type: self.interface.link_type,
+            direction: self.direction(record),
+            wire_length: self.order.number(*wire_length),
+            data: record.get(self.header_length()..)?,
+        };
+        Some((packet, behind))
+    }
+
+    /// The variant's packet type is that of Linux: 0 to us, 4 sent by us (packet(7)).
+    #[inline]
+    fn direction(&self, header: &[u8]) -> LinkDirection {
+        if !self.modified {
+            return LinkDirection::Unknown;
+        }
+        match header.get(22) {
+            Some(0) => LinkDirection::Received,
+            Some(4) => LinkDirection::Sent,
+            _ => LinkDirection::Unknown,
+        }
+    }
+
+    #[inline]
+    const fn time(&self, seconds: i64, fraction: i64) -> Timestamp {
         let nanos = if self.nanoseconds { fraction } else { fraction * 1_000 };
-        let time = Timestamp::from_parts(seconds, nanos);
-        Ok(Some(Found { time, interface: 0, direction, wire_length, data }))
+        Timestamp::from_parts(seconds, nanos)
     }
 }

@@ -5,7 +5,7 @@
 use onenet_core::{decode::LinkDirection, time::Timestamp};
 
 use super::{
-    capture::{CaptureDrops, CaptureInterface, Found},
+    capture::{CaptureDrops, CaptureInterface, CapturePacket, Found, Take},
     error::Problem,
     pcap::{ByteOrder, MAX_CAPTURED, link_type},
     window::Window,
@@ -167,6 +167,62 @@ impl PcapNgReader {
                 _ => skip(window, u64::from(length))?,
             }
         }
+    }
+
+    /// Hands over the packets that are at hand up to this time, until `take` wants no more. Where another
+    /// block comes, or one that is not there whole or contradicts itself, [`Self::advance`] goes on.
+    pub(super) fn follow(
+        &mut self,
+        window: &mut Window,
+        until: Timestamp,
+        mut take: impl FnMut(&CapturePacket<'_>) -> Take,
+    ) {
+        let mut left = window.at_hand();
+        let before = left.len();
+        let mut last_time = self.last_time;
+        while let Some((packet, behind)) = self.enhanced(left) {
+            if packet.time > until {
+                break;
+            }
+            let taken = take(&packet);
+            if taken == Take::Leave {
+                break;
+            }
+            (last_time, left) = (packet.time, behind);
+            if taken == Take::Last {
+                break;
+            }
+        }
+        self.last_time = last_time;
+        let length = before.saturating_sub(left.len());
+        window.consume(length);
+    }
+
+    /// The enhanced packet that bytes begin with, and what is behind it.
+    fn enhanced<'a>(&self, bytes: &'a [u8]) -> Option<(CapturePacket<'a>, &'a [u8])> {
+        let header = bytes.first_chunk::<8>()?;
+        let length = self.order.u32(header, 4) as usize;
+        let is_sound = self.order.u32(header, 0) == ENHANCED_PACKET
+            && (12..=MAX_PACKET_BLOCK).contains(&length)
+            && length.is_multiple_of(4);
+        if !is_sound {
+            return None;
+        }
+        let (block, behind) = bytes.split_at_checked(length)?;
+        let (body, end) = block.get(8..)?.split_last_chunk::<4>()?;
+        if self.order.u32(end, 0) as usize != length {
+            return None;
+        }
+        let found = self.packet(ENHANCED_PACKET, body)?;
+        let packet = CapturePacket {
+            time: found.time,
+            interface: found.interface,
+            link_type: self.interfaces.get(found.interface)?.link_type,
+            direction: found.direction,
+            wire_length: found.wire_length,
+            data: body.get(found.data)?,
+        };
+        Some((packet, behind))
     }
 
     /// A section header: the byte order of what follows, and a fresh list of interfaces.

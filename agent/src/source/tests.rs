@@ -1,9 +1,12 @@
 //! The readers against byte vectors of every format, cut at every byte, and mutated.
 
-use std::io::{Cursor, Write};
+use std::{
+    io::{Cursor, Write},
+    path::PathBuf,
+};
 
 use onenet_core::{
-    decode::{InterfaceIndex, LinkDirection},
+    decode::{CapturedPacket, InterfaceIndex, LinkDirection},
     net::Name,
     time::Timestamp,
 };
@@ -414,4 +417,100 @@ fn more_captures_than_are_kept_open_come_in_order_too() {
     assert_eq!(seen.len(), 199);
     assert!(seen.is_sorted() && seen.iter().all(|(_, interface)| *interface == 0));
     assert!(set.reports().iter().all(|report| report.packets == 2 && report.error.is_none()));
+}
+
+/// What captures give, and what is told of them: read packet by packet, or as far as they follow one another in so
+/// many at a time.
+fn give(paths: &[PathBuf], several: Option<&[usize]>) -> (Vec<(u16, Seen)>, Vec<String>) {
+    let mut set = CaptureSet::open(paths, None);
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = Vec::new();
+    let mut stops = several.unwrap_or_default().iter().cycle();
+    loop {
+        let mut take = |packet: &CapturedPacket<'_>| {
+            let &CapturedPacket { time, interface, link_type, direction, wire_length, data } = packet;
+            seen.push((
+                interface.0,
+                (time.as_nanos(), None, link_type.0, direction, wire_length, data.to_vec()),
+            ));
+        };
+        if several.is_some() {
+            let mut left = *stops.next().expect("a number");
+            set.follow(|packet| {
+                take(packet);
+                left -= 1;
+                left > 0
+            });
+        }
+        let Some(packet) = set.next(&mut |name| {
+            names.push(name.to_owned());
+            InterfaceIndex(u16::try_from(names.len()).expect("few names"))
+        }) else {
+            break;
+        };
+        take(&packet);
+    }
+    let told = set.reports().iter().map(|report| format!("{report:?}")).chain(names).collect();
+    (seen, told)
+}
+
+#[test]
+fn packets_that_follow_are_handed_over_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("long.pcap");
+    std::fs::write(&path, at_seconds(&(0..50_000).collect::<Vec<_>>())).expect("a file");
+    let mut set = CaptureSet::open(&[path], None);
+    assert_eq!(set.follow(|_| true), 0, "the interface is not known yet");
+    assert!(set.next(&mut |_| InterfaceIndex(3)).is_some());
+    assert!(set.follow(|packet| packet.interface == InterfaceIndex(3)) > 5_000);
+    assert_eq!(set.follow(|_| true), 0, "the rest is not at hand");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn captures_read_the_same_in_runs_as_packet_by_packet(
+        seconds in prop::collection::vec(prop::collection::vec(0_u32..20, 0..12), 1..4),
+        kinds in prop::collection::vec(0..5_usize, 0..3),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+        stops in prop::collection::vec(1..6_usize, 1..4),
+    ) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut files: Vec<Vec<u8>> = seconds.iter().map(|seconds| at_seconds(seconds)).collect();
+        files.extend(kinds.iter().map(|kind| match kind {
+            0 => classic(0xa1b2_3c4d, true, false, [1, 2]),
+            1 => classic(0xa1b2_cd34, false, true, [1, 2]),
+            2 => gzip(&everything(true)),
+            3 => [everything(true), at_pcapng_seconds(&[1, 3, 2, 7])].concat(),
+            _ => [everything(false), everything(false), at_pcapng_seconds(&[2, 9])].concat(),
+        }));
+        let last = files.last_mut().expect("one at least");
+        for (at, value) in changes {
+            let at = at.index(last.len());
+            last[at] = value;
+        }
+        if cut.index(3) == 0 {
+            last.truncate(cut.index(last.len()) + 1);
+        }
+        let paths: Vec<PathBuf> = (0..files.len()).map(|index| dir.path().join(format!("{index}"))).collect();
+        for (path, file) in paths.iter().zip(&files) {
+            std::fs::write(path, file).expect("a file");
+        }
+        prop_assert_eq!(give(&paths, Some(&stops)), give(&paths, None));
+    }
+}
+
+/// Packets of two interfaces at these seconds.
+fn at_pcapng_seconds(seconds: &[u64]) -> Vec<u8> {
+    let file = Bytes::new(false)
+        .section()
+        .interface(1, |options| options.option(2, b"eth7"))
+        .interface(1, |options| options.option(2, b"eth8"));
+    let packet = |file: Bytes, second: &u64| {
+        let interface = u32::from(second % 2 == 1);
+        file.enhanced(interface, second * 1_000_000, 60, b"abcdefg", None)
+    };
+    seconds.iter().fold(file, packet).bytes
 }

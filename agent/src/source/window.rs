@@ -4,8 +4,8 @@
 use std::io::{self, Read};
 
 /// Bytes asked of the stream at once: enough that the calls cost nothing, few enough to stay in the second-level
-/// cache until they are decoded.
-const START_SIZE: usize = 256 * 1024;
+/// cache, beside what else is in it, until they are decoded.
+const START_SIZE: usize = 128 * 1024;
 
 /// The window.
 pub(super) struct Window {

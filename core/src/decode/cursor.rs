@@ -41,6 +41,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// A length as 32 bits; no packet is longer.
+#[inline]
 pub(super) fn saturate(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

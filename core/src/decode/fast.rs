@@ -2,125 +2,140 @@
 //! options or IPv6 without extension headers, not fragmented and of a length that fits, then TCP, UDP or ICMP.
 //! Whatever else a packet is, the general way decodes it; what is read here is what the general way reads.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use super::{
-    cursor::saturate,
-    packet::{CapturedPacket, IpPacket, Link, LinkType},
+    packet::{CapturedPacket, LinkType, TcpSegment},
+    plain::{Plain, PlainTransport},
     read, shim,
-    transport::{self, Body},
 };
 use crate::net::MacAddress;
 
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+/// A header of UDP or ICMP.
+const SHORT_HEADER: u32 = 8;
 
-/// Link and IP packet, where a packet has the usual headers and no other.
+/// The packet and the captured bytes from its IP header on, without Ethernet padding, where a packet has the usual
+/// headers and no other.
 #[inline]
-pub(crate) fn usual<'a>(packet: &CapturedPacket<'a>) -> Option<(Link, IpPacket<'a>)> {
+pub(crate) fn usual<'a>(packet: &CapturedPacket<'a>) -> Option<(Plain, &'a [u8])> {
+    let mut plain = Plain::EMPTY;
+    let bytes = read_usual(packet, &mut plain)?;
+    Some((plain, bytes))
+}
+
+/// [`usual`] in place, so that nothing is carried about: each field is written where it will be read. What `plain` is
+/// where the headers are not the usual ones is open.
+#[inline]
+pub(crate) fn read_usual<'a>(packet: &CapturedPacket<'a>, plain: &mut Plain) -> Option<&'a [u8]> {
     if packet.link_type != LinkType::ETHERNET {
         return None;
     }
     let data = packet.data;
-    let header = data.first_chunk::<14>()?;
+    let (header, mut rest) = data.split_first_chunk::<14>()?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, e0, e1] = *header;
-    let mut link = Link {
-        source_mac: Some(MacAddress([s0, s1, s2, s3, s4, s5])),
-        destination_mac: Some(MacAddress([d0, d1, d2, d3, d4, d5])),
-        direction: packet.direction,
-        ..Link::default()
-    };
-    let (ether_type, at) = match u16::from_be_bytes([e0, e1]) {
-        0x8100 => {
-            link.vlans.push(read::be16(data, 14)? & 0x0fff);
-            (read::be16(data, 16)?, 18)
-        }
-        other => (other, 14),
-    };
-    let wire = packet.wire_length.max(saturate(data.len())).saturating_sub(saturate(at));
-    let ip = match ether_type {
-        shim::IPV4 => v4(read::rest(data, at), wire)?,
-        shim::IPV6 => v6(read::rest(data, at), wire)?,
+    plain.source_mac = MacAddress([s0, s1, s2, s3, s4, s5]);
+    plain.destination_mac = MacAddress([d0, d1, d2, d3, d4, d5]);
+    let wire = (packet.wire_length as usize).max(data.len());
+    let (mut ether_type, mut network_wire) = (u16::from_be_bytes([e0, e1]), wire.saturating_sub(14));
+    plain.vlan = 0;
+    if ether_type == 0x8100 {
+        let (&[t0, t1, e0, e1], behind) = rest.split_first_chunk()?;
+        plain.vlan = u16::from_be_bytes([t0, t1]) & 0x0fff | Plain::TAGGED;
+        (ether_type, network_wire, rest) = (u16::from_be_bytes([e0, e1]), wire.saturating_sub(18), behind);
+    }
+    let header_length = match ether_type {
+        shim::IPV4 => read_v4(rest, plain)?,
+        shim::IPV6 => read_v6(rest, plain)?,
         _ => return None,
     };
-    Some((link, ip))
-}
-
-#[inline]
-fn v4(data: &[u8], wire: u32) -> Option<IpPacket<'_>> {
-    let header = data.first_chunk::<IPV4_HEADER>()?;
-    let [first, tos, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let is_fragment = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
-    if first != 0x45 || is_fragment {
+    let ip_bytes = plain.ip_bytes as usize;
+    if ip_bytes > network_wire {
         return None;
     }
-    let total = u32::from(u16::from_be_bytes([l0, l1]));
-    let length = total.checked_sub(20)?;
-    let body = body(protocol, data, IPV4_HEADER, total, length, wire)?;
-    Some(packet(
-        IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
-        IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
-        (protocol, ttl, tos >> 2, total),
-        (data, IPV4_HEADER),
-        body,
-    ))
+    let bytes = rest.get(..ip_bytes).unwrap_or(rest);
+    let length = plain.ip_bytes.saturating_sub(header_length);
+    read_transport(bytes.get(header_length as usize..)?, length, plain)?;
+    plain.time = packet.time;
+    plain.wire_length = packet.wire_length;
+    plain.interface = packet.interface;
+    plain.direction = packet.direction;
+    plain.is_flawed = false;
+    Some(bytes)
 }
 
+/// Reads an IPv4 header; its length.
 #[inline]
-fn v6(data: &[u8], wire: u32) -> Option<IpPacket<'_>> {
-    let header = data.first_chunk::<IPV6_HEADER>()?;
+fn read_v4(data: &[u8], plain: &mut Plain) -> Option<u32> {
+    let header = data.first_chunk::<20>()?;
+    let [first, tos, l0, l1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let is_fragment = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
+    let ip_bytes = u16::from_be_bytes([l0, l1]);
+    if first != 0x45 || is_fragment || ip_bytes < 20 {
+        return None;
+    }
+    plain.source = [0, u32::from_be_bytes([s0, s1, s2, s3]).into()];
+    plain.destination = [0, u32::from_be_bytes([d0, d1, d2, d3]).into()];
+    plain.ip_bytes = ip_bytes.into();
+    plain.protocol = protocol;
+    plain.ttl = ttl;
+    plain.dscp = tos >> 2;
+    plain.is_v6 = false;
+    Some(20)
+}
+
+/// Reads an IPv6 header; its length.
+#[inline]
+fn read_v6(data: &[u8], plain: &mut Plain) -> Option<u32> {
+    let header = data.first_chunk::<40>()?;
     let [first, second, _, _, l0, l1, protocol, ttl, addresses @ ..] = header;
     let length = u32::from(u16::from_be_bytes([*l0, *l1]));
     // A length of zero may be a jumbogram.
     if first >> 4 != 6 || length == 0 {
         return None;
     }
-    let total = length.saturating_add(40);
-    let body = body(*protocol, data, IPV6_HEADER, total, length, wire)?;
-    let (source, destination) = addresses.split_first_chunk::<16>()?;
-    let dscp = (first & 0x0f) << 2 | second >> 6;
-    Some(packet(
-        IpAddr::V6(Ipv6Addr::from(*source)),
-        IpAddr::V6(Ipv6Addr::from(*destination.first_chunk::<16>()?)),
-        (*protocol, *ttl, dscp, total),
-        (data, IPV6_HEADER),
-        body,
-    ))
+    let ([a, b, c, d], []) = addresses.as_chunks() else { return None };
+    plain.source = [u64::from_be_bytes(*a), u64::from_be_bytes(*b)];
+    plain.destination = [u64::from_be_bytes(*c), u64::from_be_bytes(*d)];
+    plain.ip_bytes = length.saturating_add(40);
+    plain.protocol = *protocol;
+    plain.ttl = *ttl;
+    plain.dscp = (first & 0x0f) << 2 | second >> 6;
+    plain.is_v6 = true;
+    Some(40)
 }
 
-/// What is behind an IP header of `header` bytes, where it is TCP, UDP or ICMP and the length fits the frame.
+/// Reads what is behind an IP header, `length` bytes by its account, where that is TCP, UDP or ICMP, captured far
+/// enough and of a length that fits.
 #[inline]
-fn body(protocol: u8, data: &[u8], header: usize, total: u32, length: u32, wire: u32) -> Option<Body<'_>> {
-    if !matches!(protocol, 1 | 6 | 17 | 58) || total > wire {
-        return None;
+fn read_transport(body: &[u8], length: u32, plain: &mut Plain) -> Option<()> {
+    if plain.protocol == 6 {
+        let (segment, size) = TcpSegment::read(body)?;
+        if size < 20 || size > length {
+            return None;
+        }
+        plain.payload_bytes = length.saturating_sub(size);
+        plain.transport = PlainTransport::Tcp;
+        (plain.source_port, plain.destination_port) = (segment.source, segment.destination);
+        (plain.sequence, plain.acknowledgement) = (segment.sequence, segment.acknowledgement);
+        (plain.window, plain.tcp_flags) = (segment.window, segment.flags);
+        return Some(());
     }
-    let end = data.len().min(total as usize);
-    Some(transport::read(protocol, data.get(header..end)?, length))
-}
-
-#[inline]
-fn packet<'a>(
-    source: IpAddr,
-    destination: IpAddr,
-    (protocol, ttl, dscp, ip_bytes): (u8, u8, u8, u32),
-    (data, header): (&'a [u8], usize),
-    body: Body<'a>,
-) -> IpPacket<'a> {
-    IpPacket {
-        source,
-        destination,
-        protocol,
-        ttl,
-        dscp,
-        ip_bytes,
-        payload_bytes: body.payload_bytes,
-        estimated: body.estimated,
-        fragment: None,
-        transport: body.transport,
-        bytes: data.get(..ip_bytes as usize).unwrap_or(data),
-        header_bytes: saturate(header),
-        payload: body.payload,
+    plain.payload_bytes = length.saturating_sub(SHORT_HEADER);
+    (plain.sequence, plain.acknowledgement, plain.window, plain.tcp_flags) = (0, 0, 0, 0);
+    match plain.protocol {
+        17 => {
+            let [s0, s1, d0, d1] = *body.first_chunk()?;
+            plain.transport = PlainTransport::Udp;
+            plain.source_port = u16::from_be_bytes([s0, s1]);
+            plain.destination_port = u16::from_be_bytes([d0, d1]);
+        }
+        1 | 58 => {
+            let [kind, code] = *body.first_chunk()?;
+            plain.transport = PlainTransport::Icmp;
+            (plain.source_port, plain.destination_port) = (kind.into(), code.into());
+            plain.sequence = read::be32(body, 4).unwrap_or_default();
+        }
+        _ => return None,
     }
+    Some(())
 }
 
 #[cfg(test)]
@@ -132,20 +147,26 @@ mod tests {
 
     use super::*;
     use crate::decode::{
-        Content, Decoded,
+        cursor::saturate,
+        decode, inner,
         link::decode_traced,
-        testing::{IPV4_UDP, captured, over_ipv4},
+        packet::{InterfaceIndex, LinkDirection},
+        testing::{IPV4_UDP, captured, over_ipv4, over_udp},
     };
+    use crate::time::Timestamp;
 
     /// What the usual headers give is what the general way gives; tells whether they were the usual ones.
     fn agree(packet: &CapturedPacket<'_>) -> bool {
-        let Some((link, ip)) = usual(packet) else { return false };
-        assert_eq!(
-            Ok(Decoded { link, content: Content::Ip(ip) }),
-            decode_traced(packet, &mut ()),
-            "{:02x?}",
-            packet.data
-        );
+        let packet = CapturedPacket {
+            time: Timestamp(7),
+            interface: InterfaceIndex(3),
+            direction: LinkDirection::Sent,
+            ..*packet
+        };
+        let Some((plain, _)) = usual(&packet) else { return false };
+        assert_eq!(decode(&packet), decode_traced(&packet, &mut ()), "{:02x?}", packet.data);
+        assert_eq!((plain.time, plain.interface), (packet.time, packet.interface));
+        assert_eq!((plain.wire_length, plain.is_flawed), (packet.wire_length, false));
         true
     }
 
@@ -199,6 +220,41 @@ mod tests {
         }
         assert!(usual(&captured(LinkType::RAW, &base)).is_none());
         assert!(usual(&captured(LinkType::ETHERNET, &frame(&[8, 6], &[0; 28]))).is_none());
+    }
+
+    /// A packet is passed on by its ports and type alone wherever its payload may say anything.
+    #[test]
+    fn what_opens_or_states_something_may_say_more() {
+        let gtp = [&[0x30, 0xff, 0, 32, 0, 0, 0, 4][..], &IPV4_UDP].concat();
+        let headers: [&[u8]; 4] =
+            [&[8, 0, 0, 0, 0, 0, 1, 0], &[0x0c, 0, 0, 1, 0, 0, 2, 0], &gtp[..8], &[0, 4, 0, 0]];
+        let mut opened = 0;
+        for header in headers {
+            let payload = [header, &IPV4_UDP].concat();
+            let mut frame = frame(&[8, 0], &over_udp(9, &payload));
+            for port in 0..=u16::MAX {
+                for at in [34, 36] {
+                    frame[34..38].copy_from_slice(&[0, 9, 0, 9]);
+                    frame[at..at + 2].copy_from_slice(&port.to_be_bytes());
+                    let (plain, bytes) = usual(&captured(LinkType::ETHERNET, &frame)).expect("usual");
+                    let is_opened = !matches!(inner(&plain.ip_with(bytes)), Ok(None));
+                    assert!(plain.may_say_more() || !is_opened, "{port}");
+                    opened += u16::from(is_opened);
+                }
+            }
+        }
+        assert!(opened > 6, "{opened}");
+        for (kind, expected) in [(132, false), (133, true), (137, true), (138, false)] {
+            let packet = frame(&[0x86, 0xdd], &ipv6(58, &[kind, 0, 0, 0, 0, 0, 0, 0]));
+            let (plain, _) = usual(&captured(LinkType::ETHERNET, &packet)).expect("usual");
+            assert_eq!(plain.may_say_more(), expected, "{kind}");
+        }
+        for (source, destination, expected) in [(68, 67, true), (546, 547, true), (68, 53, false)] {
+            let mut packet = frame(&[8, 0], &over_udp(destination, b"data"));
+            packet[34..36].copy_from_slice(&u16::to_be_bytes(source));
+            let (plain, _) = usual(&captured(LinkType::ETHERNET, &packet)).expect("usual");
+            assert_eq!(plain.may_say_more(), expected, "{source} to {destination}");
+        }
     }
 
     proptest! {

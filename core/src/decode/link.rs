@@ -65,7 +65,9 @@ const HARDWARE_NETLINK: u16 = 824;
 /// Work is bounded by constants, whatever the bytes are.
 pub fn decode<'a>(packet: &CapturedPacket<'a>) -> Result<Decoded<'a>, Unparsed> {
     match fast::usual(packet) {
-        Some((link, ip)) => Ok(Decoded { link, content: Content::Ip(ip) }),
+        Some((plain, bytes)) => {
+            Ok(Decoded { link: plain.link(), content: Content::Ip(plain.ip_with(bytes)) })
+        }
         None => decode_traced(packet, &mut ()),
     }
 }

@@ -30,7 +30,7 @@ mod udp_tunnel;
 mod wan;
 mod wireless;
 
-pub(crate) use fast::usual;
+pub(crate) use fast::read_usual;
 pub use link::{decode, decode_inner, decode_inner_traced, decode_traced};
 pub(crate) use plain::Plain;
 

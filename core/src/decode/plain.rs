@@ -3,8 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::packet::{CapturedPacket, InterfaceIndex, IpPacket, Link, LinkDirection, TcpSegment, Transport};
-use crate::{net::MacAddress, time::Timestamp};
+use super::{
+    packet::{InterfaceIndex, IpPacket, Link, LinkDirection, TcpSegment, Transport},
+    udp_tunnel,
+};
+use crate::{ipam, net::MacAddress, time::Timestamp};
 
 /// The transport headers that a plain packet has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,54 +56,40 @@ impl Plain {
     /// Bit of [`Self::vlan`]: the packet has a VLAN tag.
     pub(crate) const TAGGED: u16 = 0x8000;
 
-    /// The packet of these headers, if they are plain: counted exactly, with a transport header that was captured.
-    pub(crate) fn of(packet: &CapturedPacket<'_>, link: &Link, ip: &IpPacket<'_>) -> Option<Self> {
-        if ip.estimated || ip.fragment.is_some() || !link.mpls_labels.is_empty() || link.vlans.len() > 1 {
-            return None;
-        }
-        let mut plain = Self {
-            time: packet.time,
-            source: words(ip.source),
-            destination: words(ip.destination),
-            wire_length: packet.wire_length,
-            ip_bytes: ip.ip_bytes,
-            payload_bytes: ip.payload_bytes,
-            sequence: 0,
-            acknowledgement: 0,
-            source_port: 0,
-            destination_port: 0,
-            window: 0,
-            tcp_flags: 0,
-            interface: packet.interface,
-            vlan: link.vlans.first().map_or(0, |vlan| vlan | Self::TAGGED),
-            source_mac: link.source_mac?,
-            destination_mac: link.destination_mac?,
-            protocol: ip.protocol,
-            ttl: ip.ttl,
-            dscp: ip.dscp,
-            transport: PlainTransport::Udp,
-            direction: link.direction,
-            is_v6: ip.source.is_ipv6(),
-            is_flawed: false,
-        };
-        match ip.transport {
-            Transport::Tcp(segment) => {
-                plain.transport = PlainTransport::Tcp;
-                (plain.source_port, plain.destination_port) = (segment.source, segment.destination);
-                (plain.sequence, plain.acknowledgement) = (segment.sequence, segment.acknowledgement);
-                (plain.tcp_flags, plain.window) = (segment.flags, segment.window);
-            }
-            Transport::Ports { source, destination } if ip.protocol == 17 => {
-                (plain.source_port, plain.destination_port) = (source, destination);
-            }
-            Transport::Icmp { kind, code, rest } => {
-                plain.transport = PlainTransport::Icmp;
-                (plain.source_port, plain.destination_port) = (kind.into(), code.into());
-                plain.sequence = u32::from_be_bytes(rest);
-            }
-            Transport::Ports { .. } | Transport::None => return None,
-        }
-        Some(plain)
+    /// A packet without anything, to be written over.
+    pub(crate) const EMPTY: Self = Self {
+        time: Timestamp(0),
+        source: [0; 2],
+        destination: [0; 2],
+        wire_length: 0,
+        ip_bytes: 0,
+        payload_bytes: 0,
+        sequence: 0,
+        acknowledgement: 0,
+        source_port: 0,
+        destination_port: 0,
+        window: 0,
+        tcp_flags: 0,
+        interface: InterfaceIndex(0),
+        vlan: 0,
+        source_mac: MacAddress([0; 6]),
+        destination_mac: MacAddress([0; 6]),
+        protocol: 0,
+        ttl: 0,
+        dscp: 0,
+        transport: PlainTransport::Tcp,
+        direction: LinkDirection::Unknown,
+        is_v6: false,
+        is_flawed: false,
+    };
+
+    /// Whether its payload may say something by its ports or type: as a tunnel, or of addresses.
+    #[inline]
+    pub(crate) const fn may_say_more(&self) -> bool {
+        let (source, destination) = (self.source_port, self.destination_port);
+        let may_open =
+            matches!(self.transport, PlainTransport::Udp) && udp_tunnel::may_open(source, destination);
+        may_open || ipam::may_state_by(self.protocol, source, destination)
     }
 
     /// Its link header.
@@ -155,22 +144,19 @@ impl Plain {
         }
     }
 
+    /// Its IP header, with the captured bytes from it on.
+    pub(crate) fn ip_with<'a>(&self, bytes: &'a [u8]) -> IpPacket<'a> {
+        let payload = bytes.get(self.ip_bytes.saturating_sub(self.payload_bytes) as usize..);
+        let header_bytes = if self.is_v6 { 40 } else { 20 };
+        IpPacket { bytes, header_bytes, payload: payload.unwrap_or_default(), ..self.ip() }
+    }
+
     fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
         if self.is_v6 {
             return Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into();
         }
         let [.., a, b, c, d] = lower.to_be_bytes();
         Ipv4Addr::new(a, b, c, d).into()
-    }
-}
-
-fn words(ip: IpAddr) -> [u64; 2] {
-    match ip {
-        IpAddr::V4(v4) => [0, u64::from(v4.to_bits())],
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, h, low @ ..] = v6.octets();
-            [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(low)]
-        }
     }
 }
 

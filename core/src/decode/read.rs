@@ -1,21 +1,25 @@
 //! Reading numbers out of bytes whose end may come at any place.
 
 /// The `N` bytes at `at`.
+#[inline]
 pub(super) fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..)?.first_chunk().copied()
 }
 
 /// The 16 bits at `at`, network byte order.
+#[inline]
 pub(super) fn be16(data: &[u8], at: usize) -> Option<u16> {
     array(data, at).map(u16::from_be_bytes)
 }
 
 /// The 32 bits at `at`, network byte order.
+#[inline]
 pub(super) fn be32(data: &[u8], at: usize) -> Option<u32> {
     array(data, at).map(u32::from_be_bytes)
 }
 
 /// The bytes from `at` on; none where there are fewer than `at`.
+#[inline]
 pub(super) fn rest(data: &[u8], at: usize) -> &[u8] {
     data.get(at..).unwrap_or_default()
 }

@@ -78,6 +78,7 @@ fn icmp(data: &[u8]) -> Option<Transport> {
 
 impl TcpSegment {
     /// Reads a header out of at least its first 16 bytes; gives it and its length by the data offset.
+    #[inline]
     pub fn read(data: &[u8]) -> Option<(Self, u32)> {
         let header = data.first_chunk::<TCP_NEEDED>()?;
         let [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, offset, flags, w0, w1] = *header;

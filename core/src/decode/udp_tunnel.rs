@@ -61,6 +61,14 @@ pub(super) fn open<'a>(
     }
 }
 
+/// Whether [`open`] looks at the payload between these ports.
+#[inline]
+pub(super) const fn may_open(source: u16, destination: u16) -> bool {
+    matches!(destination, 4341 | 4754 | 4789 | 4790 | 6080 | 6081 | 6635 | 8472 | 37008)
+        || matches!(source, 1701 | 2152 | 3544 | 5072 | 5247)
+        || matches!(destination, 1701 | 2152 | 3544 | 5072 | 5247)
+}
+
 /// Whether a kind of tunnel has this UDP port by registration, of those that mirrors use.
 pub fn is_mirror_port(kind: TunnelKind, destination: u16) -> bool {
     match kind {

@@ -6,7 +6,7 @@ mod place;
 mod prefixes;
 mod registry;
 
-pub(crate) use observe::may_state;
+pub(crate) use observe::may_state_by;
 pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
 pub use overlap::{ObservedOwner, OverlapConfig, OverlapTracker};
 pub use place::{Came, DEFAULT_SPACE, Place, Places, Resident};

@@ -8,11 +8,10 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Sensor, integrity, packet_place};
+use super::{Sensor, packet_place};
 use crate::{
-    decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain},
+    decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain, checksum},
     flow::{ChecksumMode, FlowPacket, Integrity, Origin},
-    ipam,
     plan::InterfacePlan,
     record::RecordSink,
     time::Timestamp,
@@ -61,22 +60,27 @@ pub struct Batch {
 impl Batch {
     /// Takes one packet in.
     pub fn push(&mut self, packet: &CapturedPacket<'_>) {
-        let &CapturedPacket { time, interface, link_type, direction, wire_length, data } = packet;
-        if let Some((link, ip)) = decode::usual(packet)
-            && !(self.is_mirrored && ip.protocol == UDP)
-            && matches!(decode::inner(&ip), Ok(None))
-            && !ipam::may_state(&ip)
+        self.plain.push(Plain::EMPTY);
+        if let Some(plain) = self.plain.last_mut()
+            && let Some(bytes) = decode::read_usual(packet, plain)
+            && !(self.is_mirrored && plain.protocol == UDP)
+            && !plain.may_say_more()
         {
+            let is_checked = self.checksums != ChecksumMode::Skip;
+            plain.is_flawed = is_checked && !checksum::is_plain_sound(plain, bytes);
             // One that is to be rejected is for the general way to take.
-            let integrity = integrity(self.checksums, &ip);
-            if integrity != Integrity::Rejected
-                && let Some(mut plain) = Plain::of(packet, &link, &ip)
-            {
-                plain.is_flawed = integrity != Integrity::Sound;
-                self.plain.push(plain);
+            if !(plain.is_flawed && self.checksums == ChecksumMode::Verify) {
                 return;
             }
         }
+        self.plain.pop();
+        self.push_whole(packet);
+    }
+
+    /// Takes a packet in with its bytes.
+    #[cold]
+    fn push_whole(&mut self, packet: &CapturedPacket<'_>) {
+        let &CapturedPacket { time, interface, link_type, direction, wire_length, data } = packet;
         let start = self.bytes.len();
         self.bytes.extend_from_slice(data);
         let bytes = start..self.bytes.len();
@@ -91,6 +95,7 @@ impl Batch {
     }
 
     /// Whether it is time to hand the batch on.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.plain.len().saturating_add(self.others.len()) >= PACKETS || self.bytes.len() >= WHOLE_BYTES
     }

@@ -89,10 +89,18 @@ pub(super) fn of_arp(arp: &ArpPacket) -> Option<Statement> {
 /// Whether a packet may be NDP or DHCP, by type or ports.
 pub(crate) const fn may_state(packet: &IpPacket<'_>) -> bool {
     match packet.transport {
-        Transport::Icmp { kind: 133..=137, .. } => packet.protocol == 58,
-        Transport::Ports { source: 67 | 68 | 546 | 547, destination: 67 | 68 | 546 | 547 } => {
-            packet.protocol == 17
-        }
+        Transport::Icmp { kind, .. } => may_state_by(packet.protocol, kind as u16, 0),
+        Transport::Ports { source, destination } => may_state_by(packet.protocol, source, destination),
+        _ => false,
+    }
+}
+
+/// [`may_state`] by protocol and ports, or the type of ICMP in place of the first.
+#[inline]
+pub(crate) const fn may_state_by(protocol: u8, source: u16, destination: u16) -> bool {
+    match protocol {
+        58 => matches!(source, 133..=137),
+        17 => matches!((source, destination), (67 | 68 | 546 | 547, 67 | 68 | 546 | 547)),
         _ => false,
     }
 }

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 pub use config::ObserveConfig;
 use messages::Statement;
-pub(crate) use messages::may_state;
+pub(crate) use messages::may_state_by;
 use stations::{Standing, Station, Stations};
 pub use table::ObservationSink;
 use table::{Key, Output, Sighting, Table, Verdict};
