@@ -21,10 +21,17 @@ const FILE_HEADER: usize = 24;
 
 /// State of a reader of the classic format.
 pub(super) struct PcapReader {
+    layout: Layout,
+    pub(super) interface: CaptureInterface,
+}
+
+/// How records are written.
+#[derive(Clone, Copy)]
+struct Layout {
     order: ByteOrder,
     nanoseconds: bool,
     modified: bool,
-    pub(super) interface: CaptureInterface,
+    link_type: LinkType,
 }
 
 /// Byte order of a file.
@@ -92,11 +99,12 @@ impl PcapReader {
         let number = order.u32(header, 20) & 0x03ff_ffff;
         let interface = CaptureInterface { name: None, link_type: link_type(number) };
         window.consume(FILE_HEADER);
-        Some(Ok(Self { order, nanoseconds, modified, interface }))
+        let layout = Layout { order, nanoseconds, modified, link_type: interface.link_type };
+        Some(Ok(Self { layout, interface }))
     }
 
     pub(super) const fn format(&self) -> &'static str {
-        match (self.modified, self.nanoseconds) {
+        match (self.layout.modified, self.layout.nanoseconds) {
             (true, _) => "pcap (modified)",
             (false, true) => "pcap (nanoseconds)",
             (false, false) => "pcap",
@@ -106,18 +114,13 @@ impl PcapReader {
     /// Whether the next packet is there without reading on.
     pub(super) fn is_at_hand(&self, window: &Window) -> bool {
         let bytes = window.at_hand();
-        let length = self.header_length() + self.order.u32(bytes, 8) as usize;
+        let length = self.layout.header_length() + self.layout.order.u32(bytes, 8) as usize;
         bytes.len() >= length
-    }
-
-    #[inline]
-    const fn header_length(&self) -> usize {
-        if self.modified { 24 } else { 16 }
     }
 
     /// The next packet; none at the end of the file.
     pub(super) fn advance(&mut self, window: &mut Window) -> Result<Option<Found>, Problem> {
-        let header_length = self.header_length();
+        let header_length = self.layout.header_length();
         let header = window.have(header_length);
         if header.len() < header_length {
             return match header.len() as u64 {
@@ -125,7 +128,7 @@ impl PcapReader {
                 have => Err(Problem::Truncated { what: "packet header", needed: header_length as u64, have }),
             };
         }
-        let captured = self.order.u32(header, 8);
+        let captured = self.layout.order.u32(header, 8);
         if captured > MAX_CAPTURED {
             let stated = u64::from(captured);
             return Err(Problem::BadLength { what: "packet record", stated, expected: MAX_CAPTURED_TEXT });
@@ -133,7 +136,7 @@ impl PcapReader {
         let length = header_length.saturating_add(captured as usize);
         let record = window.have(length);
         let (needed, have) = (length as u64, record.len() as u64);
-        let Some((packet, _)) = self.record(record) else {
+        let Some((packet, _)) = self.layout.record(record) else {
             return Err(Problem::Truncated { what: "packet record", needed, have });
         };
         let CapturePacket { time, interface, direction, wire_length, .. } = packet;
@@ -142,15 +145,36 @@ impl PcapReader {
         Ok(Some(Found { time, interface, direction, wire_length, data }))
     }
 
-    /// Hands over the packets that are at hand up to this time, until `take` wants no more. Where a record
-    /// is not there whole, or is not sound, [`Self::advance`] goes on.
+    /// Hands over the packets that are at hand up to this time, until `take` wants no more. Where a record is not there
+    /// whole, or is not sound, [`Self::advance`] goes on.
     #[inline]
     pub(super) fn follow(
         &self,
         window: &mut Window,
         until: Timestamp,
+        take: impl FnMut(&CapturePacket<'_>) -> Take,
+    ) {
+        // Nearly every file is of one kind, which has a loop that asks for nothing else.
+        if (self.layout.order, self.layout.modified) == (ByteOrder::Little, false) {
+            self.layout.follow::<true>(window, until, take);
+        } else {
+            self.layout.follow::<false>(window, until, take);
+        }
+    }
+}
+
+impl Layout {
+    /// [`PcapReader::follow`], in a copy for records of the `USUAL` kind.
+    #[inline]
+    fn follow<const USUAL: bool>(
+        mut self,
+        window: &mut Window,
+        until: Timestamp,
         mut take: impl FnMut(&CapturePacket<'_>) -> Take,
     ) {
+        if USUAL {
+            (self.order, self.modified) = (ByteOrder::Little, false);
+        }
         let mut left = window.at_hand();
         let before = left.len();
         while let Some((packet, behind)) = self.record(left) {
@@ -170,9 +194,14 @@ impl PcapReader {
         window.consume(length);
     }
 
+    #[inline]
+    const fn header_length(self) -> usize {
+        if self.modified { 24 } else { 16 }
+    }
+
     /// The packet that bytes begin with, and what is behind it.
     #[inline]
-    fn record<'a>(&self, bytes: &'a [u8]) -> Option<(CapturePacket<'a>, &'a [u8])> {
+    fn record<'a>(self, bytes: &'a [u8]) -> Option<(CapturePacket<'a>, &'a [u8])> {
         let ([seconds, fraction, captured, wire_length], _) = bytes.first_chunk::<16>()?.as_chunks() else {
             return None;
         };
@@ -185,7 +214,7 @@ impl PcapReader {
         let packet = CapturePacket {
             time: self.time(self.order.number(*seconds).into(), self.order.number(*fraction).into()),
             interface: 0,
-            link_type: self.interface.link_type,
+            link_type: self.link_type,
             direction: self.direction(record),
             wire_length: self.order.number(*wire_length),
             data: record.get(self.header_length()..)?,
@@ -195,7 +224,7 @@ impl PcapReader {
 
     /// The variant's packet type is that of Linux: 0 to us, 4 sent by us (packet(7)).
     #[inline]
-    fn direction(&self, header: &[u8]) -> LinkDirection {
+    fn direction(self, header: &[u8]) -> LinkDirection {
         if !self.modified {
             return LinkDirection::Unknown;
         }
@@ -207,7 +236,7 @@ impl PcapReader {
     }
 
     #[inline]
-    const fn time(&self, seconds: i64, fraction: i64) -> Timestamp {
+    const fn time(self, seconds: i64, fraction: i64) -> Timestamp {
         let nanos = if self.nanoseconds { fraction } else { fraction * 1_000 };
         Timestamp::from_parts(seconds, nanos)
     }

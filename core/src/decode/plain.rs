@@ -87,9 +87,14 @@ impl Plain {
     #[inline]
     pub(crate) const fn may_say_more(&self) -> bool {
         let (source, destination) = (self.source_port, self.destination_port);
-        let may_open =
-            matches!(self.transport, PlainTransport::Udp) && udp_tunnel::may_open(source, destination);
-        may_open || ipam::may_state_by(self.protocol, source, destination)
+        match self.transport {
+            PlainTransport::Tcp => false,
+            PlainTransport::Udp => {
+                udp_tunnel::may_open(source, destination)
+                    || ipam::may_state_by(self.protocol, source, destination)
+            }
+            PlainTransport::Icmp => ipam::may_state_by(self.protocol, source, destination),
+        }
     }
 
     /// Its link header.

@@ -33,6 +33,9 @@ pub(super) fn open<'a>(
     at: Cursor<'a>,
     is_fragment: bool,
 ) -> Option<Inner<'a>> {
+    if !may_open(source, destination) {
+        return None;
+    }
     // Where the source port spreads load over links, only the destination port names the tunnel.
     match destination {
         4789 | 8472 => return vxlan(at),

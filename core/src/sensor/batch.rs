@@ -59,6 +59,7 @@ pub struct Batch {
 
 impl Batch {
     /// Takes one packet in.
+    #[inline]
     pub fn push(&mut self, packet: &CapturedPacket<'_>) {
         self.plain.push(Plain::EMPTY);
         if let Some(plain) = self.plain.last_mut()
