@@ -286,11 +286,14 @@ fn mixed(packets: &[Recipe]) -> Vec<(i64, Vec<u8>)> {
             *seconds += step;
             let (from, to) = ([10, 0, 0, from], [10, 0, 0, to]);
             let udp = ipv4(17, from, to, &udp(port, 67, b"data"));
+            let arp =
+                [&[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0][..], &from[3..], &from, &[2, 0, 0, 0, 0, 9], &to]
+                    .concat();
             let tcp = [0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 1 << (port % 5), 4, 0, 0, 0, 0, 0];
             let mut frame = match kind {
                 0 => ethernet(None, 0x0800, &ipv4(4, A, B, &udp)),
                 1 => ethernet(Some(20), 0x0800, &udp),
-                2 => ethernet(None, 0x0806, &[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1]),
+                2 => ethernet(None, 0x0806, &arp),
                 _ => ethernet(Some(10), 0x0800, &ipv4(6, from, to, &tcp)),
             };
             frame.truncate(cut.unwrap_or(usize::MAX));
