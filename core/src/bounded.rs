@@ -121,8 +121,14 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         if self.is_empty() {
             return;
         }
-        // The index first, all of it without a branch that would have to wait for what is read.
-        let index = hashes.iter().fold(0, |all, hash| all ^ self.index.first(hash.0));
+        // The index first, all of it without a branch that would have to wait for what is read; and where the map is
+        // full, what those are found by that will give way.
+        let mut index = hashes.iter().fold(0, |all, hash| all ^ self.index.first(hash.0));
+        if self.len() >= self.limit {
+            let next =
+                self.turns.iter().take(hashes.len()).filter_map(|&(_, at)| self.slots.get(at as usize));
+            index ^= next.fold(0, |all, slot| all ^ self.index.first(slot.hash));
+        }
         let slots = hashes.iter().fold(0, |all, hash| {
             // The first candidate is all but certainly the entry.
             let slot = self.index.find(hash.0, |_| true).and_then(|at| self.slots.get(at as usize));

@@ -134,7 +134,10 @@ impl Detector {
     pub fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
         for some in events.chunks(TOGETHER) {
             self.flood.warm(some, places);
-            self.scan.warm(some, places);
+            // Nearly all attempts of a flood say nothing to scans.
+            if !self.flood.watches_any() {
+                self.scan.warm(some, places);
+            }
             self.beacon.warm(some, places);
         }
     }

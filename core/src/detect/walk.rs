@@ -18,7 +18,7 @@ use crate::{
 /// First contacts of one walk; most are decided long before.
 const MAX_CONTACTS: usize = 64;
 /// Groups of sources that are told apart before a walk is looked for.
-const GROUPS: usize = 16_384;
+const GROUPS: usize = 65_536;
 
 /// The walk's parameters, ready for use.
 #[derive(Clone, Copy, Debug)]
@@ -126,12 +126,13 @@ impl Walker {
 #[derive(Clone, Debug)]
 pub(super) struct Walkers {
     held: Bounded<Key, Walker>,
-    groups: Vec<u32>,
+    /// At their greatest number they stay, because then it is not known how many there are.
+    groups: Vec<u8>,
 }
 
 fn group_of(source: IpAddr) -> usize {
     let [a, b, ..] = hash_of(source, 0).to_be_bytes();
-    usize::from(u16::from_be_bytes([a, b])) % GROUPS
+    u16::from_be_bytes([a, b]).into()
 }
 
 impl Walkers {
@@ -192,7 +193,7 @@ impl Walkers {
 
     fn leave(&mut self, source: IpAddr) {
         if let Some(walks) = self.groups.get_mut(group_of(source)) {
-            *walks = walks.saturating_sub(1);
+            *walks = if *walks == u8::MAX { u8::MAX } else { walks.saturating_sub(1) };
         }
     }
 }

@@ -276,6 +276,32 @@ proptest! {
     }
 }
 
+/// Packets by source, destination, port, length they are cut to, kind, and seconds since the one before.
+type Recipe = (u8, u8, u16, Option<usize>, u8, i64);
+
+fn mixed(packets: &[Recipe]) -> Vec<(i64, Vec<u8>)> {
+    packets
+        .iter()
+        .scan(0, |seconds, &(from, to, port, cut, kind, step)| {
+            *seconds += step;
+            let (from, to) = ([10, 0, 0, from], [10, 0, 0, to]);
+            let udp = ipv4(17, from, to, &udp(port, 67, b"data"));
+            let arp =
+                [&[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0][..], &from[3..], &from, &[2, 0, 0, 0, 0, 9], &to]
+                    .concat();
+            let tcp = [0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 1 << (port % 5), 4, 0, 0, 0, 0, 0];
+            let mut frame = match kind {
+                0 => ethernet(None, 0x0800, &ipv4(4, A, B, &udp)),
+                1 => ethernet(Some(20), 0x0800, &udp),
+                2 => ethernet(None, 0x0806, &arp),
+                _ => ethernet(Some(10), 0x0800, &ipv4(6, from, to, &tcp)),
+            };
+            frame.truncate(cut.unwrap_or(usize::MAX));
+            Some((*seconds, frame))
+        })
+        .collect()
+}
+
 proptest! {
     #[test]
     fn batches_give_what_packets_give_one_by_one(
@@ -284,20 +310,7 @@ proptest! {
         ),
         ends in prop::collection::vec(1_usize..300, 1..9),
     ) {
-        let frames: Vec<(i64, Vec<u8>)> = packets.iter().scan(0, |seconds, &(from, to, port, cut, kind, step)| {
-            *seconds += step;
-            let (from, to) = ([10, 0, 0, from], [10, 0, 0, to]);
-            let udp = ipv4(17, from, to, &udp(port, 67, b"data"));
-            let tcp = [0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 1 << (port % 5), 4, 0, 0, 0, 0, 0];
-            let mut frame = match kind {
-                0 => ethernet(None, 0x0800, &ipv4(4, A, B, &udp)),
-                1 => ethernet(Some(20), 0x0800, &udp),
-                2 => ethernet(None, 0x0806, &[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1]),
-                _ => ethernet(Some(10), 0x0800, &ipv4(6, from, to, &tcp)),
-            };
-            frame.truncate(cut.unwrap_or(usize::MAX));
-            Some((*seconds, frame))
-        }).collect();
+        let frames = mixed(&packets);
         let plan = plan_of(&[EOHHS, DOT]);
         let outside = InterfacePlan { name: "out".into(), role: Role::Outside, router_macs: Vec::new() };
         let of = |index: usize, time, data| {
@@ -333,5 +346,29 @@ proptest! {
         whole.finish(&mut batched);
         prop_assert_eq!(single.ledger(), whole.ledger());
         prop_assert_eq!(one_by_one, batched);
+    }
+
+    /// Events that wait for each other are told as they would be one by one.
+    #[test]
+    fn events_that_are_told_together_are_told_in_their_order(
+        packets in prop::collection::vec(
+            (0_u8..6, 0_u8..6, 66_u16..69, prop::option::of(0_usize..60), 0_u8..5, -1_i64..9), 1..400,
+        ),
+        has_plan: bool,
+    ) {
+        let plan = if has_plan { plan_of(&[EOHHS, DOT]) } else { String::new() };
+        let (mut together, mut waiting) = (sensor(&plan, 1), Kept::default());
+        let (mut single, mut told) = (sensor(&plan, 1), Kept::default());
+        for (time, frame) in mixed(&packets) {
+            // Many packets in each second.
+            feed(&mut together, time / 16, &frame, &mut waiting);
+            feed(&mut single, time / 16, &frame, &mut told);
+            single.split(&mut told).1.settle();
+            prop_assert!(single.later.is_empty() && (together.later.is_empty() || !has_plan));
+        }
+        together.finish(&mut waiting);
+        single.finish(&mut told);
+        prop_assert_eq!(single.ledger(), together.ledger());
+        prop_assert_eq!(told, waiting);
     }
 }

@@ -174,6 +174,46 @@ fn one_connection_that_went_on_without_an_answer_excuses_a_source_for_half_an_ho
     assert_eq!(bench.raised(), ["scan.horizontal|eohhs/10.40.0.5|tcp/22"]);
 }
 
+/// Ten hosts on one port that do not answer, the last of which is flooded or not.
+fn ten_hosts(flooded: bool) -> Bench {
+    let mut bench = Bench::new();
+    if flooded {
+        for n in 0..1500u32 {
+            let source = format!("93.{}.{}.1", n / 250, n % 250);
+            let call = Call::tcp(OUTSIDE, &source, "146.243.1.10", 443).at(100.0 + f64::from(n) / 1000.0);
+            bench.ignore(&call, 0);
+        }
+    }
+    for host in 1..=10 {
+        bench.ignore(&Call::tcp(OUTSIDE, "9.9.9.9", &format!("146.243.1.{host}"), 443).at(101.0), 0);
+    }
+    bench
+}
+
+#[test]
+fn an_attempt_that_a_flood_drowns_says_nothing_of_its_source() {
+    assert_eq!(ten_hosts(false).raised(), ["scan.horizontal|9.9.9.9|tcp/443"]);
+    let bench = ten_hosts(true);
+    assert!(bench.raised().iter().all(|key| !key.starts_with("scan")), "{:?}", bench.raised());
+    // Two walks for each of the attempts that ended before the target was watched and had a thousand, and ten of the
+    // scanner: without regard to the flood there would be three thousand.
+    assert!(bench.detector.scan.walkers() <= 2 * (50 + 1000) + 10, "{}", bench.detector.scan.walkers());
+}
+
+#[test]
+fn a_busy_target_that_ignores_a_source_is_no_flood_and_counts() {
+    let mut bench = Bench::new();
+    for n in 0..1500u32 {
+        let source = format!("93.{}.{}.1", n / 250, n % 250);
+        let call = Call::tcp(OUTSIDE, &source, "146.243.1.10", 443).at(100.0 + f64::from(n) / 1000.0);
+        bench.succeed(&call, 0.1);
+    }
+    for host in 1..=10 {
+        bench.ignore(&Call::tcp(OUTSIDE, "9.9.9.9", &format!("146.243.1.{host}"), 443).at(101.0), 0);
+    }
+    assert_eq!(bench.raised(), ["scan.horizontal|9.9.9.9|tcp/443"]);
+}
+
 #[test]
 fn backscatter_and_udp_say_nothing() {
     let mut bench = Bench::new();
