@@ -13,7 +13,7 @@ use super::{
     path::Path,
     queue::Rank,
     table::{ATTEMPT, FlowAddress, FlowTable},
-    tcp::{Segment, TcpState},
+    tcp::TcpState,
     wheel::tick_of,
 };
 use crate::{
@@ -85,15 +85,8 @@ impl FlowTable {
         flow.sides[side].set_mac(tally.mac);
         self.extensions.count(&mut flow, side, &tally);
         let key = self.addresses.unpack(attempt.key);
-        let mut state = TcpState::default();
-        state.update(&Segment {
-            side,
-            originator: side,
-            header: &attempt.segment(key.end(side).1, key.end(1 - side).1),
-            payload: 0,
-            time: attempt.time,
-            fragment: false,
-        });
+        let header = attempt.segment(key.end(side).1, key.end(1 - side).1);
+        let state = TcpState::of_syn(side, &header, attempt.time);
         flow.tcp = self.tcp.insert(state);
         self.put(entry, flow);
         let hash = self.hash.of(&key);

@@ -32,6 +32,7 @@ mod queue;
 mod rare;
 mod report;
 mod sequence;
+mod short;
 mod slab;
 mod table;
 mod tcp;
