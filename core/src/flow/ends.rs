@@ -52,6 +52,9 @@ pub(super) mod end {
 pub(super) struct End(u16);
 
 impl End {
+    /// Of an end that nothing was heard of.
+    pub(super) const NONE: Self = Self(0);
+
     #[inline]
     pub(super) const fn state(self) -> EndState {
         EndState(self.0 & 7)

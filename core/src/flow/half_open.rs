@@ -13,7 +13,7 @@ use super::{
     path::{NOWHERE, Path},
     report::View,
     table::{ATTEMPT, FlowAddress, FlowTable},
-    tcp::{Segment, TcpState},
+    tcp::TcpState,
     wheel::tick_of,
 };
 use crate::{
@@ -127,16 +127,8 @@ impl FlowTable {
         flow.sides[side].set_mac(tally.mac);
         // One packet has room in any counter.
         flow.sides[side].add(&tally);
-        let mut state = TcpState::default();
-        state.update(&Segment {
-            side,
-            originator: side,
-            header: &attempt.segment(key.end(side).1, key.end(1 - side).1),
-            payload: 0,
-            time: attempt.time,
-            fragment: false,
-        });
-        (flow, state)
+        let header = attempt.segment(key.end(side).1, key.end(1 - side).1);
+        (flow, TcpState::of_syn(side, &header, attempt.time))
     }
 
     /// Ends attempts whose time is over, as flows that nobody answered.

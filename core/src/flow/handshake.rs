@@ -5,6 +5,7 @@ use super::{
     ends::{EndState, whole},
     tcp::{Outcome, Segment, TcpState},
 };
+use crate::time::Timestamp;
 
 /// More nanoseconds than fit beside the other times.
 const LONG: u32 = u32::MAX;
@@ -26,13 +27,9 @@ impl TcpState {
                 }
                 self.set(whole::SYN);
             }
-            (true, true, false) => self.answered(segment),
+            (true, true, false) => self.answered(segment.time),
             (false, true, true) if self.is(whole::SYN_ACK) => {
-                if !self.is(whole::AMBIGUOUS) {
-                    self.time.0 = segment.time.since(self.time);
-                    self.set(whole::BACK);
-                }
-                self.set(whole::COMPLETE);
+                self.completed(segment.time);
                 outcome.established = true;
             }
             // Both in midstream: the handshake was before the capture.
@@ -49,13 +46,13 @@ impl TcpState {
     }
 
     /// A SYN-ACK came.
-    fn answered(&mut self, segment: &Segment<'_>) {
+    pub(super) fn answered(&mut self, time: Timestamp) {
         if self.is(whole::SYN_ACK) {
             self.set(whole::AMBIGUOUS);
         }
         self.set(whole::SYN_ACK);
         if self.is(whole::SYN) && !self.is(whole::AMBIGUOUS) {
-            let out = segment.time.since(self.time);
+            let out = time.since(self.time);
             self.out = u32::try_from(out).unwrap_or(LONG);
             if self.out == LONG {
                 self.rare.make_both().out = out;
@@ -64,7 +61,16 @@ impl TcpState {
         } else {
             self.unset(whole::OUT);
         }
-        self.time = segment.time;
+        self.time = time;
+    }
+
+    /// The ACK of the SYN-ACK came.
+    pub(super) fn completed(&mut self, time: Timestamp) {
+        if !self.is(whole::AMBIGUOUS) {
+            self.time.0 = time.since(self.time);
+            self.set(whole::BACK);
+        }
+        self.set(whole::COMPLETE);
     }
 
     /// Nanoseconds from SYN to SYN-ACK, and from there to the ACK. None where a segment of the handshake came

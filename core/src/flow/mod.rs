@@ -34,6 +34,7 @@ mod queue;
 mod rare;
 mod report;
 mod sequence;
+mod short;
 mod slab;
 mod table;
 mod tcp;

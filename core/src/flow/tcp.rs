@@ -22,7 +22,7 @@ pub(super) struct TcpState {
     /// Time of the SYN, then of the SYN-ACK, then nanoseconds from that to the ACK.
     pub(super) time: Timestamp,
     /// The first letters of the history, and the bits of [`whole`].
-    notes: u64,
+    pub(super) notes: u64,
     pub(super) rare: Rare,
     /// Nanoseconds from SYN to SYN-ACK.
     pub(super) out: u32,
@@ -173,6 +173,14 @@ impl TcpState {
 impl TcpState {
     /// Takes one segment.
     pub(super) fn update(&mut self, segment: &Segment<'_>) -> Outcome {
+        match self.shortly(segment) {
+            Some(outcome) => outcome,
+            None => self.at_length(segment),
+        }
+    }
+
+    /// Takes one segment, whatever it is.
+    pub(super) fn at_length(&mut self, segment: &Segment<'_>) -> Outcome {
         let mut outcome = Outcome::default();
         let [me, peer] = segment.sides();
         if segment.fragment {
@@ -204,64 +212,6 @@ impl TcpState {
         }
         self.keep([me, peer], &own, &other);
         outcome
-    }
-
-    /// Takes one segment if it is what nearly all are: data in order or an acknowledgement, of a connection whose
-    /// ends are both up, so that no more than numbers and a first letter come of it. It does what [`Self::update`]
-    /// does, and gives true; or changes nothing, and gives false. First fragments are not for it.
-    #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the facts of a header, each in a register")]
-    pub(super) fn pass(
-        &mut self,
-        side: Side,
-        originator: Side,
-        sequence: u32,
-        acknowledgement: u32,
-        flags: u16,
-        window: u16,
-        payload: u32,
-    ) -> bool {
-        let [me, peer] = [side & 1, !side & 1];
-        let [mine, theirs] = [self.ends[me], self.ends[peer]];
-        let plain = flags & (SYN | FIN | RST | ACK) == ACK && window != 0 && acknowledgement != 0;
-        let ready = self.notes & (whole::COMPLETE | whole::ODD) == whole::COMPLETE;
-        if !(plain && ready && mine.is(end::LIVE) && theirs.is(end::LIVE)) {
-            return false;
-        }
-        // The numbers of an end are the same above 32 bits, or the connection were odd.
-        let other = &self.sequences[peer];
-        let number = acknowledgement.wrapping_sub(other.start);
-        let ahead = number.wrapping_sub(other.acknowledged).cast_signed().max(0).cast_unsigned();
-        let Some(acknowledged) = other.acknowledged.checked_add(ahead) else { return false };
-        if acknowledged > other.delivered {
-            let all_but_fin = theirs.is(end::FIN_AT_LAST) && other.last.saturating_sub(1) <= other.delivered;
-            if !all_but_fin {
-                return false;
-            }
-        }
-        let own = &mut self.sequences[me];
-        let from = sequence.wrapping_sub(own.start);
-        let letter = if payload > 0 {
-            // After FIN or RST, the last number sent tells where they stood.
-            let in_order = from == own.last && from == own.delivered && own.acknowledged <= from;
-            let Some(to) = from.checked_add(payload) else { return false };
-            if !in_order || mine.is(end::CLOSED) || payload > i32::MAX.cast_unsigned() {
-                return false;
-            }
-            (own.last, own.delivered) = (to, to);
-            end::DATA
-        } else {
-            if from.wrapping_sub(own.last).cast_signed() > 0 {
-                return false;
-            }
-            end::ACK
-        };
-        self.sequences[peer].acknowledged = acknowledged;
-        if !mine.is(letter) {
-            self.ends[me].set(letter);
-            self.push(cased(if payload > 0 { b'D' } else { b'A' }, side == originator));
-        }
-        true
     }
 
     #[inline]

@@ -164,7 +164,7 @@ fn take(state: &mut TcpState, segment: &Segment<'_>) -> (bool, Outcome) {
 fn compare(sketches: &[Sketch], start: [u32; 2]) -> Result<usize, TestCaseError> {
     let mut script = Script::new(start);
     let (mut model, mut long, mut short) = (Model::default(), TcpState::default(), TcpState::default());
-    let (mut originator, mut passed) = (0, 0);
+    let (mut originator, mut passed, mut is_first) = (0, 0, true);
     if start[0] % 8 == 1 {
         model.note_flip();
         long.note_flip();
@@ -183,8 +183,15 @@ fn compare(sketches: &[Sketch], start: [u32; 2]) -> Result<usize, TestCaseError>
             continue;
         }
         let segment = script.segment(sketch, originator);
+        if is_first && !segment.fragment && segment.payload == 0 && segment.side == originator {
+            let begun = TcpState::of_syn(originator, segment.header, segment.time);
+            let mut other = TcpState::default();
+            other.at_length(&segment);
+            prop_assert_eq!(format!("{begun:?}"), format!("{other:?}"), "{:?}", segment);
+        }
+        is_first = false;
         let expected = model.update(&segment);
-        prop_assert_eq!(long.update(&segment), expected, "{:?}", segment);
+        prop_assert_eq!(long.at_length(&segment), expected, "{:?}", segment);
         let (by_short, outcome) = take(&mut short, &segment);
         prop_assert_eq!(outcome, expected, "{:?}", segment);
         passed += usize::from(by_short);
@@ -220,25 +227,16 @@ proptest! {
         let begin = [(0, TcpSegment::SYN), (1, TcpSegment::SYN | ACK), (0, ACK), (0, ACK), (1, ACK), (1, ACK)];
         // Numbers that pass the end of 32 bits, once and again.
         let payload = [1, 300, 1 << 30][numbers as usize];
-        let begin = begin.iter().enumerate().map(|(at, &(side, flags))| Sketch {
-            side,
-            flags,
-            sequence: From::Next,
-            acknowledgement: From::Next,
-            payload: if at > 3 { payload } else { 0 },
-            closed: false,
-            fragment: false,
-            wait: 1,
-            rejected: false,
-            new_part: false,
-        });
+        let begin = begin
+            .iter()
+            .enumerate()
+            .map(|(at, &(side, flags))| plain(side, flags, if at > 3 { payload } else { 0 }));
         compare(&begin.chain(sketches).collect::<Vec<_>>(), start)?;
     }
 }
 
-#[test]
-fn a_connection_in_order_goes_the_short_way_past_4_gigabytes() {
-    let one = |side, flags, payload| Sketch {
+fn plain(side: Side, flags: u16, payload: u32) -> Sketch {
+    Sketch {
         side,
         flags,
         sequence: From::Next,
@@ -249,12 +247,32 @@ fn a_connection_in_order_goes_the_short_way_past_4_gigabytes() {
         wait: 1,
         rejected: false,
         new_part: false,
-    };
-    let mut sketches = vec![one(0, TcpSegment::SYN, 0), one(1, TcpSegment::SYN | ACK, 0), one(0, ACK, 0)];
-    for _ in 0..40 {
-        sketches.extend([one(1, ACK, 1 << 28), one(1, ACK, 1 << 28), one(0, ACK, 0)]);
     }
-    sketches.extend([one(1, TcpSegment::FIN | ACK, 0), one(0, ACK, 0), one(0, TcpSegment::FIN | ACK, 0)]);
+}
+
+#[test]
+fn data_that_was_acknowledged_before_it_came_agrees() {
+    let early = |by| Sketch { acknowledgement: From::Near(by), ..plain(1, ACK, 0) };
+    for (by, payload) in [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)] {
+        let data = plain(0, ACK, payload);
+        let sketches =
+            [plain(0, ACK, 0), early(by), data, plain(1, ACK, 5), data, data, plain(1, ACK, 0), data];
+        compare(&sketches, [9, 9]).expect("the same");
+    }
+}
+
+#[test]
+fn a_connection_in_order_goes_the_short_way_past_4_gigabytes() {
+    let mut sketches =
+        vec![plain(0, TcpSegment::SYN, 0), plain(1, TcpSegment::SYN | ACK, 0), plain(0, ACK, 0)];
+    for _ in 0..40 {
+        sketches.extend([plain(1, ACK, 1 << 28), plain(1, ACK, 1 << 28), plain(0, ACK, 0)]);
+    }
+    sketches.extend([
+        plain(1, TcpSegment::FIN | ACK, 0),
+        plain(0, ACK, 0),
+        plain(0, TcpSegment::FIN | ACK, 0),
+    ]);
     let passed = compare(&sketches, [7, u32::MAX - 9]).expect("the same");
     // All but what was named, the first data, and those around 4, 8, 12 and 16 gigabytes.
     assert!((100..120).contains(&passed), "{passed} of {}", sketches.len());
@@ -263,24 +281,11 @@ fn a_connection_in_order_goes_the_short_way_past_4_gigabytes() {
 /// Numbers at the end of 48 bits, which no prefix of random segments reaches.
 #[test]
 fn numbers_that_end_at_48_bits_agree() {
-    let far = |side, sequence, flags| Sketch {
-        side,
-        flags,
-        sequence,
-        acknowledgement: From::Next,
-        payload: 1 << 31,
-        closed: false,
-        fragment: false,
-        wait: 1,
-        rejected: false,
-        new_part: false,
-    };
-    let mut sketches = vec![Sketch { payload: 0, ..far(0, From::Next, TcpSegment::SYN) }];
-    sketches.push(Sketch { payload: 0, ..far(1, From::Next, TcpSegment::SYN | ACK) });
-    sketches
-        .extend((0..70_000).map(|_| Sketch { payload: i32::MAX.cast_unsigned(), ..far(0, From::Next, ACK) }));
+    let mut sketches = vec![plain(0, TcpSegment::SYN, 0), plain(1, TcpSegment::SYN | ACK, 0)];
+    sketches.extend((0..70_000).map(|_| plain(0, ACK, i32::MAX.cast_unsigned())));
     for flags in [ACK, TcpSegment::FIN | ACK, TcpSegment::RST, ACK] {
-        sketches.extend([far(0, From::Next, flags), far(1, From::Next, ACK), far(0, From::Near(-5), flags)]);
+        let near = Sketch { sequence: From::Near(-5), ..plain(0, flags, 1 << 31) };
+        sketches.extend([plain(0, flags, 1 << 31), plain(1, ACK, 1 << 31), near]);
     }
     compare(&sketches, [1, 2]).expect("the same");
 }
