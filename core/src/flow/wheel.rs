@@ -234,6 +234,21 @@ mod tests {
         assert_eq!(size_of::<Node>(), 12);
     }
 
+    #[test]
+    fn what_is_disarmed_between_two_takings_does_not_come() {
+        let mut wheel = TimerWheel::default();
+        assert_eq!(wheel.next_due(tick_of(Timestamp(0))), None);
+        for entry in 0..6 {
+            wheel.arm(entry, Timestamp(0));
+        }
+        let (tick, mut due) = (tick_of(Timestamp(0)) + 1, ArrayVec::<u32, 2>::new());
+        wheel.due_into(tick, &mut due);
+        assert_eq!(due.as_slice(), [5, 4]);
+        wheel.disarm(3);
+        wheel.disarm(1);
+        assert_eq!(many_at_once(&mut wheel, tick), [2, 0]);
+    }
+
     /// Everything due, by as many as come at once.
     fn many_at_once(wheel: &mut TimerWheel, tick: u64) -> Vec<u32> {
         let (mut all, mut due) = (Vec::new(), ArrayVec::<u32, 3>::new());
