@@ -32,12 +32,17 @@ pub fn write(text: &mut String, seed: u16, protocol: u8, source: End, destinatio
 
 /// The version, then a digest in base64 (RFC 4648): 26 digits of six bits, one of the last four, and a filler.
 fn in_base64([a, b, c, d, e]: [u32; 5]) -> [u8; 30] {
-    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from);
+    let (a, b, c, d, e) = (u64::from(a), u64::from(b), u64::from(c), u64::from(d), u64::from(e));
     let digit = |bits: u64| DIGITS[(bits % 64) as usize];
-    let eight = |bits: u64| [42, 36, 30, 24, 18, 12, 6, 0].map(|shift| digit(bits >> shift));
+    let four = |bits: u64| [digit(bits >> 18), digit(bits >> 12), digit(bits >> 6), digit(bits)];
+    let eight = |bits: u64| {
+        let ([a, b, c, d], [e, f, g, h]) = (four(bits >> 24), four(bits));
+        [a, b, c, d, e, f, g, h]
+    };
     let mut text = *b"1:0000000000000000000000000000";
     // Three times 48 bits, then 16 that are left.
-    let [first, second, third] = [a << 16 | b >> 16, (b & 0xffff) << 32 | c, d << 16 | e >> 16].map(eight);
+    let (first, second) = (eight(a << 16 | b >> 16), eight((b & 0xffff) << 32 | c));
+    let third = eight(d << 16 | e >> 16);
     text[2..10].copy_from_slice(&first);
     text[10..18].copy_from_slice(&second);
     text[18..26].copy_from_slice(&third);
