@@ -14,7 +14,7 @@ use onenet_core::{
     detect::DetectConfig,
     flow::{
         FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Origin, PacketPlace,
-        SidePlace,
+        SidePlace, TOGETHER,
     },
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, Role},
@@ -145,12 +145,15 @@ fn parts(c: &mut Criterion) {
 
     let looked_up = filled(&all);
     group.bench_function("lookup", |b| {
+        let mut together = Vec::with_capacity(TOGETHER);
         b.iter(|| {
-            for (time, decoded) in &all {
-                if let Content::Ip(ip) = &decoded.content {
-                    let address = looked_up.address(&of_flow(*time, decoded, ip));
-                    looked_up.warm(black_box(&address));
-                }
+            for some in all.chunks(TOGETHER) {
+                together.clear();
+                together.extend(some.iter().filter_map(|(time, decoded)| match &decoded.content {
+                    Content::Ip(ip) => looked_up.address(&of_flow(*time, decoded, ip)),
+                    Content::Arp(_) => None,
+                }));
+                black_box(looked_up.find_together(black_box(&together)));
             }
         });
     });

@@ -49,5 +49,5 @@ pub use event::{FlowContext, FlowEvent, Party};
 pub use host::FlowHost;
 pub use identity::FlowIdentity;
 pub use live::{FlowPacket, Integrity, Origin, PacketPlace, SidePlace};
-pub(crate) use pass::TOGETHER;
+pub use pass::{Found, TOGETHER};
 pub use table::{FlowAddress, FlowHandle, FlowTable};

@@ -14,10 +14,10 @@ use super::{
 use crate::decode::{Plain, PlainTransport};
 
 /// Packets that are looked up together.
-pub(crate) const TOGETHER: usize = 32;
+pub const TOGETHER: usize = 32;
 
-/// What was found at the addresses of packets that are looked up together, by their order; [`NO_ENTRY`] for none.
-pub(crate) type Found = ArrayVec<u32, TOGETHER>;
+/// What was found at the addresses of packets that are looked up together, by their order; `u32::MAX` for none.
+pub type Found = ArrayVec<u32, TOGETHER>;
 
 impl FlowTable {
     /// Where the flow of a plain packet is looked for.
@@ -39,8 +39,8 @@ impl FlowTable {
 
     /// Looks up all of these addresses, and touches what counting there will read. The reads of different packets
     /// do not depend on each other, so the processor waits for them all at once. What is found holds until the
-    /// table changes; [`Self::pass`] looks whether it still does.
-    pub(crate) fn find_together(&self, addresses: &[FlowAddress]) -> Found {
+    /// table changes. Of more than [`TOGETHER`] addresses the first are looked up.
+    pub fn find_together(&self, addresses: &[FlowAddress]) -> Found {
         let mut found = Found::new();
         // The first candidate is nearly always the flow.
         for address in addresses.iter().take(TOGETHER) {
