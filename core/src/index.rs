@@ -48,9 +48,10 @@ impl Index {
         None
     }
 
-    /// The word that a search for this hash begins at.
+    /// What is read where a search for this hash begins, and where it goes on if the line ends there.
     pub(crate) fn first(&self, hash: u32) -> u64 {
-        self.words.get(hash as usize & self.mask()).copied().unwrap_or(EMPTY)
+        let word = |ahead: usize| self.words.get((hash as usize).wrapping_add(ahead) & self.mask());
+        word(0).copied().unwrap_or(EMPTY) ^ word(3).copied().unwrap_or(EMPTY)
     }
 
     /// Puts a slot in that is not there.

@@ -62,7 +62,7 @@ impl FlowTable {
             Ok(number) => self.flows[at].path = number,
             Err(path) => self.carry_path(at, path),
         }
-        self.stand_in_line(entry);
+        self.line.push(entry);
     }
 
     /// Puts a flow into an entry that is free, or the next one.

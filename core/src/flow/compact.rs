@@ -138,7 +138,7 @@ impl Counts {
 
 /// A flow that every packet of it touches. Sides are those of the key: 0 is the lower endpoint.
 #[derive(Clone, Debug)]
-#[repr(align(64))]
+#[repr(align(128))]
 pub(super) struct Flow {
     pub key: PackedKey,
     /// Time of the first packet to arrive: part of the identity. First packet of flow and part, too, unless the
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn a_flow_is_two_cache_lines() {
-        assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (128, 64));
+        assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (128, 128));
     }
 
     #[test]

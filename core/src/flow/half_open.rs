@@ -52,8 +52,8 @@ impl FlowTable {
         Some(slot)
     }
 
-    /// Begins an attempt by a plain packet whose flow was not found, if it is nothing but a SYN.
-    pub(crate) fn attempt<H: FlowHost>(
+    /// Begins an attempt by a plain packet whose flow is not in the table, if it is nothing but a SYN.
+    pub(super) fn attempt<H: FlowHost>(
         &mut self,
         packet: &Plain,
         address: &FlowAddress,
@@ -61,8 +61,7 @@ impl FlowTable {
         host: &mut H,
     ) -> bool {
         let Some(attempt) = Attempt::of_plain(packet) else { return false };
-        self.find(address.hash, &address.key).is_none()
-            && self.begin_attempt(*address, attempt, origin, host).is_some()
+        self.begin_attempt(*address, attempt, origin, host).is_some()
     }
 
     /// Touches what making room for so many attempts will read.
@@ -102,7 +101,7 @@ impl FlowTable {
         self.put(entry, flow);
         self.index.replace(attempt.hash, slot | ATTEMPT, entry);
         self.attempts.remove(slot);
-        self.stand_in_line(entry);
+        self.line.push(entry);
         self.arm(entry);
         entry
     }

@@ -27,7 +27,7 @@ pub trait FlowHost {
     fn name_interface(&self, interface: InterfaceIndex, name: &mut Name) {
         *name = self.interface_name(interface);
     }
-    /// Whether anybody reads the identities of records, see `RecordSink`.
+    /// Whether anybody reads the identities and histories of records, see `RecordSink`.
     fn wants_identities(&self) -> bool {
         true
     }

@@ -2,7 +2,7 @@
 
 use super::{
     FlowConfig,
-    compact::{Flow, Waiting, flag},
+    compact::{Waiting, flag},
     event::FlowEvent,
     host::FlowHost,
     icmp,
@@ -16,12 +16,6 @@ use crate::{
 
 /// Flows that are looked at to find one that has been quiet, when the table is full.
 const CANDIDATES: usize = 64;
-
-/// What tells a flow in the line from others that its entry holds at other times: the low half of when it began.
-fn mark(flow: &Flow) -> u32 {
-    let [.., a, b, c, d] = flow.created.as_nanos().to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
-}
 
 /// Timeouts in nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -92,17 +86,10 @@ impl FlowTable {
         self.index.len().saturating_sub(self.attempts.len()) >= self.limit
     }
 
-    /// Puts a flow that begins at the end of the line of those that nobody has answered.
-    pub(super) fn stand_in_line(&mut self, entry: u32) {
-        let Self { line, flows, .. } = self;
-        line.push(entry, mark(&flows[entry as usize]), |entry, of| mark(&flows[entry as usize]) == of);
-    }
-
     /// Ends the flow that gives way first: the oldest that nobody answered (which is added to an aggregate if it is
     /// an attempt), or else the first that the hand finds to have had no packet since it last came by.
     pub(super) fn make_room<H: FlowHost>(&mut self, host: &mut H) {
-        let Self { line, flows, .. } = self;
-        let mut victim = line.first(|entry, of| mark(&flows[entry as usize]) == of);
+        let mut victim = self.line.first();
         let mut fallback = None;
         for _ in 0..CANDIDATES {
             if victim.is_some() {

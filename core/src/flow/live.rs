@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::history::History;
 use crate::{
-    decode::{InterfaceIndex, IpPacket, Link, Transport},
+    decode::{InterfaceIndex, IpPacket, Link, Plain, PlainTransport, Transport},
     net::MacAddress,
     record::{FlowId, Locality, Tunnel},
     time::Timestamp,
@@ -157,6 +157,23 @@ impl Tally {
             mac: packet.origin.link.source_mac,
             first: packet.time,
             last: packet.time,
+        }
+    }
+
+    /// Of one plain packet.
+    pub(super) fn of_plain(packet: &Plain) -> Self {
+        Self {
+            packets: 1,
+            wire_bytes: packet.wire_length.into(),
+            ip_bytes: packet.ip_bytes.into(),
+            payload_bytes: packet.payload_bytes.into(),
+            tcp_flags: if packet.transport == PlainTransport::Tcp { packet.tcp_flags } else { 0 },
+            ttl_min: packet.ttl,
+            ttl_max: packet.ttl,
+            dscp: packet.dscp,
+            flaws: Flaws { bad_checksums: packet.is_flawed.into(), overlapping_fragments: 0 },
+            mac: Some(packet.source_mac),
+            ..Self::none(packet.time)
         }
     }
 

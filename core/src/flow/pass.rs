@@ -5,10 +5,11 @@ use arrayvec::ArrayVec;
 
 use super::{
     compact::{Waiting, flag},
+    host::FlowHost,
     icmp,
     key::FlowKey,
-    live::NO_ENTRY,
-    table::{ATTEMPT, FlowAddress, FlowTable},
+    live::{NO_ENTRY, Origin, Tally},
+    table::{ATTEMPT, FlowAddress, FlowTable, TcpPart},
     tcp::TcpState,
 };
 use crate::decode::{Plain, PlainTransport};
@@ -120,5 +121,36 @@ impl FlowTable {
         flow.seen = clock;
         flow.set(flag::REFERENCED, true);
         true
+    }
+
+    /// Counts a packet that does more than add to counters, in the general way. `found` is where its flow was found
+    /// before its turn.
+    pub(crate) fn observe_plain<H: FlowHost>(
+        &mut self,
+        packet: &Plain,
+        address: &FlowAddress,
+        found: u32,
+        origin: &Origin<'_>,
+        host: &mut H,
+    ) {
+        let FlowAddress { key, side, hash } = address;
+        let holds = found & ATTEMPT == 0
+            && self
+                .flows
+                .get(found as usize)
+                .is_some_and(|flow| flow.is(flag::LIVE) && self.addresses.is(flow.key, key));
+        let found = if holds { Some(found) } else { self.find(*hash, key) };
+        if found.is_none() && self.attempt(packet, address, origin, host) {
+            return;
+        }
+        let header = packet.segment();
+        let tcp = (packet.transport == PlainTransport::Tcp).then_some(TcpPart {
+            header: &header,
+            payload: packet.payload_bytes,
+            fragment: false,
+        });
+        let tally = Tally::of_plain(packet);
+        let (entry, _) = self.go_on_or_begin(found, *address, origin, &tally, tcp, None, host);
+        self.count(entry, *side, origin, &tally, tcp, host);
     }
 }

@@ -53,6 +53,11 @@ impl Hash for Path {
     }
 }
 
+/// Where a path is remembered by its places.
+fn turn(places: &[SidePlace; 2]) -> usize {
+    usize::from(places[0].locality.code() & 3) << 2 | usize::from(places[1].locality.code() & 3)
+}
+
 #[derive(Clone, Debug, Default)]
 struct Shared {
     path: Path,
@@ -66,9 +71,9 @@ pub(super) struct Paths {
     shared: Chunks<Shared>,
     free: Vec<u32>,
     hash: KeyedHash,
-    /// The path that was taken last, which most flows take again, and the number of its scope.
-    latest: u32,
-    latest_scope: u16,
+    /// The paths that were taken last, by the localities of both sides, and the numbers of their scopes: most flows
+    /// take one of these again.
+    latest: [(u32, u16); 16],
 }
 
 impl Paths {
@@ -78,8 +83,7 @@ impl Paths {
             shared: Chunks::default(),
             free: Vec::new(),
             hash,
-            latest: NO_ENTRY,
-            latest_scope: 0,
+            latest: [(NO_ENTRY, 0); 16],
         }
     }
 
@@ -93,32 +97,33 @@ impl Paths {
         vlans: &[u16],
         places: &[SidePlace; 2],
     ) -> Option<u32> {
-        let held = self.shared.get_mut(self.latest as usize)?;
+        let (latest, latest_scope) = self.latest[turn(places)];
+        let held = self.shared.get_mut(latest as usize)?;
         let path = &held.path;
         let same = held.flows > 0
-            && self.latest_scope == scope
+            && latest_scope == scope
             && path.interface == interface
             && path.space == space
             && path.places == *places
             && path.vlans.as_slice() == vlans;
         same.then(|| {
             held.flows = held.flows.saturating_add(1);
-            self.latest
+            latest
         })
     }
 
     /// Scopes have new numbers.
     pub(super) const fn forget_scopes(&mut self) {
-        self.latest = NO_ENTRY;
+        self.latest = [(NO_ENTRY, 0); 16];
     }
 
     /// The number of a path in a scope, for one more flow; none where there is no room for another path.
     pub(super) fn take(&mut self, path: &Path, scope: u16) -> Option<u32> {
-        let Self { index, shared, free, hash, latest, latest_scope } = self;
+        let Self { index, shared, free, hash, latest } = self;
         let hashed = hash.of(path);
         if let Some(&at) = index.find(hashed, |&at| shared[at as usize].path == *path) {
             shared[at as usize].flows += 1;
-            (*latest, *latest_scope) = (at, scope);
+            latest[turn(&path.places)] = (at, scope);
             return Some(at);
         }
         if index.len() >= LIMIT {
@@ -133,7 +138,7 @@ impl Paths {
             None => u32::try_from(shared.push(new)).ok()?,
         };
         index.insert_unique(hashed, at, |&at| hash.of(&shared[at as usize].path));
-        (*latest, *latest_scope) = (at, scope);
+        latest[turn(&path.places)] = (at, scope);
         Some(at)
     }
 

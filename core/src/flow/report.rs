@@ -146,24 +146,32 @@ impl View<'_> {
 
     /// Totals of a side over the whole flow.
     fn write_party(&self, party: &mut Party, side: Side) {
-        let counts = &self.flow.sides[side];
-        let totals = compact::totals(counts, side, self.more);
-        let past = self.more.map(|more| more.past[side]).unwrap_or_default();
-        let moved = self.more.map_or(0, |more| more.moved_packets[side]);
+        let (counts, place) = (&self.flow.sides[side], &self.path.places[side]);
         (party.ip, party.port) = self.key.end(side);
+        party.mac = counts.mac();
+        (party.locality, party.segment, party.secretariat) =
+            (place.locality, place.segment, place.secretariat);
+        (party.ttl_min, party.ttl_max) = (counts.ttl_min, counts.ttl_max);
+        (party.packets, party.ip_bytes) = (counts.packets.into(), counts.ip_bytes.into());
+        (party.packets_by_mac, party.payload_bytes) = (party.packets, counts.payload_bytes.into());
+        if let Some(more) = self.more {
+            self.add_past(party, more, side);
+        }
+    }
+
+    /// Adds what the flow's own counters do not hold.
+    fn add_past(&self, party: &mut Party, more: &Extension, side: Side) {
+        let counts = &self.flow.sides[side];
+        let (totals, past) = (compact::totals(counts, side, self.more), &more.past[side]);
         (party.ttl_min, party.ttl_max) = match (past.ttl, counts.packets) {
             (Some(ttl), 0) => ttl,
             (Some((min, max)), _) => (min.min(counts.ttl_min), max.max(counts.ttl_max)),
             (None, _) => (counts.ttl_min, counts.ttl_max),
         };
-        party.mac = counts.mac();
         party.packets = past.packets.saturating_add(totals.packets);
-        party.packets_by_mac = totals.packets.saturating_sub(moved);
+        party.packets_by_mac = totals.packets.saturating_sub(more.moved_packets[side]);
         party.ip_bytes = past.ip_bytes.saturating_add(totals.ip_bytes);
         party.payload_bytes = past.payload_bytes.saturating_add(totals.payload_bytes);
-        let place = &self.path.places[side];
-        (party.locality, party.segment, party.secretariat) =
-            (place.locality, place.segment, place.secretariat);
     }
 
     fn conn_state(&self) -> ConnState {
@@ -197,6 +205,7 @@ impl View<'_> {
             record.flow_id = self.identity().id();
             let id = &mut record.community_id;
             community_id::write(id, community_id_seed, protocol, source, destination, key.is_one_way());
+            self.write_history(&mut record.history);
         }
         (record.start, record.flow_start) = self.starts();
         record.end = flow.end;
@@ -208,7 +217,6 @@ impl View<'_> {
         self.fill_side(&mut record.originator, originator, host);
         self.fill_side(&mut record.responder, 1 - originator, host);
         record.conn_state = self.conn_state();
-        self.write_history(&mut record.history);
         record.direction_reason = flow.reason();
         record.direction = direction(record.originator.locality, record.responder.locality);
         host.name_interface(path.interface, &mut record.interface);

@@ -382,17 +382,20 @@ impl FlowTable {
         packet: Option<&FlowPacket<'_>>,
         host: &mut H,
     ) -> u32 {
-        let (entry, _) = self.find_or_begin(address, origin, tally, tcp, packet, host);
+        let found = self.find(address.hash, &address.key);
+        let (entry, _) = self.go_on_or_begin(found, address, origin, tally, tcp, packet, host);
         if entry & ATTEMPT == 0 {
             self.count(entry, address.side, origin, tally, tcp, host);
         }
         entry
     }
 
-    /// The flow of a key, which is found, taken over, or begun; and whether it was begun. An attempt that a packet
-    /// makes is begun and counted.
-    fn find_or_begin<H: FlowHost>(
+    /// The flow of a key, which was found, is taken over, or begun; and whether it was begun. An attempt that a
+    /// packet makes is begun and counted.
+    #[expect(clippy::too_many_arguments, reason = "the facts of a packet, already split, and what was found")]
+    pub(super) fn go_on_or_begin<H: FlowHost>(
         &mut self,
+        found: Option<u32>,
         address: FlowAddress,
         origin: &Origin<'_>,
         tally: &Tally,
@@ -400,8 +403,8 @@ impl FlowTable {
         packet: Option<&FlowPacket<'_>>,
         host: &mut H,
     ) -> (u32, bool) {
-        let FlowAddress { key, side, hash } = address;
-        let found = match self.find(hash, &key) {
+        let FlowAddress { key, side, .. } = address;
+        let found = match found {
             Some(entry) if entry & ATTEMPT != 0 => self.resume(entry & !ATTEMPT, host),
             found => found,
         };
@@ -437,7 +440,8 @@ impl FlowTable {
         tcp: Option<TcpPart<'_>>,
         host: &mut H,
     ) -> u32 {
-        let (entry, is_new) = self.find_or_begin(address, origin, tally, tcp, None, host);
+        let found = self.find(address.hash, &address.key);
+        let (entry, is_new) = self.go_on_or_begin(found, address, origin, tally, tcp, None, host);
         if is_new {
             self.arm(entry);
         }

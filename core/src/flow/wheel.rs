@@ -107,6 +107,7 @@ impl TimerWheel {
 
     /// The next entry that is due at `tick` or before; it is disarmed by that. None once there is no more, and
     /// then the wheel stands at `tick`.
+    #[cfg(test)]
     pub(super) fn next_due(&mut self, tick: u64) -> Option<u32> {
         let mut one = ArrayVec::<u32, 1>::new();
         self.due_into(tick, &mut one);

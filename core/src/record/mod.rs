@@ -28,8 +28,8 @@ pub trait RecordSink {
     /// A finding was raised, updated or closed.
     fn finding(&mut self, change: &FindingChange);
 
-    /// Whether anybody reads `flow_id` and `community_id` of flow records. Where nobody does, the engine need not
-    /// make them (each is a SHA-1), and what they hold means nothing. What findings name as evidence, and the flows
+    /// Whether anybody reads the texts of flow records: `flow_id` and `community_id`, which are a SHA-1 each, and
+    /// `history`. Where nobody does, the engine need not make them, and what they hold means nothing. What findings name as evidence, and the flows
     /// that carry a tunnel's, are made either way.
     fn wants_identities(&self) -> bool {
         true

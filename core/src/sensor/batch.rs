@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use super::{Sensor, Wiring, packet_place};
 use crate::{
     decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain, checksum},
-    flow::{ChecksumMode, FlowAddress, FlowPacket, FlowTable, Integrity, Origin, TOGETHER},
+    flow::{ChecksumMode, FlowAddress, FlowTable, Origin, TOGETHER},
     plan::InterfacePlan,
     record::RecordSink,
     time::Timestamp,
@@ -173,7 +173,7 @@ impl Sensor {
                 wiring.advance(packet.time);
             }
             if !flows.pass(packet, address, entry) {
-                handle_plain(flows, &mut wiring, packet, address);
+                handle_plain(flows, &mut wiring, packet, address, entry);
             }
         }
     }
@@ -181,7 +181,13 @@ impl Sensor {
 
 /// Counts a plain packet in the general way.
 #[inline(never)]
-fn handle_plain(flows: &mut FlowTable, wiring: &mut Wiring<'_>, packet: &Plain, address: &FlowAddress) {
+fn handle_plain(
+    flows: &mut FlowTable,
+    wiring: &mut Wiring<'_>,
+    packet: &Plain,
+    address: &FlowAddress,
+    found: u32,
+) {
     let link = packet.link();
     let origin = Origin {
         interface: packet.interface,
@@ -191,12 +197,5 @@ fn handle_plain(flows: &mut FlowTable, wiring: &mut Wiring<'_>, packet: &Plain, 
         parents: &[],
         leaving: wiring.places.leaving(packet.interface, &link),
     };
-    if flows.attempt(packet, address, &origin, wiring) {
-        return;
-    }
-    let ip = packet.ip();
-    let integrity = if packet.is_flawed { Integrity::Flawed } else { Integrity::Sound };
-    let wire_bytes = packet.wire_length;
-    let whole = FlowPacket { time: packet.time, wire_bytes, ip: &ip, origin, integrity };
-    flows.observe_at(&whole, Some(*address), wiring);
+    flows.observe_plain(packet, address, found, &origin, wiring);
 }
