@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | 128 | every flow: key, times, counters of both sides | [`Flow`], in chunks |
 //! | 32 | addresses of an IPv6 flow | [`Addresses`] |
-//! | 29 | timer, queue, index (by its load up to 12) | `wheel`, `queue`, `index` |
+//! | 29 to 42 | timer 12, place in line 4, index by its load 13 to 26 | `wheel`, `queue`, `index` |
 //! | – | TCP: states, sequence space, history | `tcp` |
 //! | – | rare: later parts, counters past 32 bits, other MAC addresses, tags, tunnels | [`Extension`] |
 //!
