@@ -146,10 +146,15 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         self.slot_mut(at)?.entry.as_mut().map(|(_, value)| value)
     }
 
+    /// The value of a key, without touching it, where its hash is known.
+    pub fn peek_hashed(&self, hash: KeyHash, key: &K) -> Option<&V> {
+        let at = self.find_hashed(hash, key)?;
+        self.slots.get(at as usize)?.entry.as_ref().map(|(_, value)| value)
+    }
+
     /// The value of a key, without touching it.
     pub fn peek(&self, key: &K) -> Option<&V> {
-        let at = self.find(key)?;
-        self.slots.get(at as usize)?.entry.as_ref().map(|(_, value)| value)
+        self.peek_hashed(self.hash_of(key), key)
     }
 
     /// The value of a key, without touching it.
@@ -190,6 +195,16 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
     /// way for it is lost.
     pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> Option<&mut V> {
         let hash = self.hash_of(&key);
+        self.get_or_insert_hashed(hash, key, value)
+    }
+
+    /// The same where the hash is known.
+    pub fn get_or_insert_hashed(
+        &mut self,
+        hash: KeyHash,
+        key: K,
+        value: impl FnOnce() -> V,
+    ) -> Option<&mut V> {
         match self.find_hashed(hash, &key) {
             Some(at) => self.touch(at),
             None => {

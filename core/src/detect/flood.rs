@@ -20,7 +20,7 @@ use super::{
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
-    bounded::{Bounded, hash_address},
+    bounded::{Bounded, KeyHash, hash_address},
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
@@ -65,6 +65,8 @@ pub(super) struct Flood {
     /// Targets that are watched second by second.
     hot: Vec<Spot>,
     judged: i64,
+    /// The target that was tried last, and its hash: in a flood it is the next one, too.
+    latest: Option<(Spot, KeyHash)>,
     pub(super) findings: Findings<Flooded>,
 }
 
@@ -118,6 +120,7 @@ impl Flood {
             targets: Bounded::new(limit, seed),
             hot: Vec::new(),
             judged: i64::MIN,
+            latest: None,
             findings: Findings::new(limit, config.quiet_seconds, seed),
         }
     }
@@ -173,14 +176,27 @@ impl Flood {
     }
 
     fn seconds(&self, interface: InterfaceIndex, target: Target) -> Option<&Seconds> {
-        if self.hot.is_empty() { None } else { self.targets.peek(&(interface, target))?.seconds.as_deref() }
+        if self.hot.is_empty() {
+            return None;
+        }
+        let key = (interface, target);
+        self.targets.peek_hashed(self.hash_of(&key), &key)?.seconds.as_deref()
+    }
+
+    fn hash_of(&self, key: &Spot) -> KeyHash {
+        match self.latest {
+            Some((latest, hash)) if latest == *key => hash,
+            _ => self.targets.hash_of(key),
+        }
     }
 
     fn attempt(&mut self, key: Spot, flow: &FlowContext, places: &Places) {
         let second = second_of(flow.start);
         let window = i64::from(self.config.window_seconds);
         let fresh = || Watch { since: second, early: 0, seconds: None };
-        let Some(watch) = self.targets.get_or_insert_with(key, fresh) else { return };
+        let hash = self.hash_of(&key);
+        self.latest = Some((key, hash));
+        let Some(watch) = self.targets.get_or_insert_hashed(hash, key, fresh) else { return };
         if let Some(seconds) = &mut watch.seconds {
             if let Some(count) = seconds.at(second) {
                 count.attempts = count.attempts.saturating_add(1);

@@ -107,6 +107,8 @@ pub struct Places {
     /// Space of each secretariat.
     space_of: Vec<u16>,
     has_plan: bool,
+    /// Whether any claim or public prefix says whose an address is.
+    has_prefixes: bool,
 }
 
 impl Places {
@@ -124,9 +126,11 @@ impl Places {
             space_of.push(u16::try_from(at).unwrap_or(0));
         }
         let interfaces = interfaces.iter().map(|i| InterfacePlaces::new(plan, site, i, &space_of)).collect();
+        let prefixes = Prefixes::new(plan);
         Self {
             interfaces,
-            prefixes: Prefixes::new(plan),
+            has_prefixes: !prefixes.is_empty(),
+            prefixes,
             spaces,
             segments: plan.segments.iter().map(|s| s.id.clone()).collect(),
             secretariats: plan.secretariats.iter().map(|s| s.id.clone()).collect(),
@@ -213,7 +217,7 @@ impl Places {
             AddressClass::Multicast | AddressClass::Broadcast | AddressClass::Unspecified => {
                 Locality::Unknown
             }
-            _ if self.prefixes.covers(ip) => Locality::Inside,
+            _ if self.has_prefixes && self.prefixes.covers(ip) => Locality::Inside,
             AddressClass::Global => Locality::Outside,
             _ => Locality::Unknown,
         }
@@ -229,7 +233,7 @@ impl Places {
         }
         let secretariat = match place.secretariat {
             Some(own) if came != Came::FromEdge && self.prefixes.claimed_by(ip, own) => Some(own),
-            _ if locality == Locality::Inside => self.prefixes.owner(ip),
+            _ if self.has_prefixes && locality == Locality::Inside => self.prefixes.owner(ip),
             _ => None,
         };
         Resident { locality, segment: None, secretariat }
@@ -246,6 +250,7 @@ impl Places {
     }
 
     /// Whether one of our public prefixes covers the address.
+    #[inline]
     pub fn is_own_public(&self, ip: IpAddr) -> bool {
         self.prefixes.is_own_public(ip)
     }

@@ -96,7 +96,13 @@ impl Prefixes {
         }
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Whether one of our public prefixes covers the address.
+    #[inline]
     pub(crate) fn is_own_public(&self, ip: IpAddr) -> bool {
         self.has_public
             && match ip {

@@ -93,11 +93,19 @@ entries! {
 }
 
 /// What the registries say about an address. No allocation; for ordinary addresses one or two compares.
+#[inline]
 pub fn classify(ip: IpAddr) -> &'static Special {
     match ip {
+        IpAddr::V4(ip) if is_ordinary(ip.octets()[0]) => &GLOBAL,
         IpAddr::V4(ip) => classify_v4(ip),
         IpAddr::V6(ip) => classify_v6(ip),
     }
+}
+
+/// Whether no entry begins with this octet, as with most.
+#[inline]
+const fn is_ordinary(first: u8) -> bool {
+    !matches!(first, 0 | 10 | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224..=255)
 }
 
 /// The block of addresses that a made-up source is likely drawn from together with this one: the registry's entry
@@ -265,6 +273,16 @@ mod tests {
             ("4000::1", AddressClass::Reserved),
         ] {
             assert_eq!(class_of(ip).0, class, "{ip}");
+        }
+    }
+
+    #[test]
+    fn no_entry_begins_with_an_ordinary_octet() {
+        for first in (0..=255).filter(|&first| is_ordinary(first)) {
+            for rest in [[0, 0, 0], [0, 0, 9], [88, 99, 2], [168, 0, 0], [255, 255, 255]] {
+                let ip = Ipv4Addr::new(first, rest[0], rest[1], rest[2]);
+                assert_eq!(classify_v4(ip), &GLOBAL, "{ip}");
+            }
         }
     }
 
