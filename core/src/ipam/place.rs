@@ -107,6 +107,7 @@ pub struct Places {
     /// Space of each secretariat.
     space_of: Vec<u16>,
     has_plan: bool,
+    has_segments: bool,
 }
 
 impl Places {
@@ -131,6 +132,7 @@ impl Places {
             segments: plan.segments.iter().map(|s| s.id.clone()).collect(),
             secretariats: plan.secretariats.iter().map(|s| s.id.clone()).collect(),
             space_of,
+            has_segments: plan.segments.iter().any(|segment| *segment.site == *site),
             has_plan: !plan.segments.is_empty() || !plan.prefixes.is_empty(),
         }
     }
@@ -299,6 +301,11 @@ impl Places {
     /// Number here of a secretariat of an earlier plan.
     pub fn secretariat_from(&self, earlier: &Self, secretariat: u16) -> Option<u16> {
         number_of(&self.secretariats, earlier.secretariats.get(usize::from(secretariat))?)
+    }
+
+    /// Whether packets of this site may have a segment, on any interface.
+    pub const fn has_segments(&self) -> bool {
+        self.has_segments
     }
 
     /// Whether the plan places anything: it has segments or claims.
