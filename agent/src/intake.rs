@@ -100,14 +100,14 @@ fn index_of(config: &Config, interfaces: &mut Vec<Name>, batch: &mut Batch, name
 enum Back {
     /// What rules and receiver of records are to be told.
     Told(Tellings),
-    /// A batch that was taken, to be filled again. What came of it was told before.
+    /// A batch that was taken, to be filled again. What came of it was told before, where no other batch follows.
     Taken(Batch),
     /// Nothing more will come.
     Stopped,
 }
 
-/// The flow table and the observer on a thread of their own; this thread reads and decodes, runs the rules and writes
-/// the records.
+/// The flow table on a thread of its own; this thread reads and decodes, runs the rules and the observer, which the
+/// flow table keeps where it must ask it, and writes the records.
 ///
 /// Batches and tellings go round in fixed numbers, and every channel has room for all that can be in it. So this
 /// thread waits only for the captures, or for something that comes back without its help; the other waits for this
@@ -148,13 +148,19 @@ impl Drop for Stop {
 
 /// The part of the thread with the flow table.
 fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, mut nobody: Nobody, back: Stop) {
-    for mut batch in batches {
+    let mut next = batches.recv().ok();
+    while let Some(mut batch) = next.take() {
         sensor.handle_batch(&batch, &mut nobody);
-        sensor.hand_over();
+        // While more is at hand it goes over as it gathers; the other thread does not wait for the last batch alone.
+        next = batches.try_recv().ok();
+        if next.is_none() {
+            sensor.hand_over();
+        }
         batch.clear();
         if back.0.send(Back::Taken(batch)).is_err() {
             return;
         }
+        next = next.or_else(|| batches.recv().ok());
     }
 }
 
@@ -221,8 +227,7 @@ impl<D: Destination> Near<'_, D> {
     fn take(&mut self, back: Back) -> bool {
         match back {
             Back::Told(mut told) => {
-                self.rules.take(&told, self.to);
-                told.clear();
+                self.rules.take(&mut told, self.to);
                 let _ = self.cleared.try_send(told);
             }
             Back::Taken(batch) => {

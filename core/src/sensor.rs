@@ -14,7 +14,7 @@ use crate::{
         ChecksumMode, FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable,
         Integrity, Origin, PacketPlace, SidePlace, TunnelFlows,
     },
-    ipam::{Came, ObservationSink, Observer, Place, Places, Seen, may_state},
+    ipam::{Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
     mirror::{MirrorPlan, Mirrored, Mirrors},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, PlanError, Role},
@@ -65,7 +65,8 @@ pub struct Sensor {
     tunnels: TunnelFlows,
     checksums: ChecksumMode,
     mirrors: Mirrors,
-    observer: Observer,
+    /// None where it is with rules that are elsewhere.
+    observer: Option<Observer>,
     judging: Judging,
     later: Waiting,
     hash_seed: [u64; 4],
@@ -86,7 +87,7 @@ impl Sensor {
             tunnels: flow.tunnels,
             checksums: flow.checksums,
             mirrors: Mirrors::default(),
-            observer: Observer::new(site.clone(), &detect.observe, hash_seed),
+            observer: Some(Observer::new(site.clone(), &detect.observe, hash_seed)),
             judging: Judging::Here(Box::new(Detector::new(site.clone(), plan.clone(), &detect, hash_seed))),
             later: Waiting::default(),
             interfaces: Vec::new(),
@@ -265,7 +266,7 @@ impl Sensor {
     #[cold]
     fn change_plan(&mut self, plan: Arc<AddressPlan>, detect: &DetectConfig, sink: &mut dyn RecordSink) {
         let places = Places::new(&plan, &self.site, &self.interfaces);
-        let seed = self.hash_seed;
+        let (seed, site, has_segments) = (self.hash_seed, self.site.clone(), places.has_segments());
         let (flows, mut wiring) = self.split(sink);
         let earlier = wiring.places;
         flows.renumber(
@@ -275,7 +276,7 @@ impl Sensor {
             |segment| places.segment_from(earlier, segment),
             |secretariat| places.secretariat_from(earlier, secretariat),
         );
-        wiring.restart(&plan, detect, seed);
+        wiring.restart(&plan, detect, |observe| Observer::new(site.clone(), observe, seed), has_segments);
         self.places = places;
         self.plan = plan;
         self.tell_places();
@@ -283,7 +284,7 @@ impl Sensor {
 
     fn tell_places(&mut self) {
         if let Judging::Apart(outbox) = &mut self.judging {
-            outbox.places(&self.places);
+            outbox.places(&self.places, &mut self.later);
         }
     }
 
@@ -465,24 +466,14 @@ struct CountingSink<'a> {
     ledger: &'a mut Ledger,
 }
 
-impl CountingSink<'_> {
-    fn count_flow(&mut self) {
-        self.ledger.flow_records = self.ledger.flow_records.saturating_add(1);
-    }
-
-    fn count_observation(&mut self) {
-        self.ledger.observations = self.ledger.observations.saturating_add(1);
-    }
-}
-
 impl RecordSink for CountingSink<'_> {
     fn flow(&mut self, record: &FlowRecord) {
-        self.count_flow();
+        self.ledger.flow_records = self.ledger.flow_records.saturating_add(1);
         self.sink.flow(record);
     }
 
     fn observation(&mut self, observation: &Observation) {
-        self.count_observation();
+        self.ledger.observations = self.ledger.observations.saturating_add(1);
         self.sink.observation(observation);
     }
 
@@ -496,7 +487,7 @@ impl RecordSink for CountingSink<'_> {
 struct Wiring<'a> {
     places: &'a Places,
     interfaces: &'a [InterfacePlan],
-    observer: &'a mut Observer,
+    observer: &'a mut Option<Observer>,
     judging: &'a mut Judging,
     later: &'a mut Waiting,
     out: CountingSink<'a>,
@@ -505,28 +496,32 @@ struct Wiring<'a> {
 impl Wiring<'_> {
     /// Lets the observer tell something: what it tells goes out, and to the rules.
     fn observe(&mut self, tell: impl FnOnce(&mut Observer, &Places, &mut ObservationSink<'_>)) {
-        let Self { places, observer, judging, out, .. } = self;
+        let Self { places, observer, judging, later, out, .. } = self;
+        let Some(observer) = observer else { return };
         tell(observer, places, &mut |observation| match judging {
             Judging::Here(detector) => {
                 out.observation(observation);
                 detector.on_observation(observation, &mut |change| out.finding(change));
             }
-            Judging::Apart(outbox) => {
-                out.count_observation();
-                outbox.observation(observation);
-            }
+            Judging::Apart(outbox) => outbox.observation(observation, later),
         });
     }
 
     fn arp(&mut self, seen: &Seen<'_>, arp: &ArpPacket) {
         self.settle();
-        self.observe(|observer, places, sink| observer.on_arp(seen, arp, places, sink));
+        match (&mut self.judging, &self.observer) {
+            (Judging::Apart(outbox), None) => outbox.stated(Stated::by_arp(seen, arp), self.later),
+            _ => self.observe(|observer, places, sink| observer.on_arp(seen, arp, places, sink)),
+        }
     }
 
     fn packet(&mut self, seen: &Seen<'_>, ip: &IpPacket<'_>) {
         if may_state(ip) {
             self.settle();
-            self.observe(|observer, places, sink| observer.on_packet(seen, ip, places, sink));
+            match (&mut self.judging, &self.observer) {
+                (Judging::Apart(outbox), None) => outbox.stated(Stated::by_packet(seen, ip), self.later),
+                _ => self.observe(|observer, places, sink| observer.on_packet(seen, ip, places, sink)),
+            }
         }
     }
 
@@ -535,7 +530,7 @@ impl Wiring<'_> {
         self.observe(|observer, places, sink| observer.advance(now, places, sink));
         match self.judging {
             Judging::Here(detector) => detector.advance(now, &mut |change| self.out.finding(change)),
-            Judging::Apart(outbox) => outbox.advance(now),
+            Judging::Apart(outbox) => outbox.advance(now, self.later),
         }
     }
 
@@ -544,18 +539,32 @@ impl Wiring<'_> {
         self.observe(|observer, places, sink| observer.finish(places, sink));
         match self.judging {
             Judging::Here(detector) => detector.finish(&mut |change| self.out.finding(change)),
-            Judging::Apart(outbox) => outbox.finish(),
+            Judging::Apart(outbox) => outbox.finish(self.later),
         }
     }
 
-    fn restart(&mut self, plan: &Arc<AddressPlan>, detect: &DetectConfig, seed: [u64; 4]) {
+    /// Observer and rules begin anew under another plan. The observer remembers nothing, so this is where it can
+    /// come from the rules, or go to them.
+    fn restart(
+        &mut self,
+        plan: &Arc<AddressPlan>,
+        detect: &DetectConfig,
+        begin: impl FnOnce(&ObserveConfig) -> Observer,
+        has_segments: bool,
+    ) {
         self.settle();
-        self.observe(|observer, places, sink| observer.restart(&detect.observe, seed, places, sink));
+        self.observe(|observer, places, sink| observer.finish(places, sink));
+        let anew = Some(begin(&detect.observe));
         match self.judging {
             Judging::Here(detector) => {
                 detector.restart(plan.clone(), detect, &mut |change| self.out.finding(change));
+                *self.observer = anew;
             }
-            Judging::Apart(outbox) => outbox.restart(plan, detect),
+            Judging::Apart(outbox) => {
+                let (here, there) = if has_segments { (anew, None) } else { (None, anew) };
+                *self.observer = here;
+                outbox.restart(plan, detect, there, self.later);
+            }
         }
     }
 }
@@ -568,7 +577,7 @@ impl Wiring<'_> {
             Judging::Here(detector) => {
                 detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
             }
-            Judging::Apart(outbox) => outbox.event(event, flow),
+            Judging::Apart(outbox) => outbox.event(),
         }
     }
 }
@@ -580,7 +589,10 @@ impl FlowHost for Wiring<'_> {
         // Where its packets came from says something of a segment or its secretariat, and else nothing.
         let came = match mac {
             Some(mac) if segment.is_some() || secretariat.is_some() => {
-                self.observer.came(origin.interface, origin.link, mac, self.places)
+                // The observer is here wherever there are segments.
+                self.observer.as_ref().map_or(Came::Unheard, |observer| {
+                    observer.came(origin.interface, origin.link, mac, self.places)
+                })
             }
             _ => Came::Unheard,
         };
@@ -647,7 +659,8 @@ impl FlowHost for Wiring<'_> {
         };
         // What waits may make the rules follow flows of an outside link.
         let hears = hears || !self.later.is_empty() && self.places.role(interface) == Role::Outside;
-        hears || self.observer.counts_traffic(interface, originator, self.places)
+        let counts = |observer: &Observer| observer.counts_traffic(interface, originator, self.places);
+        hears || self.observer.as_ref().is_none_or(counts)
     }
 
     fn tell(&mut self, event: FlowEvent, protocol: u8, now: Timestamp, write: impl FnOnce(&mut FlowContext)) {
@@ -656,16 +669,14 @@ impl FlowHost for Wiring<'_> {
 
     fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
         self.settle();
-        self.tell_now(event, flow);
+        self.hold(event, |context| context.clone_from(flow));
+        self.settle();
     }
 
-    fn record(&mut self, record: &mut FlowRecord) {
+    fn record(&mut self, record: &mut Box<FlowRecord>) {
         match self.judging {
             Judging::Here(_) => self.out.flow(record),
-            Judging::Apart(outbox) => {
-                self.out.count_flow();
-                outbox.record(record);
-            }
+            Judging::Apart(outbox) => outbox.record(record, self.later),
         }
     }
 }

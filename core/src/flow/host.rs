@@ -62,5 +62,5 @@ pub trait FlowHost {
     fn event(&mut self, event: FlowEvent, flow: &FlowContext);
     /// A flow ended, or a part of it is reported. Told before the event of the same.
     /// What is left in its place is filled anew: the record itself, or one that was told before.
-    fn record(&mut self, record: &mut FlowRecord);
+    fn record(&mut self, record: &mut Box<FlowRecord>);
 }

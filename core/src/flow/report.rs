@@ -129,7 +129,7 @@ impl View<'_> {
     /// Tells the record of the current part, and that it was told.
     pub(super) fn tell_record<H: FlowHost>(
         &self,
-        record: &mut FlowRecord,
+        record: &mut Box<FlowRecord>,
         reason: EndReason,
         now: Timestamp,
         community_id_seed: u16,
@@ -309,7 +309,7 @@ impl FlowTable {
 
     /// Writes the record of an aggregate. No event is told: each of its attempts had its own.
     pub(super) fn report_aggregate<H: FlowHost>(&mut self, one: &Aggregate, host: &mut H) {
-        let mut record = empty_record(self.reporter.site.clone());
+        let mut record = Box::new(empty_record(self.reporter.site.clone()));
         let (from, to) = (one.originators.first(), (one.responders.first(), one.port.unwrap_or(0)));
         let identity = FlowIdentity::Parts {
             scope: one.path.scope,

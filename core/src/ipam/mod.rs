@@ -7,7 +7,7 @@ mod prefixes;
 mod registry;
 
 pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
-pub(crate) use observe::{may_state, may_state_by};
+pub(crate) use observe::{Stated, may_state, may_state_by};
 pub use overlap::{ObservedOwner, OverlapConfig, OverlapTracker};
 pub use place::{Came, DEFAULT_SPACE, Place, Places, Resident};
 pub use registry::{AddressClass, Special, block_of, classify};

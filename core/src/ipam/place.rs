@@ -109,6 +109,7 @@ pub struct Places {
     has_plan: bool,
     /// Whether any claim or public prefix says whose an address is.
     has_prefixes: bool,
+    has_segments: bool,
 }
 
 impl Places {
@@ -135,6 +136,7 @@ impl Places {
             segments: plan.segments.iter().map(|s| s.id.clone()).collect(),
             secretariats: plan.secretariats.iter().map(|s| s.id.clone()).collect(),
             space_of,
+            has_segments: plan.segments.iter().any(|segment| *segment.site == *site),
             has_plan: !plan.segments.is_empty() || !plan.prefixes.is_empty(),
         }
     }
@@ -304,6 +306,11 @@ impl Places {
     /// Number here of a secretariat of an earlier plan.
     pub fn secretariat_from(&self, earlier: &Self, secretariat: u16) -> Option<u16> {
         number_of(&self.secretariats, earlier.secretariats.get(usize::from(secretariat))?)
+    }
+
+    /// Whether packets of this site may have a segment, on any interface.
+    pub const fn has_segments(&self) -> bool {
+        self.has_segments
     }
 
     /// Whether the plan places anything: it has segments or claims.

@@ -1,56 +1,71 @@
 //! The rules apart from the sensor: what they are told is gathered and taken elsewhere, on another thread for
 //! instance, in the same order. What comes out is what it would have been in one place.
+//!
+//! The observer goes with the rules where the flow table has nothing to ask it, which is where the plan has no
+//! segments at this site.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
-use super::Sensor;
+use super::{CountingSink, Sensor, together::Waiting};
 use crate::{
     detect::{DetectConfig, Detector},
     flow::{FlowContext, FlowEvent},
-    ipam::Places,
+    ipam::{ObservationSink, Observer, Places, Stated},
     plan::AddressPlan,
-    record::{FlowRecord, Observation, RecordSink},
+    record::{FlowRecord, Ledger, Observation, RecordSink},
     time::Timestamp,
 };
 
 /// What is gathered before it is handed over.
 const ENOUGH: usize = 1024;
 
-/// One thing that is told.
+/// One thing that is told, or several events.
 #[derive(Debug)]
 enum Telling {
-    Event(FlowEvent),
+    /// This many events, to be told together.
+    Events(usize),
     Record,
     Observation,
+    Stated,
     Time(Timestamp),
     Places(Box<Places>),
-    Restart(Box<(Arc<AddressPlan>, DetectConfig)>),
+    Restart(Box<Restart>),
     Finish,
 }
 
-/// What rules and receiver are to be told, in order.
+/// What begins anew.
+#[derive(Debug)]
+struct Restart {
+    plan: Arc<AddressPlan>,
+    detect: DetectConfig,
+    /// The observer, where it is to be with the rules.
+    observer: Option<Observer>,
+}
+
+/// What observer, rules and receiver are to be told, in order.
 #[derive(Debug, Default)]
 pub struct Tellings {
     order: Vec<Telling>,
-    flows: Vec<FlowContext>,
-    records: Vec<FlowRecord>,
+    /// Behind those that are to be told there are others, to be written over.
+    events: Vec<(FlowEvent, FlowContext)>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the flow table fills each in its own place, and hands over the place"
+    )]
+    records: Vec<Box<FlowRecord>>,
     /// How many of the records are to be told; the rest is there to be filled.
     used: usize,
     observations: Vec<Observation>,
+    stated: Vec<Stated>,
 }
 
 impl Tellings {
-    /// Whether there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
     /// Empties it; its memory stays.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.order.clear();
-        self.flows.clear();
         self.used = 0;
         self.observations.clear();
+        self.stated.clear();
     }
 }
 
@@ -59,6 +74,7 @@ pub type HandOver = Box<dyn FnMut(Tellings) -> Tellings + Send>;
 
 /// What a sensor without rules keeps in their place.
 pub(super) struct Outbox {
+    /// Its events are where events wait, until they are handed over.
     told: Tellings,
     hand_over: HandOver,
 }
@@ -70,53 +86,88 @@ impl fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    fn put(&mut self, telling: Telling) {
+    fn put(&mut self, telling: Telling, later: &mut Waiting) {
         self.told.order.push(telling);
-        if self.told.order.len() >= ENOUGH {
-            self.hand_over();
+        self.pass_on(later);
+    }
+
+    /// Hands over what has gathered once it is enough: best when no event waits, which else must move.
+    pub(super) fn pass_on(&mut self, later: &mut Waiting) {
+        let held = self.told.order.len().saturating_add(later.told);
+        if held >= ENOUGH && (later.is_empty() || held >= 2 * ENOUGH) {
+            self.hand_over(later);
         }
     }
 
-    fn hand_over(&mut self) {
-        if !self.told.is_empty() {
-            self.told = (self.hand_over)(std::mem::take(&mut self.told));
+    /// Hands over what has gathered. Events that wait stay.
+    fn hand_over(&mut self, later: &mut Waiting) {
+        let Waiting { events, told, count, .. } = later;
+        // While events are being told they are not there.
+        if self.told.order.is_empty() || events.len() < *told + *count {
+            return;
         }
+        let next = &mut self.told.events;
+        next.resize_with(next.len().max(*count), || (FlowEvent::Started, FlowContext::default()));
+        next.iter_mut()
+            .zip(events.iter_mut().skip(*told))
+            .take(*count)
+            .for_each(|(to, from)| mem::swap(to, from));
+        mem::swap(next, events);
+        *told = 0;
+        self.told = (self.hand_over)(mem::take(&mut self.told));
     }
 
-    pub(super) fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.told.flows.push(flow.clone());
-        self.put(Telling::Event(event));
+    /// The next of the events that wait is told.
+    pub(super) fn event(&mut self) {
+        match self.told.order.last_mut() {
+            Some(Telling::Events(count)) => *count += 1,
+            _ => self.told.order.push(Telling::Events(1)),
+        }
     }
 
     /// Takes a record, and leaves one that was told before, whose texts need no new memory.
-    pub(super) fn record(&mut self, record: &mut FlowRecord) {
+    pub(super) fn record(&mut self, record: &mut Box<FlowRecord>, later: &mut Waiting) {
         match self.told.records.get_mut(self.told.used) {
-            Some(told_before) => std::mem::swap(told_before, record),
+            Some(told_before) => mem::swap(told_before, record),
             None => self.told.records.push(record.clone()),
         }
         self.told.used += 1;
-        self.put(Telling::Record);
+        self.put(Telling::Record, later);
     }
 
-    pub(super) fn observation(&mut self, observation: &Observation) {
+    pub(super) fn observation(&mut self, observation: &Observation, later: &mut Waiting) {
         self.told.observations.push(observation.clone());
-        self.put(Telling::Observation);
+        self.put(Telling::Observation, later);
     }
 
-    pub(super) fn advance(&mut self, now: Timestamp) {
-        self.put(Telling::Time(now));
+    pub(super) fn stated(&mut self, stated: impl IntoIterator<Item = Stated>, later: &mut Waiting) {
+        for one in stated {
+            self.told.stated.push(one);
+            self.put(Telling::Stated, later);
+        }
     }
 
-    pub(super) fn places(&mut self, places: &Places) {
-        self.put(Telling::Places(Box::new(places.clone())));
+    pub(super) fn advance(&mut self, now: Timestamp, later: &mut Waiting) {
+        self.put(Telling::Time(now), later);
     }
 
-    pub(super) fn restart(&mut self, plan: &Arc<AddressPlan>, detect: &DetectConfig) {
-        self.put(Telling::Restart(Box::new((plan.clone(), detect.clone()))));
+    pub(super) fn places(&mut self, places: &Places, later: &mut Waiting) {
+        self.put(Telling::Places(Box::new(places.clone())), later);
     }
 
-    pub(super) fn finish(&mut self) {
-        self.put(Telling::Finish);
+    pub(super) fn restart(
+        &mut self,
+        plan: &Arc<AddressPlan>,
+        detect: &DetectConfig,
+        observer: Option<Observer>,
+        later: &mut Waiting,
+    ) {
+        let restart = Restart { plan: plan.clone(), detect: detect.clone(), observer };
+        self.put(Telling::Restart(Box::new(restart)), later);
+    }
+
+    pub(super) fn finish(&mut self, later: &mut Waiting) {
+        self.put(Telling::Finish, later);
     }
 }
 
@@ -127,51 +178,99 @@ pub(super) enum Judging {
     Apart(Box<Outbox>),
 }
 
-/// The rules of a sensor, apart from it.
+/// The rules of a sensor, apart from it, with its observer where that can be.
 #[derive(Debug)]
 pub struct Rules {
     detector: Box<Detector>,
+    observer: Option<Observer>,
     places: Places,
-    finding_changes: u64,
+    /// Records that were told.
+    ledger: Ledger,
 }
 
 impl Rules {
-    /// Takes what the sensor told, and tells what comes of it.
-    pub fn take(&mut self, told: &Tellings, sink: &mut dyn RecordSink) {
-        let Tellings { order, flows, records, observations, .. } = told;
-        let (mut flows, mut records, mut observations) = (flows.iter(), records.iter(), observations.iter());
-        let Self { detector, places, finding_changes } = self;
-        for telling in order {
-            if let Telling::Record = telling {
-                records.next().into_iter().for_each(|record| sink.flow(record));
-                continue;
-            }
-            let observation = match telling {
-                Telling::Observation => observations.next(),
-                _ => None,
-            };
-            observation.into_iter().for_each(|observation| sink.observation(observation));
-            let mut changes = |change: &_| {
-                *finding_changes = finding_changes.saturating_add(1);
-                sink.finding(change);
-            };
+    /// Takes what the sensor told, tells what comes of it, and leaves nothing in it but memory.
+    pub fn take(&mut self, told: &mut Tellings, sink: &mut dyn RecordSink) {
+        let Tellings { order, events, records, used, observations, stated } = told;
+        let mut records = records.iter().take(*used);
+        let (mut observations, mut stated) = (observations.iter(), stated.drain(..));
+        let mut events = events.as_slice();
+        let Self { detector, observer, places, ledger } = self;
+        let mut near = Near { detector, observer, places, out: CountingSink { sink, ledger } };
+        for telling in order.drain(..) {
             match telling {
-                Telling::Record => {}
+                Telling::Events(count) => {
+                    let (some, rest) = events.split_at(count.min(events.len()));
+                    near.on_events(some);
+                    events = rest;
+                }
+                Telling::Record => records.next().into_iter().for_each(|record| near.out.flow(record)),
                 Telling::Observation => {
-                    observation.into_iter().for_each(|seen| detector.on_observation(seen, &mut changes));
+                    observations.next().into_iter().for_each(|seen| near.on_observation(seen));
                 }
-                Telling::Event(event) => {
-                    flows
-                        .next()
-                        .into_iter()
-                        .for_each(|flow| detector.on_flow(*event, flow, places, &mut changes));
-                }
-                Telling::Time(now) => detector.advance(*now, &mut changes),
-                Telling::Places(changed) => places.clone_from(changed),
-                Telling::Restart(next) => detector.restart(next.0.clone(), &next.1, &mut changes),
-                Telling::Finish => detector.finish(&mut changes),
+                Telling::Stated => stated.next().into_iter().for_each(|one| {
+                    near.observe(|observer, places, sink| observer.on_stated(one, places, sink));
+                }),
+                Telling::Time(now) => near.advance(now),
+                Telling::Places(changed) => *near.places = *changed,
+                Telling::Restart(next) => near.restart(*next),
+                Telling::Finish => near.finish(),
             }
         }
+        drop(stated);
+        told.clear();
+    }
+}
+
+/// Observer, rules and receiver.
+struct Near<'a> {
+    detector: &'a mut Detector,
+    observer: &'a mut Option<Observer>,
+    places: &'a mut Places,
+    out: CountingSink<'a>,
+}
+
+impl Near<'_> {
+    /// Lets the observer tell something, where it is here.
+    fn observe(&mut self, tell: impl FnOnce(&mut Observer, &Places, &mut ObservationSink<'_>)) {
+        let Self { detector, observer, places, out } = self;
+        let Some(observer) = observer else { return };
+        tell(observer, places, &mut |observation| {
+            out.observation(observation);
+            detector.on_observation(observation, &mut |change| out.finding(change));
+        });
+    }
+
+    fn on_observation(&mut self, observation: &Observation) {
+        self.out.observation(observation);
+        self.detector.on_observation(observation, &mut |change| self.out.finding(change));
+    }
+
+    fn on_events(&mut self, events: &[(FlowEvent, FlowContext)]) {
+        if let Some(observer) = self.observer {
+            observer.warm(events, self.places);
+        }
+        self.detector.warm(events, self.places);
+        for (event, flow) in events {
+            self.observe(|observer, places, sink| observer.on_flow(*event, flow, places, sink));
+            self.detector.on_flow(*event, flow, self.places, &mut |change| self.out.finding(change));
+        }
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.observe(|observer, places, sink| observer.advance(now, places, sink));
+        self.detector.advance(now, &mut |change| self.out.finding(change));
+    }
+
+    fn restart(&mut self, next: Restart) {
+        self.observe(|observer, places, sink| observer.finish(places, sink));
+        *self.observer = next.observer;
+        self.detector.restart(next.plan, &next.detect, &mut |change| self.out.finding(change));
+    }
+
+    fn finish(&mut self) {
+        self.observe(|observer, places, sink| observer.finish(places, sink));
+        self.detector.finish(&mut |change| self.out.finding(change));
     }
 }
 
@@ -180,9 +279,10 @@ impl Sensor {
     /// once enough of it has gathered or [`Sensor::hand_over`] asks. None where the sensor does not have them.
     pub fn split_rules(&mut self, hand_over: HandOver) -> Option<Rules> {
         let outbox = Box::new(Outbox { told: Tellings::default(), hand_over });
-        match std::mem::replace(&mut self.judging, Judging::Apart(outbox)) {
+        match mem::replace(&mut self.judging, Judging::Apart(outbox)) {
             Judging::Here(detector) => {
-                Some(Rules { detector, places: self.places.clone(), finding_changes: 0 })
+                let observer = if self.places.has_segments() { None } else { self.observer.take() };
+                Some(Rules { detector, observer, places: self.places.clone(), ledger: Ledger::default() })
             }
             apart @ Judging::Apart(_) => {
                 self.judging = apart;
@@ -194,15 +294,19 @@ impl Sensor {
     /// Hands over what has gathered to be told.
     pub fn hand_over(&mut self) {
         if let Judging::Apart(outbox) = &mut self.judging {
-            outbox.hand_over();
+            outbox.hand_over(&mut self.later);
         }
     }
 
     /// Takes the rules back, once they have taken everything that was told.
     pub fn join_rules(&mut self, rules: Rules) {
-        let Rules { detector, finding_changes, .. } = rules;
+        let Rules { detector, observer, ledger: told, .. } = rules;
         self.hand_over();
-        self.ledger.finding_changes = self.ledger.finding_changes.saturating_add(finding_changes);
+        let ledger = &mut self.ledger;
+        ledger.flow_records = ledger.flow_records.saturating_add(told.flow_records);
+        ledger.observations = ledger.observations.saturating_add(told.observations);
+        ledger.finding_changes = ledger.finding_changes.saturating_add(told.finding_changes);
+        self.observer = observer.or_else(|| self.observer.take());
         self.judging = Judging::Here(detector);
     }
 }

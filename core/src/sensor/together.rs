@@ -15,20 +15,19 @@ const TOGETHER: usize = 32;
 /// Events that wait.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// Events, and behind those that wait others that are to be written over.
-    events: Vec<(FlowEvent, FlowContext)>,
-    count: usize,
+    /// Events: those that were told already and are to be handed over, those that wait, and others that are to be
+    /// written over.
+    pub(super) events: Vec<(FlowEvent, FlowContext)>,
+    /// How many were told and are still here: none where the rules are here.
+    pub(super) told: usize,
+    pub(super) count: usize,
     /// When they have waited for long enough.
     due: Timestamp,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self {
-            events: vec![(FlowEvent::Started, FlowContext::default()); TOGETHER],
-            count: 0,
-            due: Timestamp(i64::MAX),
-        }
+        Self { events: Vec::new(), told: 0, count: 0, due: Timestamp(i64::MAX) }
     }
 }
 
@@ -59,14 +58,24 @@ impl Wiring<'_> {
         if self.later.is_empty() {
             self.later.due = end_of_step(now);
         }
-        let Some((told, flow)) = self.later.events.get_mut(self.later.count) else { return };
-        *told = event;
-        write(flow);
-        self.later.count += 1;
-        // What a station shows is asked for as soon as the next flow begins, where there is a plan.
-        if self.later.count >= TOGETHER || self.places.has_plan() {
+        self.hold(event, write);
+        // What a station shows is asked for as soon as the next flow begins, where there are segments.
+        if self.later.count >= TOGETHER || self.places.has_segments() {
             self.settle();
         }
+    }
+
+    /// Adds an event to those that wait. It is written in place: where it goes to another thread it is not copied.
+    pub(super) fn hold(&mut self, event: FlowEvent, write: impl FnOnce(&mut FlowContext)) {
+        let Waiting { events, told, count, .. } = &mut *self.later;
+        let at = *told + *count;
+        if at >= events.len() {
+            events.push((FlowEvent::Started, FlowContext::default()));
+        }
+        let Some((held, flow)) = events.get_mut(at) else { return };
+        *held = event;
+        write(flow);
+        *count += 1;
     }
 
     /// Packet time is this: tells what has waited for long enough.
@@ -82,8 +91,11 @@ impl Wiring<'_> {
             return;
         }
         let events = std::mem::take(&mut self.later.events);
-        let waiting = events.get(..self.later.count).unwrap_or(&events);
-        self.observer.warm(waiting, self.places);
+        let waiting = self.later.told..self.later.told + self.later.count;
+        let waiting = events.get(waiting).unwrap_or_default();
+        if let Some(observer) = &self.observer {
+            observer.warm(waiting, self.places);
+        }
         if let Judging::Here(detector) = &self.judging {
             detector.warm(waiting, self.places);
         }
@@ -91,7 +103,11 @@ impl Wiring<'_> {
             self.tell_now(*event, flow);
         }
         self.later.events = events;
-        self.later.count = 0;
+        let count = std::mem::take(&mut self.later.count);
         self.later.due = Timestamp(i64::MAX);
+        if let Judging::Apart(outbox) = &mut self.judging {
+            self.later.told += count;
+            outbox.pass_on(self.later);
+        }
     }
 }

@@ -67,8 +67,8 @@ impl FlowHost for Host {
         }
     }
 
-    fn record(&mut self, record: &mut FlowRecord) {
-        self.records.push(record.clone());
+    fn record(&mut self, record: &mut Box<FlowRecord>) {
+        self.records.push(FlowRecord::clone(record));
     }
 }
 

@@ -52,6 +52,33 @@ pub struct Seen<'a> {
     pub place: Place,
 }
 
+/// What a message states, with where and when the message was seen; it does without the packet.
+#[derive(Debug)]
+pub(crate) struct Stated {
+    now: Timestamp,
+    interface: InterfaceIndex,
+    link: Link,
+    place: Place,
+    statement: Statement,
+}
+
+impl Stated {
+    /// What an ARP packet states.
+    pub(crate) fn by_arp(seen: &Seen<'_>, arp: &ArpPacket) -> Option<Self> {
+        messages::of_arp(arp).map(|statement| Self::new(seen, statement))
+    }
+
+    /// What an NDP or DHCP message in an IP packet states.
+    pub(crate) fn by_packet(seen: &Seen<'_>, packet: &IpPacket<'_>) -> impl Iterator<Item = Self> {
+        messages::of_ip(packet, seen.link).into_iter().map(|statement| Self::new(seen, statement))
+    }
+
+    fn new(seen: &Seen<'_>, statement: Statement) -> Self {
+        let &Seen { now, interface, link, place } = seen;
+        Self { now, interface, link: link.clone(), place, statement }
+    }
+}
+
 /// Watches addresses in use at one sensor. Names in what it tells come from the [`Places`] it is given, which
 /// must be compiled from one plan until [`Observer::restart`].
 #[derive(Clone, Debug)]
@@ -123,6 +150,14 @@ impl Observer {
             for statement in messages::of_ip(packet, seen.link) {
                 self.take(seen, statement, places, sink);
             }
+        }
+    }
+
+    /// What a message stated, which was read where the packet was.
+    pub(crate) fn on_stated(&mut self, stated: Stated, places: &Places, sink: &mut ObservationSink<'_>) {
+        if self.enabled {
+            let Stated { now, interface, ref link, place, statement } = stated;
+            self.take(&Seen { now, interface, link, place }, statement, places, sink);
         }
     }
 
