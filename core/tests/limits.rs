@@ -68,7 +68,7 @@ impl FlowHost for Nobody {
 
     fn event(&mut self, _: FlowEvent, _: &FlowContext) {}
 
-    fn record(&mut self, _: &mut FlowRecord) {}
+    fn record(&mut self, _: &mut Box<FlowRecord>) {}
 }
 
 fn address(number: u32, v6: bool) -> IpAddr {

@@ -108,10 +108,10 @@ impl FlowHost for Host {
         black_box(event);
     }
 
-    fn record(&mut self, record: &mut FlowRecord) {
+    fn record(&mut self, record: &mut Box<FlowRecord>) {
         self.records += 1;
         if self.last.is_none() && record.responder.packets > 0 {
-            self.last = Some(record.clone());
+            self.last = Some(FlowRecord::clone(record));
         }
         black_box(record);
     }
