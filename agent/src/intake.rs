@@ -277,10 +277,24 @@ mod tests {
         config.sensor([1, 2, 3, 4]).expect("the configuration is sound")
     }
 
+    /// Plans: none, one with claims alone, and one with segments.
+    const PLANS: [&str; 3] = [
+        "",
+        "secretariat = [{id='eohhs'}]\nprefix = [{cidr='192.168.0.0/16', secretariat='eohhs'}]",
+        "secretariat = [{id='eohhs'}, {id='anf'}]\nprefix = [{cidr='192.168.0.0/16', secretariat='eohhs'}]\n\
+         segment = [{id='a', site='SITE', secretariat='eohhs'}, {id='b', site='SITE', secretariat='anf', vlan=1}]",
+    ];
+
+    fn config(plan: &str) -> Config {
+        let mut config = Config::default();
+        let plan = plan.replace("SITE", &config.sensor.site);
+        config.plan = std::sync::Arc::new(toml::from_str(&plan).expect("the plan parses"));
+        config
+    }
+
     /// What comes of a capture packet by packet, or in batches on so many threads.
-    fn read(paths: &[PathBuf], threads: Option<usize>, live: bool) -> (Vec<u8>, String) {
-        let config = Config::default();
-        let (mut sensor, mut lines) = (sensor(&config), Lines::default());
+    fn read(config: &Config, paths: &[PathBuf], threads: Option<usize>, live: bool) -> (Vec<u8>, String) {
+        let (mut sensor, mut lines) = (sensor(config), Lines::default());
         let mut captures = CaptureSet::open(paths, None);
         match threads {
             None => {
@@ -292,8 +306,7 @@ mod tests {
             }
             Some(threads) => {
                 let (progress, interrupt) = (&mut Progress::new(true), &Interrupt::default());
-                let mut intake =
-                    Intake { config: &config, captures: &mut captures, progress, interrupt, live };
+                let mut intake = Intake { config, captures: &mut captures, progress, interrupt, live };
                 intake.run(threads, &mut sensor, &mut lines);
             }
         }
@@ -302,11 +315,12 @@ mod tests {
         (lines.0, ledger)
     }
 
-    fn assert_same_each_way(paths: &[PathBuf], ways: &[(usize, bool)]) {
-        let one_by_one = read(paths, None, false);
+    fn assert_same_each_way(plan: &str, paths: &[PathBuf], ways: &[(usize, bool)]) {
+        let config = config(plan);
+        let one_by_one = read(&config, paths, None, false);
         for &(threads, live) in ways {
-            let batched = read(paths, Some(threads), live);
-            assert!(batched == one_by_one, "{paths:?}: {threads} threads, live: {live}");
+            let batched = read(&config, paths, Some(threads), live);
+            assert!(batched == one_by_one, "{paths:?}: {threads} threads, live: {live}, plan: {plan}");
         }
     }
 
@@ -326,10 +340,12 @@ mod tests {
     fn every_capture_gives_the_same_in_batches_and_on_two_threads_as_packet_by_packet() {
         let Some(captures) = captures() else { return };
         for capture in &captures {
-            assert_same_each_way(std::slice::from_ref(capture), &[(1, false), (2, false)]);
+            assert_same_each_way("", std::slice::from_ref(capture), &[(1, false), (2, false)]);
         }
         for several in captures.chunks(40) {
-            assert_same_each_way(several, &[(2, false), (2, true)]);
+            for plan in PLANS {
+                assert_same_each_way(plan, several, &[(1, false), (2, false), (2, true)]);
+            }
         }
     }
 
@@ -428,7 +444,8 @@ mod tests {
     #[test]
     fn more_at_once_than_goes_round_is_told_on_the_way() {
         let directory = tempfile::tempdir().expect("a directory");
-        assert_same_each_way(&[capture(directory.path(), 20_000)], &[(2, false)]);
+        let capture = [capture(directory.path(), 20_000)];
+        PLANS.iter().for_each(|plan| assert_same_each_way(plan, &capture, &[(2, false)]));
     }
 
     #[test]

@@ -60,6 +60,13 @@ pub struct Tellings {
 }
 
 impl Tellings {
+    /// How much is to be told.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let events = |telling: &Telling| if let Telling::Events(count) = telling { *count } else { 1 };
+        self.order.iter().map(events).sum()
+    }
+
     /// Empties it; its memory stays.
     fn clear(&mut self) {
         self.order.clear();

@@ -200,6 +200,7 @@ fn a_setting_says_which_flows_of_a_tunnel_are_recorded() {
     assert_eq!((ledger.parsed, ledger.tunnels_unopened, ledger.arp, ledger.balances()), (4, 0, 0, true));
 }
 
+mod apart;
 mod mirrors;
 
 const EOHHS: &str = "[[secretariat]]\nid = 'eohhs'\n[[segment]]\nid = 'b-eohhs'\nsecretariat = 'eohhs'\n\
