@@ -84,7 +84,7 @@ impl Counts {
     /// Whether the counters hold any one packet more.
     #[inline]
     pub(super) const fn has_room(&self) -> bool {
-        // Neither its length on the wire nor by its header is beyond half of what a counter holds.
+        // No length is beyond half of what a counter holds; one on the wire that is must be left out before.
         (self.packets | self.wire_bytes | self.ip_bytes | self.payload_bytes) < 1 << 31
     }
 

@@ -94,7 +94,8 @@ impl FlowTable {
             && flow.seen.plus(idle) > clock
             && flow.part_since.plus(active) > clock
             && flow.sides[side].goes_on(packet.source_mac)
-            && flow.sides[side].has_room();
+            && flow.sides[side].has_room()
+            && packet.wire_length < 1 << 31;
         if !goes_on {
             return false;
         }

@@ -277,6 +277,23 @@ proptest! {
     }
 }
 
+#[test]
+fn a_length_on_the_wire_that_a_capture_makes_up_is_counted_to_the_octet() {
+    let frame = ethernet(None, 0x0800, &ipv4(17, A, B, &udp(5000, 6000, b"data")));
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let mut batch = sensor.batch();
+    for wire_length in [60, u32::MAX, 60, 1 << 31, u32::MAX] {
+        // The flow of each but the first is there when it is looked up.
+        batch.push(&CapturedPacket { wire_length, ..captured(0, &frame) });
+        sensor.handle_batch(&batch, &mut kept);
+        batch.clear();
+    }
+    sensor.finish(&mut kept);
+    let counted = kept.flows[0].originator.wire_bytes;
+    assert_eq!(counted, 2 * u64::from(u32::MAX) + (1 << 31) + 120);
+    assert_eq!(sensor.ledger().wire_bytes, counted);
+}
+
 /// Packets by source, destination, port, length they are cut to, kind, and seconds since the one before.
 type Recipe = (u8, u8, u16, Option<usize>, u8, i64);
 
@@ -316,7 +333,10 @@ proptest! {
         let outside = InterfacePlan { name: "out".into(), role: Role::Outside, router_macs: Vec::new() };
         let of = |index: usize, time, data| {
             let interface = InterfaceIndex(u16::from(index > 150));
-            CapturedPacket { interface, ..captured(time, data) }
+            let packet = captured(time, data);
+            // Lengths on the wire are whatever a capture claims.
+            let wire_length = if index % 3 == 0 { u32::MAX } else { packet.wire_length };
+            CapturedPacket { interface, wire_length, ..packet }
         };
 
         let (mut single, mut one_by_one) = (sensor(&plan, 1), Kept::default());
