@@ -11,8 +11,8 @@ use crate::{
     },
     detect::{DetectConfig, Detector},
     flow::{
-        ChecksumMode, FlowConfig, FlowContext, FlowEvent, FlowHandle, FlowHost, FlowPacket, FlowTable,
-        Integrity, Origin, PacketPlace, SidePlace, TunnelFlows,
+        ChecksumMode, DeltaOrigin, FlowConfig, FlowContext, FlowDelta, FlowEvent, FlowHandle, FlowHost,
+        FlowPacket, FlowTable, Integrity, Offload, Origin, PacketPlace, SidePlace, TunnelFlows,
     },
     ipam::{Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
     mirror::{MirrorPlan, Mirrored, Mirrors},
@@ -65,6 +65,8 @@ pub struct Sensor {
     tunnels: TunnelFlows,
     checksums: ChecksumMode,
     mirrors: Mirrors,
+    /// Of the packet that is being taken.
+    offload: Offload,
     /// None where it is with rules that are elsewhere.
     observer: Option<Observer>,
     judging: Judging,
@@ -87,6 +89,7 @@ impl Sensor {
             tunnels: flow.tunnels,
             checksums: flow.checksums,
             mirrors: Mirrors::default(),
+            offload: Offload::default(),
             observer: Some(Observer::new(site.clone(), &detect.observe, hash_seed)),
             judging: Judging::Here(Box::new(Detector::new(site.clone(), plan.clone(), &detect, hash_seed))),
             later: Waiting::default(),
@@ -136,8 +139,29 @@ impl Sensor {
         sink: &mut dyn RecordSink,
         witness: &mut W,
     ) {
+        self.handle_any(packet, Offload::default(), sink, witness);
+    }
+
+    /// Takes one packet that stands for several on the wire: all of them are counted.
+    pub fn handle_offloaded(
+        &mut self,
+        packet: &CapturedPacket<'_>,
+        offload: Offload,
+        sink: &mut dyn RecordSink,
+    ) {
+        self.handle_any(packet, offload, sink, &mut ());
+    }
+
+    fn handle_any<W: Witness>(
+        &mut self,
+        packet: &CapturedPacket<'_>,
+        offload: Offload,
+        sink: &mut dyn RecordSink,
+        witness: &mut W,
+    ) {
         self.ledger.packets = self.ledger.packets.saturating_add(1);
         self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(packet.wire_length.into());
+        self.offload = offload;
         self.advance(packet.time, sink);
         let decoded = if W::HEARS { decode::decode_traced(packet, witness) } else { decode::decode(packet) };
         match decoded {
@@ -145,6 +169,46 @@ impl Sensor {
             Ok(decoded) if self.mirrors.is_empty() => self.handle_parsed(packet, decoded, sink, witness),
             Ok(decoded) => self.handle_perhaps_mirrored(packet, decoded, sink, witness),
         }
+    }
+
+    /// Counts to the ledger the packets that were on the wire beside the captured one, once its headers are known.
+    fn count_offload(&mut self, packet: &CapturedPacket<'_>, decoded: &Decoded<'_>) {
+        if self.offload.packets() > 1 {
+            let payload = match &decoded.content {
+                Content::Ip(ip) => ip.payload_bytes,
+                Content::Arp(_) => 0,
+            };
+            let more = self.offload.packets() - 1;
+            let headers = self.offload.more_headers(packet.wire_length.saturating_sub(payload));
+            self.ledger.packets = self.ledger.packets.saturating_add(more);
+            self.ledger.parsed = self.ledger.parsed.saturating_add(more);
+            self.ledger.wire_bytes = self.ledger.wire_bytes.saturating_add(headers);
+        }
+    }
+
+    /// Takes what a kernel has counted of one flow. Time moves on to its first packet.
+    pub fn handle_delta(&mut self, delta: &FlowDelta, sink: &mut dyn RecordSink) {
+        let Some(first) = delta.first() else { return };
+        let ledger = &mut self.ledger;
+        let packets = delta.packets();
+        ledger.packets = ledger.packets.saturating_add(packets);
+        ledger.parsed = ledger.parsed.saturating_add(packets);
+        ledger.wire_bytes = ledger.wire_bytes.saturating_add(delta.wire_bytes());
+        if let Some(bytes) = delta.mirror_bytes {
+            ledger.mirrored = ledger.mirrored.saturating_add(packets);
+            ledger.mirror_bytes = ledger.mirror_bytes.saturating_add(bytes);
+            ledger.wire_bytes = ledger.wire_bytes.saturating_add(bytes);
+        }
+        self.advance(first, sink);
+        let links = [0, 1].map(|way| delta.link(way));
+        let [one, other] = &links;
+        let origins = [one, other].map(|link| DeltaOrigin {
+            link,
+            place: packet_place(self.places.locate(delta.interface, link, None)),
+            leaving: self.places.leaving(delta.interface, link),
+        });
+        let (flows, mut wiring) = self.split(sink);
+        flows.observe_delta(delta, origins, &mut wiring);
     }
 
     fn count_unparsed(&mut self, unparsed: Unparsed, witness: &mut impl Witness) {
@@ -175,6 +239,7 @@ impl Sensor {
             return;
         }
         self.ledger.parsed = self.ledger.parsed.saturating_add(1);
+        self.count_offload(packet, &decoded);
         if matches!(decoded.content, Content::Arp(_)) {
             self.ledger.arp = self.ledger.arp.saturating_add(1);
         }
@@ -418,7 +483,9 @@ impl Sensor {
             parents: &layer.parents,
             leaving: layer.leaving,
         };
-        let packet = FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin, integrity };
+        let offload = self.offload;
+        let packet =
+            FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin, integrity, offload };
         let (flows, mut wiring) = self.split(sink);
         let handle = flows.observe(&packet, &mut wiring);
         if integrity != Integrity::Rejected {

@@ -12,8 +12,8 @@ use onenet_core::{
     decode::{ArpOperation, ArpPacket, Fragment, InterfaceIndex, IpPacket, Link, TcpSegment, Transport},
     detect::{DetectConfig, Detector},
     flow::{
-        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Origin, PacketPlace,
-        Party, SidePlace,
+        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Offload, Origin,
+        PacketPlace, Party, SidePlace,
     },
     ipam::{ObserveConfig, Observer, Places, Seen},
     net::{MacAddress, Name},
@@ -115,6 +115,7 @@ fn flows(config: &FlowConfig, count: u32, v6: bool, transport: Transport, fragme
             ip: &ip,
             origin,
             integrity: Integrity::Sound,
+            offload: Offload::default(),
         };
         table.observe(&packet, &mut Nobody);
     }

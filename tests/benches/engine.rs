@@ -13,8 +13,8 @@ use onenet_core::{
     },
     detect::DetectConfig,
     flow::{
-        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Origin, PacketPlace,
-        SidePlace, TOGETHER,
+        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Offload, Origin,
+        PacketPlace, SidePlace, TOGETHER,
     },
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, Role},
@@ -69,7 +69,14 @@ fn of_flow<'a>(time: Timestamp, decoded: &'a Decoded<'a>, ip: &'a IpPacket<'a>) 
         parents: &[],
         leaving: None,
     };
-    FlowPacket { time, wire_bytes: ip.ip_bytes + 14, ip, origin, integrity: Integrity::default() }
+    FlowPacket {
+        time,
+        wire_bytes: ip.ip_bytes + 14,
+        ip,
+        origin,
+        integrity: Integrity::default(),
+        offload: Offload::default(),
+    }
 }
 
 /// Surroundings of a flow table that keep the last record and nothing else.

@@ -60,7 +60,7 @@ impl FlowTable {
     }
 
     /// Runs the TCP state machine.
-    fn track(&mut self, at: usize, side: Side, tcp: &TcpPart<'_>, time: Timestamp) -> Outcome {
+    pub(super) fn track(&mut self, at: usize, side: Side, tcp: &TcpPart<'_>, time: Timestamp) -> Outcome {
         let flow = &mut self.flows[at];
         if flow.tcp == NO_ENTRY {
             // The first packets were cut before the flags.
@@ -156,7 +156,7 @@ impl FlowTable {
     }
 
     /// Tells what a packet brought about beside counts, and sets queue and timer accordingly.
-    fn react<H: FlowHost>(
+    pub(super) fn react<H: FlowHost>(
         &mut self,
         entry: u32,
         outcome: &Outcome,

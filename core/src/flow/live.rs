@@ -73,6 +73,37 @@ pub struct FlowPacket<'a> {
     pub origin: Origin<'a>,
     /// What its checksums say.
     pub integrity: Integrity,
+    /// How many packets on the wire it stands for.
+    pub offload: Offload,
+}
+
+/// How many packets on the wire a captured one stands for, where the card or the kernel has joined them (GRO, LRO) or
+/// is still to divide it (TSO, GSO). Each of them has the headers of the captured one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offload {
+    /// Packets; 0 is taken for 1.
+    pub segments: u16,
+    /// Whether that is known, and not reckoned from lengths.
+    pub is_exact: bool,
+}
+
+impl Default for Offload {
+    /// One packet that was on the wire as it is.
+    fn default() -> Self {
+        Self { segments: 1, is_exact: true }
+    }
+}
+
+impl Offload {
+    /// Packets on the wire, at least 1.
+    pub fn packets(self) -> u64 {
+        self.segments.max(1).into()
+    }
+
+    /// Bytes of the headers that the packets beyond the first had, where one has so many.
+    pub(crate) fn more_headers(self, headers: u32) -> u64 {
+        (self.packets() - 1).saturating_mul(headers.into())
+    }
 }
 
 /// What the checksums of a packet make of it.
@@ -139,17 +170,21 @@ impl Tally {
             Transport::Tcp(segment) => segment.flags,
             _ => 0,
         };
+        let offload = packet.offload;
+        let wire_headers = packet.wire_bytes.saturating_sub(ip.payload_bytes);
+        let ip_headers = ip.ip_bytes.saturating_sub(ip.payload_bytes);
+        let with = |bytes: u32, headers| u64::from(bytes).saturating_add(offload.more_headers(headers));
         Self {
-            packets: 1,
-            wire_bytes: packet.wire_bytes.into(),
-            ip_bytes: ip.ip_bytes.into(),
+            packets: offload.packets(),
+            wire_bytes: with(packet.wire_bytes, wire_headers),
+            ip_bytes: with(ip.ip_bytes, ip_headers),
             payload_bytes: ip.payload_bytes.into(),
             fragments: ip.fragment.is_some().into(),
             tcp_flags,
             ttl_min: ip.ttl,
             ttl_max: ip.ttl,
             dscp: ip.dscp,
-            estimated: ip.estimated,
+            estimated: ip.estimated || !offload.is_exact,
             flaws: Flaws {
                 bad_checksums: u64::from(packet.integrity != Integrity::Sound),
                 overlapping_fragments: 0,
@@ -199,7 +234,7 @@ impl Tally {
 
     /// Whether it counts nothing out of the ordinary.
     pub(super) fn is_plain(&self) -> bool {
-        self.fragments == 0 && !self.estimated && self.flaws == Flaws::default()
+        self.packets == 1 && self.fragments == 0 && !self.estimated && self.flaws == Flaws::default()
     }
 
     /// Adds another of the same direction.

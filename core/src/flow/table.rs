@@ -54,6 +54,7 @@ pub struct FlowAddress {
 pub(super) struct TcpPart<'a> {
     pub(super) header: &'a TcpSegment,
     pub(super) payload: u32,
+    /// Whether bytes will seem missing that are not: the segment came in fragments, or others were counted elsewhere.
     pub(super) fragment: bool,
 }
 
@@ -358,7 +359,7 @@ impl FlowTable {
         self.locate(&packet.origin, ports.protocol, source, destination, ports.one_way)
     }
 
-    fn locate(
+    pub(super) fn locate(
         &self,
         origin: &Origin<'_>,
         protocol: u8,
@@ -373,7 +374,7 @@ impl FlowTable {
 
     /// Counts a tally to the flow of a key, which is found, taken over, or created. A packet that is nothing but a
     /// SYN makes an attempt.
-    fn account<H: FlowHost>(
+    pub(super) fn account<H: FlowHost>(
         &mut self,
         address: FlowAddress,
         origin: &Origin<'_>,

@@ -477,6 +477,12 @@ impl TcpState {
         self.sequences[side & 1].open(self.rare.get(side))
     }
 
+    /// The number that a side would send next, or that of its SYN; 0 where nothing is known of it.
+    pub(super) fn number(&self, side: Side, of_syn: bool) -> u32 {
+        let Packed { start, last, .. } = self.sequences[side & 1];
+        if of_syn { start } else { start.wrapping_add(last) }
+    }
+
     /// Whether a segment with SYN begins another connection on the same ports.
     pub(super) fn is_reuse(&self, originator: Side, header: &TcpSegment) -> bool {
         if header.flags & SYN == 0 {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::{
     decode::{Fragment, InterfaceIndex, IpPacket, Link, TcpSegment, Transport},
     flow::{
-        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Origin, PacketPlace,
-        SidePlace,
+        FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Offload, Origin,
+        PacketPlace, SidePlace,
     },
     net::{MacAddress, Name},
     plan::Role,
@@ -170,7 +170,17 @@ impl Packet {
         };
         let time = Timestamp(self.millis.saturating_mul(1_000_000).saturating_add(self.nanos));
         let wire_bytes = self.payload.saturating_add(54);
-        table.observe(&FlowPacket { time, wire_bytes, ip: &ip, origin, integrity: self.integrity }, host);
+        table.observe(
+            &FlowPacket {
+                time,
+                wire_bytes,
+                ip: &ip,
+                origin,
+                integrity: self.integrity,
+                offload: Offload::default(),
+            },
+            host,
+        );
     }
 }
 
