@@ -3,6 +3,7 @@
 pub mod craft;
 pub mod fuzz;
 pub mod load;
+pub mod meter;
 pub mod programs;
 pub mod traffic;
 pub mod work;

@@ -84,7 +84,7 @@ pub struct WayDelta {
     pub syn: Option<Timestamp>,
     /// Time of the first SYN with ACK.
     pub syn_ack: Option<Timestamp>,
-    /// Time of the first ACK without SYN.
+    /// Time of the first ACK without SYN, FIN and RST.
     pub ack: Option<Timestamp>,
 }
 

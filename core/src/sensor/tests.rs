@@ -398,3 +398,62 @@ proptest! {
         prop_assert_eq!(told, waiting);
     }
 }
+
+#[test]
+fn a_packet_that_offload_joined_counts_as_those_on_the_wire() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let mut segment = [0_u8; 20 + 3000];
+    segment[..4].copy_from_slice(&[0x12, 0x34, 0, 80]);
+    (segment[12], segment[13], segment[14]) = (0x50, 0x10, 1);
+    let frame = ethernet(Some(5), 0x0800, &ipv4(6, A, B, &segment));
+    sensor.handle_offloaded(&captured(0, &frame), Offload { segments: 3, is_exact: true }, &mut kept);
+    sensor.finish(&mut kept);
+    let ledger = sensor.ledger();
+    assert_eq!((ledger.packets, ledger.parsed, ledger.balances()), (3, 3, true));
+    assert_eq!(ledger.wire_bytes, 3000 + 3 * (18 + 40));
+    let side = &kept.flows[0].originator;
+    assert_eq!((side.packets, side.wire_bytes, side.ip_bytes), (3, 3000 + 3 * 58, 3000 + 3 * 40));
+    assert_eq!((side.payload_bytes, kept.flows[0].counting), (3000, crate::record::Counting::Exact));
+}
+
+#[test]
+fn an_offload_that_was_reckoned_is_an_estimate_and_what_cannot_be_parsed_is_one_packet() {
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let guess = Offload { segments: 2, is_exact: false };
+    let frame = ethernet(None, 0x0800, &ipv4(17, A, B, &udp(1, 2, &[0; 2000])));
+    sensor.handle_offloaded(&captured(0, &frame), guess, &mut kept);
+    sensor.handle_offloaded(&captured(0, &ethernet(None, 0x88cc, &[0; 60])), guess, &mut kept);
+    sensor.finish(&mut kept);
+    assert_eq!(kept.flows[0].counting, crate::record::Counting::Estimated);
+    let ledger = sensor.ledger();
+    assert_eq!((ledger.packets, ledger.parsed, ledger.unparsed_total(), ledger.balances()), (3, 2, 1, true));
+}
+
+#[test]
+fn what_a_kernel_counted_is_in_the_ledger_with_what_the_mirror_was_stripped_of() {
+    use crate::flow::WayDelta;
+    let (mut sensor, mut kept) = (sensor("", 1), Kept::default());
+    let time = Timestamp::from_parts(1_700_000_000, 0);
+    let way = WayDelta {
+        packets: 10,
+        wire_bytes: 1000,
+        ip_bytes: 860,
+        first: time,
+        last: time,
+        ..WayDelta::default()
+    };
+    let delta = FlowDelta {
+        interface: InterfaceIndex(0),
+        vlans: ArrayVec::new(),
+        mpls_labels: ArrayVec::new(),
+        protocol: 17,
+        ends: [(A.into(), 1), (B.into(), 2)],
+        ways: [way, WayDelta::default()],
+        mirror_bytes: Some(500),
+    };
+    sensor.handle_delta(&delta, &mut kept);
+    sensor.finish(&mut kept);
+    let ledger = sensor.ledger();
+    assert_eq!((ledger.packets, ledger.parsed, ledger.mirrored, ledger.balances()), (10, 10, 10, true));
+    assert_eq!((ledger.wire_bytes, ledger.mirror_bytes, kept.flows[0].originator.packets), (1500, 500, 10));
+}

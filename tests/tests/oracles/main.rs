@@ -6,6 +6,7 @@
 mod addresses;
 mod community_id;
 mod cuts;
+mod deltas;
 mod flows;
 mod kit;
 mod ledger;

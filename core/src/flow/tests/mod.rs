@@ -2,6 +2,7 @@
 
 mod attempts;
 mod connections;
+mod deltas;
 mod fragments;
 mod kit;
 mod model;
