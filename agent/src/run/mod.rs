@@ -22,6 +22,7 @@
 //! which holds once all of it is durable; what is missing becomes a loss record.
 
 mod batch;
+mod live;
 mod loss;
 mod pump;
 mod seal;

@@ -19,28 +19,22 @@ use onenet_core::{
 
 use super::{
     batch::Batcher,
-    seal::{SealControl, wall_time},
+    seal::SealControl,
     view::{SharedView, SourceView},
 };
 use crate::{
     config::Config,
-    source::{CaptureDrops, CaptureSet, live::LiveSource},
+    source::{CaptureDrops, CaptureSet},
 };
 
 /// Packets between two looks at clock and flags.
 const BURST: u32 = 256;
 /// Between two looks of those who ask.
-const VIEW_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const VIEW_INTERVAL: Duration = Duration::from_millis(250);
 /// The longest sleep, so that a stop is heeded soon.
 const NAP: Duration = Duration::from_millis(20);
-/// How long nothing is looked for on interfaces that gave nothing.
-const IDLE_NAP: Duration = Duration::from_millis(5);
-/// Packets that still come after their time: libpcap hands them over in blocks.
-const LATENESS: i64 = NANOS_PER_SECOND;
 /// Within a longer gap of a capture time does not tick by the second.
 const LONGEST_TICKING_GAP: i64 = 3600 * NANOS_PER_SECOND;
-/// How often interfaces that broke are opened again.
-const REOPEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Plan and thresholds to go on with.
 pub(crate) type Reload = (Arc<AddressPlan>, DetectConfig);
@@ -59,7 +53,7 @@ impl PumpControl {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 }
@@ -130,7 +124,7 @@ impl Pump {
     }
 
     /// Ends every flow and completes the last batch.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.sensor.finish(&mut self.batcher);
         self.batcher.set_ledger(self.sensor.ledger());
         self.batcher.cut();
@@ -174,65 +168,18 @@ impl Pump {
         }
     }
 
-    /// Reads interfaces until told to stop, then ends every flow.
-    pub(crate) fn run_live(&mut self, mut sources: Vec<LiveSource>) {
-        let mut looked = Instant::now();
-        while !self.batcher.is_closed() {
-            let stopping = self.control.is_stopped();
-            let mut any = false;
-            for source in &mut sources {
-                any |= self.read_live(source);
-            }
-            self.batcher.cut_if_due();
-            if looked.elapsed() >= VIEW_INTERVAL {
-                looked = Instant::now();
-                self.look_after_live(&mut sources);
-            }
-            if stopping {
-                break;
-            }
-            if !any {
-                self.sensor.advance(Timestamp(wall_time().saturating_sub(LATENESS)), &mut self.batcher);
-                std::thread::sleep(IDLE_NAP);
-            }
-        }
-        self.look_after_live(&mut sources);
-        self.finish();
-        self.view.lock().ended = true;
-        self.tell(|| live_views(&sources), true);
-    }
-
-    /// Takes a burst of packets of one interface; whether there were any.
-    fn read_live(&mut self, source: &mut LiveSource) -> bool {
-        let Self { config, sensor, batcher, .. } = self;
-        let interface = sensor.add_interface(config.interface(source.name()));
-        for count in 0..BURST {
-            let Some(packet) = source.next(interface) else { return count > 0 };
-            sensor.handle_packet(&packet, batcher);
-        }
-        true
-    }
-
-    fn look_after_live(&mut self, sources: &mut [LiveSource]) {
-        let mut drops = CaptureDrops::default();
-        for source in &mut *sources {
-            source.look_after(REOPEN_INTERVAL);
-            drops = drops.plus(source.drops());
-        }
-        self.sensor.ledger_mut().set_dropped(DropStage::Interface, drops.interface);
-        self.sensor.ledger_mut().set_dropped(DropStage::Kernel, drops.kernel);
+    /// Takes over plan and thresholds, where others were loaded.
+    pub(super) fn reload_if_asked(&mut self) {
         let reload = self.control.reload.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((plan, detect)) = reload {
-            match self.sensor.reload(plan, detect) {
-                Ok(()) => tracing::info!("plan and thresholds reloaded"),
-                Err(error) => tracing::error!("the plan cannot be reloaded, the one before holds: {error}"),
-            }
+        let Some((plan, detect)) = reload else { return };
+        match self.sensor.reload(plan, detect) {
+            Ok(()) => tracing::info!("plan and thresholds reloaded"),
+            Err(error) => tracing::error!("the plan cannot be reloaded, the one before holds: {error}"),
         }
-        self.tell(|| live_views(sources), true);
     }
 
     /// Tells the account and the sources, if it is time or must be.
-    fn tell(&mut self, sources: impl FnOnce() -> Vec<SourceView>, at_once: bool) {
+    pub(super) fn tell(&mut self, sources: impl FnOnce() -> Vec<SourceView>, at_once: bool) {
         if self.tell_account(at_once) {
             self.view.lock().sources = sources();
         }
@@ -269,8 +216,4 @@ pub(crate) fn file_views(captures: &CaptureSet) -> Vec<SourceView> {
         error: report.error.as_ref().map(ToString::to_string),
     };
     captures.reports().iter().map(view).collect()
-}
-
-fn live_views(sources: &[LiveSource]) -> Vec<SourceView> {
-    sources.iter().map(LiveSource::view).collect()
 }

@@ -18,6 +18,7 @@ use tracing_subscriber::{
 
 use super::{
     batch::{Batcher, Limits},
+    live::Sources,
     pump::{Pump, PumpControl, file_views},
     seal::{SealControl, SealLoop, Settings, WhenFull, epoch_now},
     view::SharedView,
@@ -27,7 +28,7 @@ use crate::{
     error::UsageError,
     keys::{Identity, KeyStore},
     ship::connect::Target,
-    source::{CaptureSet, live::LiveSource},
+    source::{CaptureSet, libpcap::LibpcapSource},
     spool::{self, Mark, Opened, Shared},
     tls,
 };
@@ -41,7 +42,7 @@ type CaptureFile = (PathBuf, Option<Name>);
 /// What packets come from.
 enum Input {
     Files { captures: CaptureSet, paced: bool },
-    Live(Vec<LiveSource>),
+    Live(Sources),
 }
 
 /// Changes the log level of a running program.
@@ -204,11 +205,7 @@ fn capture_files(config: &Config) -> Result<Option<Vec<CaptureFile>>, anyhow::Er
 
 fn open_input(config: &Config, files: Option<Vec<CaptureFile>>) -> Result<Input, anyhow::Error> {
     let Some(files) = files else {
-        let live = config.sources.iter().filter_map(|source| match source {
-            Source::Pcap(live) => Some(LiveSource::open(live)),
-            Source::PcapFile(_) => None,
-        });
-        return Ok(Input::Live(live.collect::<Result<_, _>>()?));
+        return Ok(Input::Live(open_live(config)?));
     };
     let captures = CaptureSet::open_each(&files);
     let broken: Vec<String> = file_views(&captures).into_iter().filter_map(|view| view.error).collect();
@@ -219,6 +216,18 @@ fn open_input(config: &Config, files: Option<Vec<CaptureFile>>) -> Result<Input,
     }
     let paced = config.sources.iter().any(|s| matches!(s, Source::PcapFile(f) if f.pace == Pace::Captured));
     Ok(Input::Files { captures, paced })
+}
+
+fn open_live(config: &Config) -> Result<Sources, anyhow::Error> {
+    let among_others = config.sources.len() > 1;
+    let mut sources: Sources = Vec::new();
+    for source in &config.sources {
+        match source {
+            Source::Pcap(source) => sources.push(Box::new(LibpcapSource::open(source, among_others)?)),
+            Source::PcapFile(_) => {}
+        }
+    }
+    Ok(sources)
 }
 
 fn open_spool(config: &Config) -> Result<Opened, anyhow::Error> {

@@ -1,11 +1,12 @@
-//! Sources of packets: interfaces (`live`), and capture files (pcap and pcapng, plain or gzip, also from standard input), read with a
-//! bounded window and no allocation per packet. Every byte of a capture is taken as hostile: lengths are
-//! checked, what is skipped is counted, and an error says at which byte the file broke.
+//! Sources of packets: interfaces (`live`, by `libpcap`), and capture files (pcap and pcapng, plain or gzip, also from
+//! standard input), read with a bounded window and no allocation per packet. Every byte of a capture is taken as
+//! hostile: lengths are checked, what is skipped is counted, and an error says at which byte the file broke.
 
 mod capture;
 mod error;
 mod input;
-pub mod live;
+pub(crate) mod libpcap;
+pub(crate) mod live;
 mod merge;
 mod pcap;
 mod pcapng;
