@@ -32,6 +32,7 @@ pub(crate) struct Summary<'a> {
     observations: ObservationSummary,
     findings: Vec<FindingSummary<'a>>,
     talkers: Vec<TalkerSummary>,
+    talkers_beyond_limit: u64,
     #[serde(skip)]
     findings_raised: u64,
 }
@@ -74,6 +75,7 @@ struct ProtocolSummary {
 struct ObservationSummary {
     total: u64,
     addresses: usize,
+    addresses_beyond_limit: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,9 +154,11 @@ impl<'a> Summary<'a> {
             observations: ObservationSummary {
                 total: tally.observations,
                 addresses: tally.observed_addresses(),
+                addresses_beyond_limit: tally.more_addresses(),
             },
             findings: findings.collect(),
             talkers: talkers.collect(),
+            talkers_beyond_limit: tally.more_talkers(),
             findings_raised: tally.findings,
         }
     }
@@ -177,6 +181,10 @@ impl<'a> Summary<'a> {
                 bytes(talker.received_ip_bytes),
                 count(talker.flows, "flow")
             )?;
+        }
+        if self.talkers_beyond_limit > 0 {
+            let more = count_of(self.talkers_beyond_limit, "address", "addresses");
+            writeln!(out, "  beyond the addresses that are followed about {more} more sent or received")?;
         }
         Ok(())
     }
@@ -280,7 +288,12 @@ impl<'a> Summary<'a> {
         writeln!(out)?;
         if self.observations.total > 0 {
             let addresses = count_of(self.observations.addresses as u64, "address", "addresses");
-            writeln!(out, "in use    {addresses} ({})", count(self.observations.total, "observation"))?;
+            write!(out, "in use    {addresses} ({})", count(self.observations.total, "observation"))?;
+            if self.observations.addresses_beyond_limit > 0 {
+                let more = grouped(self.observations.addresses_beyond_limit);
+                write!(out, "; beyond those that are followed about {more} more")?;
+            }
+            writeln!(out)?;
         }
         Ok(())
     }
@@ -372,7 +385,10 @@ fn protocol_name(protocol: u8) -> Cow<'static, str> {
 
 #[cfg(test)]
 mod tests {
+    use onenet_core::record::{FlowRecord, Observation};
+
     use super::*;
+    use crate::samples;
 
     #[test]
     fn numbers_are_written_for_people() {
@@ -398,6 +414,41 @@ mod tests {
             (90_000_000_000_000, "1 d 1 h"),
         ] {
             assert_eq!(duration(nanos), expected);
+        }
+    }
+
+    #[test]
+    fn a_summary_says_how_many_addresses_are_beyond_the_limit() {
+        let ledger = Ledger::default();
+        for (limit, more) in [(1, [2, 1]), (2, [1, 0]), (3, [0, 0])] {
+            let mut tally = Tally::with_limit(limit);
+            let mut flow = FlowRecord { aggregate: None, ..samples::flow() };
+            for last in [1, 2, 2, 1] {
+                flow.originator.ip = [10, 0, 0, last].into();
+                tally.flow(&flow);
+                tally.observation(&Observation { address: flow.originator.ip, ..samples::observation() });
+            }
+            let summary = Summary::new(&[], &ledger, &mut tally);
+            let json = serde_json::to_value(&summary).expect("JSON");
+            assert_eq!(json["talkers_beyond_limit"], more[0], "{limit}");
+            assert_eq!(json["observations"]["addresses_beyond_limit"], more[1], "{limit}");
+            let mut text = Vec::new();
+            summary.write(&mut text).expect("a vector takes it");
+            let text = String::from_utf8(text).expect("text");
+            for (more, said) in [
+                (
+                    more[0] == 2,
+                    "  beyond the addresses that are followed about 2 addresses more sent or received\n",
+                ),
+                (
+                    more[0] == 1,
+                    "  beyond the addresses that are followed about 1 address more sent or received\n",
+                ),
+                (more[1] == 1, "(4 observations); beyond those that are followed about 1 more\n"),
+                (more[1] == 0, "(4 observations)\n"),
+            ] {
+                assert_eq!(text.contains(said), more, "{said} {text}");
+            }
         }
     }
 

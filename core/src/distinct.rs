@@ -8,7 +8,7 @@ const REGISTERS: usize = 256;
 
 /// A count of different 64-bit hashes. One or two, which is what most counts see, take no memory of their own.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Distinct {
+pub enum Distinct {
     /// Nothing.
     #[default]
     None,
@@ -24,7 +24,7 @@ pub(crate) enum Distinct {
 
 impl Distinct {
     /// Adds one by its hash. Whether it was new, as far as is known: an estimate says so only when it grows.
-    pub(crate) fn add(&mut self, hash: u64) -> bool {
+    pub fn add(&mut self, hash: u64) -> bool {
         if let Self::Estimated(registers) = self {
             return raise(registers, hash);
         }
@@ -49,7 +49,7 @@ impl Distinct {
     }
 
     /// Whether it is one thing so far.
-    pub(crate) const fn is_one(&self) -> bool {
+    pub const fn is_one(&self) -> bool {
         matches!(self, Self::One(_))
     }
 
@@ -64,7 +64,7 @@ impl Distinct {
     }
 
     /// Adds what another one has counted.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         let Self::Estimated(more) = other else {
             for &hash in other.exact() {
                 self.add(hash);
@@ -82,7 +82,7 @@ impl Distinct {
     }
 
     /// How many.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         match self {
             Self::Estimated(registers) => estimate(registers),
             _ => self.exact().len() as u64,
@@ -99,7 +99,7 @@ const fn spread(number: u64) -> u64 {
 
 /// Hash of an address and a number for counting, the same in every run and on every machine. What is counted
 /// need not withstand aimed collisions.
-pub(crate) fn hash_of(ip: IpAddr, number: u64) -> u64 {
+pub fn hash_of(ip: IpAddr, number: u64) -> u64 {
     let (family, bits) = match ip {
         IpAddr::V4(ip) => (4, u128::from(u32::from(ip))),
         IpAddr::V6(ip) => (6, u128::from(ip)),

@@ -7,14 +7,14 @@
 //! packet is bounded, every table has a limit, and what cannot be parsed is counted by layer and reason.
 //!
 //! Floors, each of which names only those before it: [`digits`], [`time`], [`net`], [`record`], [`plan`], [`bounded`],
-//! `distinct`, [`findings`] →
+//! [`distinct`], [`findings`] →
 //! [`decode`] → [`flow`], `ipam`, [`mirror`] → `detect` → `sensor`.
 
 pub mod bounded;
 pub mod decode;
 pub mod detect;
 pub mod digits;
-mod distinct;
+pub mod distinct;
 pub mod findings;
 pub mod flow;
 mod index;

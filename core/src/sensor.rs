@@ -1,38 +1,38 @@
 //! The sensor: packets and time in, records out. It wires decode, flows, observations and rules together.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use crate::{
     decode::{
-        self, ArpPacket, CapturedPacket, Content, Decoded, Inner, InterfaceIndex, IpPacket, Link, Unparsed,
+        self, CapturedPacket, Content, Decoded, Inner, InterfaceIndex, IpPacket, Link, Unparsed,
         checksum::{self, Checksum},
     },
     detect::{DetectConfig, Detector},
     flow::{
-        ChecksumMode, DeltaOrigin, FlowConfig, FlowContext, FlowDelta, FlowEvent, FlowHandle, FlowHost,
-        FlowPacket, FlowTable, Integrity, Offload, Origin, PacketPlace, SidePlace, TunnelFlows,
+        ChecksumMode, DeltaOrigin, FlowConfig, FlowDelta, FlowHandle, FlowPacket, FlowTable, Integrity,
+        Offload, Origin, PacketPlace, TunnelFlows,
     },
-    ipam::{Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
+    ipam::{Observer, Place, Places, Seen},
     mirror::{MirrorPlan, Mirrored, Mirrors},
-    net::{MacAddress, Name},
-    plan::{AddressPlan, InterfacePlan, PlanError, Role},
-    record::{
-        DropStage, FindingChange, FlowId, FlowRecord, Layer, Ledger, Observation, Reason, RecordSink, Tunnel,
-    },
+    net::Name,
+    plan::{AddressPlan, InterfacePlan, PlanError},
+    record::{DropStage, FlowId, Layer, Ledger, Reason, RecordSink, Tunnel},
     time::Timestamp,
 };
 
 mod apart;
 mod batch;
 mod together;
+mod wiring;
 mod witness;
 
 use apart::Judging;
 pub use apart::{HandOver, Rules, Tellings};
 pub use batch::Batch;
 use together::Waiting;
+use wiring::{CountingSink, Wiring};
 pub use witness::{Told, Witness};
 
 /// Everything a sensor needs to know before its first packet.
@@ -525,227 +525,6 @@ fn integrity(mode: ChecksumMode, ip: &IpPacket<'_>) -> Integrity {
 fn packet_place(place: Place) -> PacketPlace {
     let Place { segment, secretariat, space, scope } = place;
     PacketPlace { scope, space, segment, secretariat }
-}
-
-/// Counts what is written.
-struct CountingSink<'a> {
-    sink: &'a mut dyn RecordSink,
-    ledger: &'a mut Ledger,
-}
-
-impl RecordSink for CountingSink<'_> {
-    fn flow(&mut self, record: &FlowRecord) {
-        self.ledger.flow_records = self.ledger.flow_records.saturating_add(1);
-        self.sink.flow(record);
-    }
-
-    fn observation(&mut self, observation: &Observation) {
-        self.ledger.observations = self.ledger.observations.saturating_add(1);
-        self.sink.observation(observation);
-    }
-
-    fn finding(&mut self, change: &FindingChange) {
-        self.ledger.finding_changes = self.ledger.finding_changes.saturating_add(1);
-        self.sink.finding(change);
-    }
-}
-
-/// What the flow table asks, and where what it tells goes.
-struct Wiring<'a> {
-    places: &'a Places,
-    interfaces: &'a [InterfacePlan],
-    observer: &'a mut Option<Observer>,
-    judging: &'a mut Judging,
-    later: &'a mut Waiting,
-    out: CountingSink<'a>,
-}
-
-impl Wiring<'_> {
-    /// Lets the observer tell something: what it tells goes out, and to the rules.
-    fn observe(&mut self, tell: impl FnOnce(&mut Observer, &Places, &mut ObservationSink<'_>)) {
-        let Self { places, observer, judging, later, out, .. } = self;
-        let Some(observer) = observer else { return };
-        tell(observer, places, &mut |observation| match judging {
-            Judging::Here(detector) => {
-                out.observation(observation);
-                detector.on_observation(observation, &mut |change| out.finding(change));
-            }
-            Judging::Apart(outbox) => outbox.observation(observation, later),
-        });
-    }
-
-    fn arp(&mut self, seen: &Seen<'_>, arp: &ArpPacket) {
-        self.settle();
-        match (&mut self.judging, &self.observer) {
-            (Judging::Apart(outbox), None) => outbox.stated(Stated::by_arp(seen, arp), self.later),
-            _ => self.observe(|observer, places, sink| observer.on_arp(seen, arp, places, sink)),
-        }
-    }
-
-    fn packet(&mut self, seen: &Seen<'_>, ip: &IpPacket<'_>) {
-        if may_state(ip) {
-            self.settle();
-            match (&mut self.judging, &self.observer) {
-                (Judging::Apart(outbox), None) => outbox.stated(Stated::by_packet(seen, ip), self.later),
-                _ => self.observe(|observer, places, sink| observer.on_packet(seen, ip, places, sink)),
-            }
-        }
-    }
-
-    fn advance(&mut self, now: Timestamp) {
-        self.settle();
-        self.observe(|observer, places, sink| observer.advance(now, places, sink));
-        match self.judging {
-            Judging::Here(detector) => detector.advance(now, &mut |change| self.out.finding(change)),
-            Judging::Apart(outbox) => outbox.advance(now, self.later),
-        }
-    }
-
-    fn finish(&mut self) {
-        self.settle();
-        self.observe(|observer, places, sink| observer.finish(places, sink));
-        match self.judging {
-            Judging::Here(detector) => detector.finish(&mut |change| self.out.finding(change)),
-            Judging::Apart(outbox) => outbox.finish(self.later),
-        }
-    }
-
-    /// Observer and rules begin anew under another plan. The observer remembers nothing, so this is where it can
-    /// come from the rules, or go to them.
-    fn restart(
-        &mut self,
-        plan: &Arc<AddressPlan>,
-        detect: &DetectConfig,
-        begin: impl FnOnce(&ObserveConfig) -> Observer,
-        has_segments: bool,
-    ) {
-        self.settle();
-        self.observe(|observer, places, sink| observer.finish(places, sink));
-        let anew = Some(begin(&detect.observe));
-        match self.judging {
-            Judging::Here(detector) => {
-                detector.restart(plan.clone(), detect, &mut |change| self.out.finding(change));
-                *self.observer = anew;
-            }
-            Judging::Apart(outbox) => {
-                let (here, there) = if has_segments { (anew, None) } else { (None, anew) };
-                *self.observer = here;
-                outbox.restart(plan, detect, there, self.later);
-            }
-        }
-    }
-}
-
-impl Wiring<'_> {
-    /// Tells observer and rules what happened to a flow.
-    fn tell_now(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
-        match self.judging {
-            Judging::Here(detector) => {
-                detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
-            }
-            Judging::Apart(outbox) => outbox.event(),
-        }
-    }
-}
-
-impl FlowHost for Wiring<'_> {
-    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
-        let PacketPlace { scope, space, segment, secretariat } = origin.place;
-        let place = Place { segment, secretariat, space, scope };
-        // Where its packets came from says something of a segment or its secretariat, and else nothing.
-        let came = match mac {
-            Some(mac) if segment.is_some() || secretariat.is_some() => {
-                // The observer is here wherever there are segments.
-                self.observer.as_ref().map_or(Came::Unheard, |observer| {
-                    observer.came(origin.interface, origin.link, mac, self.places)
-                })
-            }
-            _ => Came::Unheard,
-        };
-        let resident = self.places.resident(ip, place, came);
-        SidePlace {
-            locality: resident.locality,
-            segment: resident.segment,
-            secretariat: resident.secretariat,
-        }
-    }
-
-    fn role(&self, interface: InterfaceIndex) -> Role {
-        self.places.role(interface)
-    }
-
-    fn interface_name(&self, interface: InterfaceIndex) -> Name {
-        match self.interfaces.get(usize::from(interface.0)) {
-            Some(plan) => plan.name.clone(),
-            None => "unknown".into(),
-        }
-    }
-
-    fn name_interface(&self, interface: InterfaceIndex, name: &mut Name) {
-        match self.interfaces.get(usize::from(interface.0)) {
-            Some(plan) if Arc::ptr_eq(&plan.name, name) => {}
-            _ => *name = self.interface_name(interface),
-        }
-    }
-
-    fn wants_identities(&self) -> bool {
-        self.out.sink.wants_identities()
-    }
-
-    fn scope_name(&self, scope: u16, space: u16) -> Name {
-        match scope {
-            0 => "unknown".into(),
-            1 => "outside".into(),
-            2 => "inside".into(),
-            _ => format!("space {}", self.places.space_name(space)).into(),
-        }
-    }
-
-    fn segment_name(&self, segment: u16) -> Option<Name> {
-        self.places.segment_name(segment).cloned()
-    }
-
-    fn secretariat_name(&self, secretariat: u16) -> Option<Name> {
-        self.places.secretariat_name(secretariat).cloned()
-    }
-
-    fn hears_collapse(
-        &self,
-        interface: InterfaceIndex,
-        originator: IpAddr,
-        responder: (IpAddr, u16),
-        secretariat: Option<u16>,
-    ) -> bool {
-        let hears = match &self.judging {
-            Judging::Here(detector) => {
-                detector.hears_collapse(interface, responder, secretariat, self.places)
-            }
-            // The rules are elsewhere, and it makes no difference to them.
-            Judging::Apart(_) => true,
-        };
-        // What waits may make the rules follow flows of an outside link.
-        let hears = hears || !self.later.is_empty() && self.places.role(interface) == Role::Outside;
-        let counts = |observer: &Observer| observer.counts_traffic(interface, originator, self.places);
-        hears || self.observer.as_ref().is_none_or(counts)
-    }
-
-    fn tell(&mut self, event: FlowEvent, protocol: u8, now: Timestamp, write: impl FnOnce(&mut FlowContext)) {
-        self.put(event, protocol, now, write);
-    }
-
-    fn event(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.settle();
-        self.hold(event, |context| context.clone_from(flow));
-        self.settle();
-    }
-
-    fn record(&mut self, record: &mut Box<FlowRecord>) {
-        match self.judging {
-            Judging::Here(_) => self.out.flow(record),
-            Judging::Apart(outbox) => outbox.record(record, self.later),
-        }
-    }
 }
 
 #[cfg(test)]

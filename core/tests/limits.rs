@@ -152,16 +152,13 @@ fn context(number: u32, source: IpAddr, target: IpAddr) -> FlowContext {
     let party = |ip, packets, locality| Party {
         ip,
         port: 443,
-        mac: None,
         packets,
         packets_by_mac: packets,
         ip_bytes: 60,
-        payload_bytes: 0,
         ttl_min: 64,
         ttl_max: 64,
         locality,
-        segment: None,
-        secretariat: None,
+        ..Party::default()
     };
     let now = Timestamp(i64::from(number) * 1000);
     FlowContext {

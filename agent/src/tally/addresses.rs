@@ -155,6 +155,16 @@ enum Either {
     V6([u64; 3]),
 }
 
+impl Hashed {
+    /// The address and its number.
+    pub(super) fn parts(&self) -> (IpAddr, u64) {
+        match self.key {
+            Either::V4(key) => (v4_of(key), (key >> 32) - 1),
+            Either::V6(key) => (v6_of(key), key[0] - 1),
+        }
+    }
+}
+
 /// Addresses, and what is counted of each.
 #[derive(Debug)]
 pub(super) struct Addresses<V> {
@@ -221,16 +231,19 @@ impl<V: Value> Addresses<V> {
 
     /// All addresses, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, V)> {
-        let v4 = self.v4.entries.iter().filter(|entry| !entry.key.is_vacant()).map(|entry| {
-            let [.., a, b, c, d] = entry.key.to_be_bytes();
-            (Ipv4Addr::new(a, b, c, d).into(), entry.value)
-        });
-        let v6 = self.v6.entries.iter().filter(|entry| !entry.key.is_vacant()).map(|entry| {
-            let [_, upper, lower] = entry.key;
-            (Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into(), entry.value)
-        });
-        v4.chain(v6)
+        let v4 = self.v4.entries.iter().filter(|entry| !entry.key.is_vacant());
+        let v6 = self.v6.entries.iter().filter(|entry| !entry.key.is_vacant());
+        v4.map(|entry| (v4_of(entry.key), entry.value)).chain(v6.map(|entry| (v6_of(entry.key), entry.value)))
     }
+}
+
+fn v4_of(key: u64) -> IpAddr {
+    let [.., a, b, c, d] = key.to_be_bytes();
+    Ipv4Addr::new(a, b, c, d).into()
+}
+
+fn v6_of([_, upper, lower]: [u64; 3]) -> IpAddr {
+    Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into()
 }
 
 fn halves(ip: Ipv6Addr) -> [u64; 2] {

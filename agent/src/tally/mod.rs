@@ -6,6 +6,7 @@ mod addresses;
 use std::{collections::HashMap, net::IpAddr};
 
 use onenet_core::{
+    distinct::{Distinct, hash_of},
     net::Name,
     record::{Change, Counting, EndReason, FindingChange, FindingId, FlowRecord, FlowSide, Observation},
 };
@@ -65,8 +66,9 @@ pub(crate) struct Tally {
     addresses: Addresses<()>,
     /// What is to be added to addresses.
     observed: Vec<Hashed>,
-    /// Whether more addresses came than are followed.
-    pub(crate) addresses_cut: bool,
+    /// Addresses that came when as many were followed as are, for talkers and for observations.
+    more_talkers: Distinct,
+    more_addresses: Distinct,
     latest: HashMap<FindingId, FindingChange>,
     /// Addresses that are followed at most.
     limit: usize,
@@ -79,7 +81,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    fn with_limit(limit: usize) -> Self {
+    pub(crate) fn with_limit(limit: usize) -> Self {
         Self {
             flows: 0,
             flow_records: 0,
@@ -94,7 +96,8 @@ impl Tally {
             spaces: Vec::new(),
             addresses: Addresses::default(),
             observed: Vec::new(),
-            addresses_cut: false,
+            more_talkers: Distinct::default(),
+            more_addresses: Distinct::default(),
             latest: HashMap::new(),
             limit,
         }
@@ -145,7 +148,7 @@ impl Tally {
                     talker.received_ip_bytes =
                         talker.received_ip_bytes.saturating_add(more.received_ip_bytes);
                 }
-                None => self.addresses_cut = true,
+                None => count(&mut self.more_talkers, &ip),
             }
         }
     }
@@ -168,10 +171,9 @@ impl Tally {
         let touched = self.observed.iter().fold(0, |sum, ip| sum ^ self.addresses.touch(ip));
         std::hint::black_box(touched);
         for ip in self.observed.drain(..) {
-            if self.addresses.len() >= self.limit {
-                self.addresses_cut = true;
-            } else {
-                self.addresses.entry(&ip, true);
+            let may_add = self.addresses.len() < self.limit;
+            if self.addresses.entry(&ip, may_add).is_none() {
+                count(&mut self.more_addresses, &ip);
             }
         }
     }
@@ -199,6 +201,17 @@ impl Tally {
         self.addresses.len()
     }
 
+    /// Addresses beyond those: exact for a few, then an estimate.
+    pub(crate) fn more_addresses(&self) -> u64 {
+        self.more_addresses.count()
+    }
+
+    /// Addresses that sent or received and are not among the talkers, because there were too many: exact for a few,
+    /// then an estimate.
+    pub(crate) fn more_talkers(&self) -> u64 {
+        self.more_talkers.count()
+    }
+
     /// The addresses with the most bytes, most first.
     pub(crate) fn top_talkers(&self, count: usize) -> Vec<(IpAddr, TalkerTally)> {
         let mut talkers: Vec<_> = self.talkers.iter().collect();
@@ -220,6 +233,13 @@ impl Tally {
         });
         findings
     }
+}
+
+/// Counts an address that is not followed.
+#[cold]
+fn count(more: &mut Distinct, hashed: &Hashed) {
+    let (ip, number) = hashed.parts();
+    more.add(hash_of(ip, number));
 }
 
 /// Whether a side is one address, and not a prefix.

@@ -14,7 +14,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
-    Hashes, TCP, TOGETHER,
+    Hashes, TCP,
     config::BeaconConfig,
     few::Latest,
     score::Scores,
@@ -25,7 +25,7 @@ use crate::{
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    flow::{FlowContext, FlowEvent, FlowIdentity},
+    flow::{FlowContext, FlowEvent, FlowIdentity, TOGETHER},
     ipam::{Places, classify},
     net::Name,
     plan::{ExemptionQuery, Role},

@@ -14,7 +14,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
-    Hashes, TCP, TOGETHER,
+    Hashes, TCP,
     config::FloodConfig,
     few::Latest,
     view::{Space, scoped_party, secretariat_of},
@@ -24,7 +24,7 @@ use crate::{
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
-    flow::{FlowContext, FlowEvent, Party},
+    flow::{FlowContext, FlowEvent, Party, TOGETHER},
     ipam::Places,
     net::Name,
     plan::ExemptionQuery,

@@ -35,7 +35,7 @@ use crate::{
     bounded::KeyHash,
     decode::InterfaceIndex,
     findings::{Desk, FindingSink},
-    flow::{FlowContext, FlowEvent, Party},
+    flow::{FlowContext, FlowEvent, Party, TOGETHER},
     ipam::{OverlapTracker, Places},
     net::Name,
     plan::{AddressPlan, Role},
@@ -44,8 +44,6 @@ use crate::{
 };
 
 const TCP: u8 = 6;
-/// Events that are made ready for at a time.
-const TOGETHER: usize = 32;
 
 /// Hashes of what they look up in one table.
 type Hashes = ArrayVec<KeyHash, TOGETHER>;

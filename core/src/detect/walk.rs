@@ -7,11 +7,11 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use super::{TOGETHER, config::ScanConfig, few::Few, view::Space};
+use super::{config::ScanConfig, few::Few, view::Space};
 use crate::{
     bounded::{Bounded, KeyHash, hash_address},
     distinct::hash_of,
-    flow::{FlowContext, FlowIdentity},
+    flow::{FlowContext, FlowIdentity, TOGETHER},
     time::Timestamp,
 };
 

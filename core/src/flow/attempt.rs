@@ -8,6 +8,7 @@ use super::{
     chunks::Chunks,
     key::{PackedKey, Side},
     live::{FlowPacket, NO_ENTRY, Tally},
+    tcp::{CONTROL, SYN},
 };
 use crate::{
     decode::{Plain, PlainTransport, TcpSegment, Transport},
@@ -39,8 +40,6 @@ pub(super) struct Attempt {
     bits: u8,
 }
 
-const CONTROL: u16 = TcpSegment::SYN | TcpSegment::ACK | TcpSegment::FIN | TcpSegment::RST;
-
 const SIDE: u8 = 0x40;
 const HAS_MAC: u8 = 0x80;
 
@@ -71,18 +70,29 @@ impl Attempt {
     pub(super) fn of(packet: &FlowPacket<'_>, tally: &Tally) -> Option<Self> {
         let Transport::Tcp(segment) = &packet.ip.transport else { return None };
         let origin = &packet.origin;
-        let plain = segment.flags & CONTROL == TcpSegment::SYN
-            && tally.payload_bytes == 0
-            && tally.is_plain()
-            && packet.ip.fragment.is_none()
+        let bare = packet.ip.fragment.is_none()
             && origin.tunnel.is_none()
             && origin.parents.is_empty()
             && origin.link.mpls_labels.is_empty();
-        if !plain {
+        if bare { Self::of_segment(segment, tally) } else { None }
+    }
+
+    /// The same of a plain packet.
+    pub(super) fn of_plain(packet: &Plain) -> Option<Self> {
+        if packet.transport != PlainTransport::Tcp {
+            return None;
+        }
+        Self::of_segment(&packet.segment(), &Tally::of_plain(packet))
+    }
+
+    /// The same of what a packet says of TCP, and what it counts.
+    #[inline]
+    fn of_segment(segment: &TcpSegment, tally: &Tally) -> Option<Self> {
+        if segment.flags & CONTROL != SYN || tally.payload_bytes != 0 || !tally.is_plain() {
             return None;
         }
         Some(Self {
-            time: packet.time,
+            time: tally.first,
             sequence: segment.sequence,
             wire_bytes: tally.wire_bytes.try_into().ok()?,
             ip_bytes: tally.ip_bytes.try_into().ok()?,
@@ -91,29 +101,6 @@ impl Attempt {
             tcp_flags: segment.flags.try_into().ok()?,
             ttl: tally.ttl_min,
             bits: tally.dscp & 0x3f | if tally.mac.is_some() { HAS_MAC } else { 0 },
-            ..Self::default()
-        })
-    }
-
-    /// The same of a plain packet.
-    pub(super) fn of_plain(packet: &Plain) -> Option<Self> {
-        let is_syn = packet.transport == PlainTransport::Tcp
-            && packet.tcp_flags & CONTROL == TcpSegment::SYN
-            && packet.payload_bytes == 0
-            && !packet.is_flawed;
-        if !is_syn {
-            return None;
-        }
-        Some(Self {
-            time: packet.time,
-            sequence: packet.sequence,
-            wire_bytes: packet.wire_length.try_into().ok()?,
-            ip_bytes: packet.ip_bytes.try_into().ok()?,
-            window: packet.window,
-            mac: packet.source_mac.0,
-            tcp_flags: packet.tcp_flags.try_into().ok()?,
-            ttl: packet.ttl,
-            bits: packet.dscp & 0x3f | HAS_MAC,
             ..Self::default()
         })
     }

@@ -10,7 +10,7 @@ use super::{
     table::{FlowTable, TcpPart},
     tcp::{Outcome, Segment, TcpState},
 };
-use crate::{decode::TcpSegment, record::DirectionReason, time::Timestamp};
+use crate::{record::DirectionReason, time::Timestamp};
 
 impl FlowTable {
     /// Counts a tally to a flow, runs its state, and tells what came of it.
@@ -67,16 +67,9 @@ impl FlowTable {
             flow.tcp = self.tcp.insert(TcpState::default());
         }
         let Some(state) = self.tcp.get_mut(flow.tcp) else { return Outcome::default() };
-        let &TcpSegment { sequence, acknowledgement, flags, window, .. } = tcp.header;
-        let originator = flow.originator();
-        if !tcp.fragment
-            && state.pass(side, originator, sequence, acknowledgement, flags, window, tcp.payload)
-        {
-            return Outcome::default();
-        }
         let outcome = state.update(&Segment {
             side,
-            originator,
+            originator: flow.originator(),
             header: tcp.header,
             payload: tcp.payload,
             time,

@@ -81,8 +81,8 @@ impl FlowTable {
 
     /// Makes a flow of an attempt for another packet; none if it had ended by then.
     pub(super) fn resume<H: FlowHost>(&mut self, slot: u32, host: &mut H) -> Option<u32> {
-        if self.attempts.get(slot).time.plus(self.timeouts.attempt) <= self.clock {
-            self.expire(slot, host);
+        if self.is_over(slot) {
+            self.end_attempt(slot, EndReason::Idle, host);
             return None;
         }
         if self.is_full() {
@@ -135,12 +135,13 @@ impl FlowTable {
         while let Some((slot, attempt)) = self.attempts.first()
             && tick_of(attempt.time.plus(self.timeouts.attempt)).saturating_add(1) <= tick
         {
-            self.expire(slot, host);
+            self.end_attempt(slot, EndReason::Idle, host);
         }
     }
 
-    fn expire<H: FlowHost>(&mut self, slot: u32, host: &mut H) {
-        self.end_attempt(slot, EndReason::Idle, host);
+    /// Whether an attempt has waited for as long as attempts do.
+    pub(super) fn is_over(&self, slot: u32) -> bool {
+        self.attempts.get(slot).time.plus(self.timeouts.attempt) <= self.clock
     }
 
     /// Ends an attempt, as if it had been a flow: idle where nobody answered it in time.

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::decode::{Plain, PlainTransport};
 
-/// Packets that are looked up together.
+/// Packets, flows or events that are taken together: what they look up is read at once, so that they wait for memory
+/// once.
 pub const TOGETHER: usize = 32;
 
 /// What was found at the addresses of packets that are looked up together, by their order; `u32::MAX` for none.

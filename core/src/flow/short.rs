@@ -6,14 +6,10 @@ use super::{
     history::{Few, cased},
     key::Side,
     sequence::Packed,
-    tcp::{Outcome, Segment, TcpState},
+    tcp::{ACK, CONTROL, FIN, Outcome, SYN, Segment, TcpState},
 };
 use crate::{decode::TcpSegment, time::Timestamp};
 
-const SYN: u16 = TcpSegment::SYN;
-const FIN: u16 = TcpSegment::FIN;
-const RST: u16 = TcpSegment::RST;
-const ACK: u16 = TcpSegment::ACK;
 const SYN_ACK: u16 = SYN | ACK;
 const FIN_ACK: u16 = FIN | ACK;
 
@@ -21,7 +17,7 @@ impl TcpState {
     /// After the SYN of a side that is the originator, with nothing else in it.
     pub(super) fn of_syn(side: Side, header: &TcpSegment, time: Timestamp) -> Self {
         let mut state = Self::default();
-        if header.flags & (SYN | FIN | RST | ACK) != SYN || header.window == 0 {
+        if header.flags & CONTROL != SYN || header.window == 0 {
             let segment = Segment { side, originator: side, header, payload: 0, time, fragment: false };
             state.at_length(&segment);
             return state;
@@ -49,7 +45,7 @@ impl TcpState {
         payload: u32,
     ) -> bool {
         let sides = [side & 1, !side & 1];
-        let plain = flags & (SYN | FIN | RST | ACK) == ACK && window != 0;
+        let plain = flags & CONTROL == ACK && window != 0;
         let passed = plain
             && self.is_up(sides, whole::COMPLETE)
             && self.move_on(sides, sequence, acknowledgement, payload, false);
@@ -65,7 +61,7 @@ impl TcpState {
         if segment.fragment || segment.header.window == 0 {
             return None;
         }
-        match segment.header.flags & (SYN | FIN | RST | ACK) {
+        match segment.header.flags & CONTROL {
             ACK => self.complete(segment),
             SYN_ACK => self.answer(segment),
             FIN_ACK => self.finish(segment),

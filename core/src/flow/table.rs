@@ -176,10 +176,9 @@ impl FlowTable {
         self.clock
     }
 
-    /// Where the flow of a packet is looked for; none for a fragment, whose ports may be another packet's.
-    ///
-    /// It changes nothing in the table, so it may be asked long before the
-    /// packet is observed (though not across [`Self::renumber`]).
+    /// Where the flow of a packet is looked for; none for a fragment, whose ports may be another packet's. It
+    /// changes nothing in the table, so it may be asked long before the packet is observed (though not across
+    /// [`Self::renumber`]).
     pub fn address(&self, packet: &FlowPacket<'_>) -> Option<FlowAddress> {
         if packet.ip.fragment.is_some() {
             return None;
@@ -189,16 +188,6 @@ impl FlowTable {
 
     /// Counts one packet to its flow. None for a later fragment whose first one is still to come.
     pub fn observe<H: FlowHost>(&mut self, packet: &FlowPacket<'_>, host: &mut H) -> Option<FlowHandle> {
-        self.observe_at(packet, self.address(packet), host)
-    }
-
-    /// The same for a packet whose [`Self::address`] was taken before.
-    pub fn observe_at<H: FlowHost>(
-        &mut self,
-        packet: &FlowPacket<'_>,
-        address: Option<FlowAddress>,
-        host: &mut H,
-    ) -> Option<FlowHandle> {
         self.advance(packet.time, host);
         let ip = packet.ip;
         if let Some(fragment) = &ip.fragment {
@@ -208,7 +197,7 @@ impl FlowTable {
             Transport::Tcp(header) => Some(TcpPart { header, payload: ip.payload_bytes, fragment: false }),
             _ => None,
         };
-        let address = address.unwrap_or_else(|| self.address_of(packet, ports_of(packet)));
+        let address = self.address_of(packet, ports_of(packet));
         let tally = Tally::of(packet);
         if packet.integrity == Integrity::Rejected {
             return Some(FlowHandle(self.reject(address, &packet.origin, &tally, tcp, host)));
@@ -273,8 +262,7 @@ impl FlowTable {
         self.count_orphans(host);
         for entry in self.in_order() {
             if entry & ATTEMPT != 0 {
-                let over = self.attempts.get(entry & !ATTEMPT).time.plus(self.timeouts.attempt) <= self.clock;
-                let reason = if over { EndReason::Idle } else { EndReason::Forced };
+                let reason = if self.is_over(entry & !ATTEMPT) { EndReason::Idle } else { EndReason::Forced };
                 self.end_attempt(entry & !ATTEMPT, reason, host);
                 continue;
             }

@@ -59,10 +59,12 @@ pub(super) struct Segment<'a> {
     pub(super) fragment: bool,
 }
 
-const SYN: u16 = TcpSegment::SYN;
-const FIN: u16 = TcpSegment::FIN;
-const RST: u16 = TcpSegment::RST;
-const ACK: u16 = TcpSegment::ACK;
+pub(super) const SYN: u16 = TcpSegment::SYN;
+pub(super) const FIN: u16 = TcpSegment::FIN;
+pub(super) const RST: u16 = TcpSegment::RST;
+pub(super) const ACK: u16 = TcpSegment::ACK;
+/// The flags that say what a segment is to the connection.
+pub(super) const CONTROL: u16 = SYN | FIN | RST | ACK;
 
 impl Segment<'_> {
     #[inline]
@@ -171,8 +173,13 @@ impl TcpState {
 
 /// What segments do.
 impl TcpState {
-    /// Takes one segment.
+    /// Takes one segment: by the shortest way that will have it.
     pub(super) fn update(&mut self, segment: &Segment<'_>) -> Outcome {
+        let &Segment { side, originator, payload, fragment, .. } = segment;
+        let &TcpSegment { sequence, acknowledgement, flags, window, .. } = segment.header;
+        if !fragment && self.pass(side, originator, sequence, acknowledgement, flags, window, payload) {
+            return Outcome::default();
+        }
         match self.shortly(segment) {
             Some(outcome) => outcome,
             None => self.at_length(segment),

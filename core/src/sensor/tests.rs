@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::{LinkDirection, LinkType};
+use crate::{
+    decode::{LinkDirection, LinkType},
+    net::MacAddress,
+    plan::Role,
+    record::{FindingChange, FlowRecord, Observation},
+};
 
 /// Keeps what it is given.
 #[derive(Debug, Default, PartialEq)]

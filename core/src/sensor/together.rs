@@ -5,12 +5,9 @@
 use super::{Judging, Wiring};
 use crate::{
     detect::Detector,
-    flow::{FlowContext, FlowEvent},
+    flow::{FlowContext, FlowEvent, TOGETHER},
     time::Timestamp,
 };
-
-/// Events that are told together.
-const TOGETHER: usize = 32;
 
 /// Events that wait.
 #[derive(Debug)]

@@ -73,24 +73,10 @@ fn has_no_lease(seen: &Observation) -> bool {
 
 #[inline(never)]
 fn optional_text(pen: &mut Pen<'_>, text: Option<&str>) {
-    match text {
-        Some(text) => {
-            pen.put(b"\"");
-            pen.text(text);
-            pen.put(b"\"");
-        }
-        None => pen.put(b"null"),
-    }
+    pen.quoted(text, Pen::text);
 }
 
 #[inline(never)]
 fn optional_ip(pen: &mut Pen<'_>, ip: Option<std::net::IpAddr>) {
-    match ip {
-        Some(ip) => {
-            pen.put(b"\"");
-            pen.ip(ip);
-            pen.put(b"\"");
-        }
-        None => pen.put(b"null"),
-    }
+    pen.quoted(ip, Pen::ip);
 }

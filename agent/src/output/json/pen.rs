@@ -170,10 +170,16 @@ impl<'a> Pen<'a> {
     /// Writes a MAC address in quotes, or `null`.
     #[inline(always)]
     pub(super) fn mac(&mut self, mac: Option<MacAddress>) {
-        match mac {
-            Some(mac) => {
+        self.quoted(mac, |pen, mac| pen.put(&mac.to_text()));
+    }
+
+    /// Writes something in quotes, or `null`.
+    #[inline(always)]
+    pub(super) fn quoted<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        match value {
+            Some(value) => {
                 self.put(b"\"");
-                self.put(&mac.to_text());
+                write(self, value);
                 self.put(b"\"");
             }
             None => self.put(b"null"),

@@ -119,16 +119,10 @@ impl Bench {
             Party {
                 ip,
                 port,
-                mac: None,
-                packets: 0,
-                packets_by_mac: 0,
-                ip_bytes: 0,
-                payload_bytes: 0,
-                ttl_min: 0,
-                ttl_max: 0,
                 locality: resident.locality,
                 segment: resident.segment,
                 secretariat: resident.secretariat,
+                ..Party::default()
             }
         };
         let (originator, responder) = (party(call.source), party(call.target));

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     bounded::KeyHash,
     decode::{ArpPacket, InterfaceIndex, IpPacket, Link},
-    flow::{FlowContext, FlowEvent, Party},
+    flow::{FlowContext, FlowEvent, Party, TOGETHER},
     net::{MacAddress, Name},
     plan::Role,
     record::ObservationKind,
@@ -90,9 +90,6 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Events that are made ready for at a time.
-    const WARM: usize = 32;
-
     /// Watches nothing yet; `seed` keys its hash tables.
     pub fn new(site: Name, config: &ObserveConfig, seed: [u64; 4]) -> Self {
         let limit = config.limit as usize;
@@ -220,9 +217,9 @@ impl Observer {
         if !self.enabled {
             return;
         }
-        for some in events.chunks(Self::WARM) {
-            let mut stations = ArrayVec::<KeyHash, { 2 * Self::WARM }>::new();
-            let mut keys = ArrayVec::<KeyHash, { 2 * Self::WARM }>::new();
+        for some in events.chunks(TOGETHER) {
+            let mut stations = ArrayVec::<KeyHash, { 2 * TOGETHER }>::new();
+            let mut keys = ArrayVec::<KeyHash, { 2 * TOGETHER }>::new();
             for (event, flow) in some {
                 let sides = match event {
                     FlowEvent::Started | FlowEvent::Answered => flow.by_originator.map(|by| (by, !by)),

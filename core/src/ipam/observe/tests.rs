@@ -86,15 +86,10 @@ impl Bench {
                 ip,
                 port: 443,
                 mac,
-                packets: 0,
-                packets_by_mac: 0,
-                ip_bytes: 0,
-                payload_bytes: 0,
-                ttl_min: 0,
-                ttl_max: 0,
                 locality: resident.locality,
                 segment: resident.segment,
                 secretariat: resident.secretariat,
+                ..Party::default()
             }
         };
         let came = self.observer.came(at, &link, mac, &self.places);

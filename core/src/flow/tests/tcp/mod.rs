@@ -143,20 +143,13 @@ fn history(state: &TcpState) -> String {
     text
 }
 
-/// Takes a segment by the short way if that will have it, or else by the long one.
+/// Takes a segment; and whether the short way will have it.
 fn take(state: &mut TcpState, segment: &Segment<'_>) -> (bool, Outcome) {
-    let TcpSegment { sequence, acknowledgement, flags, window, .. } = *segment.header;
-    let passed = !segment.fragment
-        && state.pass(
-            segment.side,
-            segment.originator,
-            sequence,
-            acknowledgement,
-            flags,
-            window,
-            segment.payload,
-        );
-    if passed { (true, Outcome::default()) } else { (false, state.update(segment)) }
+    let &Segment { side, originator, payload, fragment, .. } = segment;
+    let &TcpSegment { sequence, acknowledgement, flags, window, .. } = segment.header;
+    let mut other = state.clone();
+    let passes = !fragment && other.pass(side, originator, sequence, acknowledgement, flags, window, payload);
+    (passes, state.update(segment))
 }
 
 /// Runs segments through model and state, by the short way where it will have them and by the long way, and compares
