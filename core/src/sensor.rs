@@ -9,7 +9,7 @@ use crate::{
         self, CapturedPacket, Content, Decoded, Inner, InterfaceIndex, IpPacket, Link, Unparsed,
         checksum::{self, Checksum},
     },
-    detect::{DetectConfig, Detector},
+    detect::{DetectConfig, Detector, HealthReport},
     flow::{
         ChecksumMode, DeltaOrigin, FlowConfig, FlowDelta, FlowHandle, FlowPacket, FlowTable, Integrity,
         Offload, Origin, PacketPlace, TunnelFlows,
@@ -288,6 +288,12 @@ impl Sensor {
                 }
             }
         }
+    }
+
+    /// Takes what a source says of itself.
+    pub fn handle_health(&mut self, report: &HealthReport, sink: &mut dyn RecordSink) {
+        let (_, mut wiring) = self.split(sink);
+        wiring.health(report);
     }
 
     /// Moves packet time on without a packet, so that timeouts run on a quiet link.

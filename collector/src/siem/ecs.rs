@@ -87,6 +87,7 @@ fn event(recorded: &RecordedChange) -> Value {
 fn categories(rule: RuleId) -> &'static [&'static str] {
     match rule {
         RuleId::OverlapAddress | RuleId::LeakPrivate => &["network"],
+        RuleId::SensorBlind | RuleId::SensorLoss => &["host"],
         RuleId::SpoofInbound
         | RuleId::ScanHorizontal
         | RuleId::ScanVertical

@@ -23,6 +23,8 @@ pub struct DetectConfig {
     pub flood: FloodConfig,
     /// beacon.
     pub beacon: BeaconConfig,
+    /// sensor.blind and sensor.loss.
+    pub health: HealthConfig,
 }
 
 /// Settings of leak.private.
@@ -203,6 +205,41 @@ impl Default for BeaconConfig {
             samples: 512,
             quiet_seconds: 21_600,
             limit: 32_768,
+        }
+    }
+}
+
+/// Settings of sensor.blind and sensor.loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// Whether the rules run.
+    pub enabled: bool,
+    /// How long a hook may see nothing while its interface counts packets.
+    pub blind_seconds: u32,
+    /// Packets that the interface must have counted meanwhile.
+    pub blind_packets: u32,
+    /// Share of packets that may be lost within a window, of a million.
+    pub loss_per_million: u32,
+    /// Packets that must be lost within a window.
+    pub loss_packets: u32,
+    /// The window.
+    pub loss_window_seconds: u32,
+    /// As above.
+    pub quiet_seconds: u32,
+}
+
+impl Default for HealthConfig {
+    /// Lost: one in a thousand over ten seconds.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            blind_seconds: 5,
+            blind_packets: 20,
+            loss_per_million: 1000,
+            loss_packets: 10,
+            loss_window_seconds: 10,
+            quiet_seconds: 60,
         }
     }
 }

@@ -6,6 +6,7 @@ mod border;
 mod config;
 mod few;
 mod flood;
+mod health;
 mod leak;
 mod scan;
 mod score;
@@ -23,9 +24,12 @@ use arrayvec::ArrayVec;
 use beacon::Beacon;
 use border::Border;
 pub use config::{
-    BeaconConfig, DetectConfig, FloodConfig, InvalidSetting, LeakConfig, ScanConfig, SpoofConfig,
+    BeaconConfig, DetectConfig, FloodConfig, HealthConfig, InvalidSetting, LeakConfig, ScanConfig,
+    SpoofConfig,
 };
 use flood::{Flood, Target};
+use health::Health;
+pub use health::HealthReport;
 use leak::Leak;
 use scan::Scan;
 use spoof::Spoof;
@@ -63,6 +67,7 @@ pub struct Detector {
     scan: Scan,
     flood: Flood,
     beacon: Beacon,
+    health: Health,
 }
 
 impl Detector {
@@ -80,6 +85,7 @@ impl Detector {
             scan: Scan::new(&config.scan, seed),
             flood: Flood::new(&config.flood, seed),
             beacon: Beacon::new(&config.beacon, seed),
+            health: Health::new(&config.health, seed),
         }
     }
 
@@ -179,6 +185,11 @@ impl Detector {
         self.leak.on_observation(observation.address, &self.overlap, self.now, &self.desk, sink);
     }
 
+    /// A source says how it fares.
+    pub fn on_health(&mut self, report: &HealthReport, sink: &mut FindingSink<'_>) {
+        self.health.on_report(report, &self.desk, sink);
+    }
+
     /// Packet time has moved on: closes what is quiet. Cheap where nothing is due.
     pub fn advance(&mut self, now: Timestamp, sink: &mut FindingSink<'_>) {
         self.now = self.now.max(now);
@@ -190,6 +201,7 @@ impl Detector {
         self.scan.advance(now, desk, sink);
         self.flood.advance(now, desk, sink);
         self.beacon.advance(now, desk, sink);
+        self.health.advance(now, desk, sink);
     }
 
     /// The capture has ended: judges what can be judged now, and tells the last state of whatever has news.
@@ -201,6 +213,7 @@ impl Detector {
         self.scan.findings.finish(now, desk, sink);
         self.flood.finish(now, desk, sink);
         self.beacon.finish(now, desk, sink);
+        self.health.finish(now, desk, sink);
     }
 
     /// Goes on under another plan and other thresholds. What has news is told first; rules begin anew, because
@@ -216,7 +229,8 @@ impl Detector {
     pub fn open_findings(&self) -> usize {
         let outside = self.leak.sources.open() + self.spoof.sources.open();
         let hosts = self.scan.findings.len() + self.flood.findings.len() + self.beacon.findings.len();
-        self.overlap.counts().1 + outside + hosts
+        let own = self.health.blind.len() + self.health.loss.len();
+        self.overlap.counts().1 + outside + hosts + own
     }
 
     fn on_outside(

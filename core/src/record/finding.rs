@@ -34,6 +34,10 @@ named_enum! {
         FloodSyn = 5 "flood.syn",
         /// A host calls out at regular intervals.
         Beacon = 6 "beacon",
+        /// A hook sees nothing while its interface counts packets.
+        SensorBlind = 7 "sensor.blind",
+        /// A sensor loses packets.
+        SensorLoss = 8 "sensor.loss",
     }
 }
 
@@ -65,13 +69,19 @@ impl RuleId {
             Self::ScanVertical => "Many ports of one host scanned",
             Self::FloodSyn => "SYN flood",
             Self::Beacon => "Host calls out at regular intervals",
+            Self::SensorBlind => "Sensor is blind on an interface",
+            Self::SensorLoss => "Sensor loses packets",
         }
     }
 
     /// MITRE ATT&CK technique, where one applies.
     pub const fn technique(self) -> Option<&'static str> {
         match self {
-            Self::OverlapAddress | Self::LeakPrivate | Self::SpoofInbound => None,
+            Self::OverlapAddress
+            | Self::LeakPrivate
+            | Self::SpoofInbound
+            | Self::SensorBlind
+            | Self::SensorLoss => None,
             Self::ScanHorizontal | Self::ScanVertical => Some("T1046"),
             Self::FloodSyn => Some("T1498.001"),
             Self::Beacon => Some("T1071"),

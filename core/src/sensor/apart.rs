@@ -8,7 +8,7 @@ use std::{fmt, mem, sync::Arc};
 
 use super::{CountingSink, Sensor, together::Waiting};
 use crate::{
-    detect::{DetectConfig, Detector},
+    detect::{DetectConfig, Detector, HealthReport},
     flow::{FlowContext, FlowEvent},
     ipam::{ObservationSink, Observer, Places, Stated},
     plan::AddressPlan,
@@ -30,6 +30,7 @@ enum Telling {
     Time(Timestamp),
     Places(Box<Places>),
     Restart(Box<Restart>),
+    Health(Box<HealthReport>),
     Finish,
 }
 
@@ -173,6 +174,10 @@ impl Outbox {
         self.put(Telling::Restart(Box::new(restart)), later);
     }
 
+    pub(super) fn health(&mut self, report: &HealthReport, later: &mut Waiting) {
+        self.put(Telling::Health(Box::new(report.clone())), later);
+    }
+
     pub(super) fn finish(&mut self, later: &mut Waiting) {
         self.put(Telling::Finish, later);
     }
@@ -221,6 +226,9 @@ impl Rules {
                 Telling::Time(now) => near.advance(now),
                 Telling::Places(changed) => *near.places = *changed,
                 Telling::Restart(next) => near.restart(*next),
+                Telling::Health(report) => {
+                    near.detector.on_health(&report, &mut |change| near.out.finding(change));
+                }
                 Telling::Finish => near.finish(),
             }
         }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::{Judging, Waiting};
 use crate::{
     decode::{ArpPacket, InterfaceIndex, IpPacket},
-    detect::DetectConfig,
+    detect::{DetectConfig, HealthReport},
     flow::{FlowContext, FlowEvent, FlowHost, Origin, PacketPlace, SidePlace},
     ipam::{Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
     net::{MacAddress, Name},
@@ -86,6 +86,14 @@ impl Wiring<'_> {
         match self.judging {
             Judging::Here(detector) => detector.advance(now, &mut |change| self.out.finding(change)),
             Judging::Apart(outbox) => outbox.advance(now, self.later),
+        }
+    }
+
+    pub(super) fn health(&mut self, report: &HealthReport) {
+        self.settle();
+        match self.judging {
+            Judging::Here(detector) => detector.on_health(report, &mut |change| self.out.finding(change)),
+            Judging::Apart(outbox) => outbox.health(report, self.later),
         }
     }
 

@@ -102,6 +102,8 @@ pub fn incident(rule: RuleId, subject: &Subject) -> String {
         RuleId::OverlapAddress => text(subject.address),
         RuleId::LeakPrivate | RuleId::SpoofInbound | RuleId::ScanHorizontal => text(subject.source),
         RuleId::FloodSyn => text(subject.target),
+        // No traffic plants these.
+        RuleId::SensorBlind | RuleId::SensorLoss => "sensor".to_owned(),
         RuleId::ScanVertical | RuleId::Beacon => {
             format!("{}>{}", text(subject.source), text(subject.target))
         }
