@@ -3,11 +3,13 @@
 //! hostile: lengths are checked, what is skipped is counted, and an error says at which byte the file broke.
 
 mod capture;
+pub(crate) mod counters;
 mod error;
 mod input;
 pub(crate) mod libpcap;
 pub(crate) mod live;
 mod merge;
+mod netlink;
 mod pcap;
 mod pcapng;
 #[cfg(test)]
