@@ -176,7 +176,7 @@ fn capture_files(config: &Config) -> Result<Option<Vec<CaptureFile>>, anyhow::Er
         .iter()
         .filter_map(|source| match source {
             Source::PcapFile(files) => Some(files),
-            Source::Pcap(_) => None,
+            _ => None,
         })
         .collect();
     let path = config.path.display();
@@ -224,6 +224,7 @@ fn open_live(config: &Config) -> Result<Sources, anyhow::Error> {
     for source in &config.sources {
         match source {
             Source::Pcap(source) => sources.push(Box::new(LibpcapSource::open(source, among_others)?)),
+            Source::Ebpf(_) | Source::Auto { .. } => {}
             Source::PcapFile(_) => {}
         }
     }

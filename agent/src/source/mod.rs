@@ -3,6 +3,7 @@
 //! hostile: lengths are checked, what is skipped is counted, and an error says at which byte the file broke.
 
 mod capture;
+mod ebpf;
 mod error;
 mod input;
 pub(crate) mod libpcap;
