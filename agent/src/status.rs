@@ -241,11 +241,13 @@ fn table(status: &Value, now: i64) -> String {
         lines.push(("lost", line));
     }
     for source in array(status, "sources") {
+        let method = source.get("method").and_then(Value::as_str);
+        let method = method.map_or_else(String::new, |method| format!(" by {method}"));
         let error = source.get("error").and_then(Value::as_str);
         let error = error.map_or(String::new(), |error| format!("; {error}"));
         lines.push((
             "source",
-            format!("{}: {} packets{error}", text(source, "name"), number(source, "packets")),
+            format!("{}{method}: {} packets{error}", text(source, "name"), number(source, "packets")),
         ));
     }
     if flag(status, "sources_ended") {

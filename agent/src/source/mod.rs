@@ -3,8 +3,9 @@
 //! hostile: lengths are checked, what is skipped is counted, and an error says at which byte the file broke.
 
 mod capture;
-mod ebpf;
+pub(crate) mod ebpf;
 mod error;
+pub(crate) mod fallback;
 mod input;
 pub(crate) mod libpcap;
 pub(crate) mod live;

@@ -42,6 +42,18 @@ struct Held {
     data: Range<usize>,
 }
 
+/// What counts and hands on.
+pub(crate) trait Kernel {
+    /// Why it cannot.
+    type Error;
+
+    /// Tells what was counted; gives the moment until which that is everything.
+    fn drain(&mut self, take: &mut dyn FnMut(&FlowDelta)) -> Result<Timestamp, Self::Error>;
+
+    /// Tells the packets that wait to be handed on.
+    fn packets(&mut self, take: &mut dyn FnMut(&Handed<'_>));
+}
+
 /// Packets in the order they were handed on.
 #[derive(Clone, Debug, Default)]
 struct Packets {
@@ -103,19 +115,25 @@ impl Intervals {
         self.order.front().map(|(time, _)| *time)
     }
 
-    /// An interval ends, whose counts are told by `drain`: what came until the moment that it gives is put in order.
-    /// Nothing may be left to be told of the one before.
-    pub(crate) fn end<E>(
+    /// An interval ends: what came until the moment that the kernel gives is put in order.
+    /// Nothing may be left to be told of the one before. What no mirror brought is of this interface.
+    pub(crate) fn end<K: Kernel>(
         &mut self,
-        drain: impl FnOnce(&mut dyn FnMut(&FlowDelta)) -> Result<Timestamp, E>,
-        collect: impl FnOnce(&mut dyn FnMut(&Handed<'_>)),
-    ) -> Result<Timestamp, E> {
+        interface: InterfaceIndex,
+        kernel: &mut K,
+    ) -> Result<Timestamp, K::Error> {
         self.counts.clear();
         let counts = &mut self.counts;
-        let until = drain(&mut |delta| counts.push(delta.clone()))?;
+        let until = kernel.drain(&mut |delta| {
+            let mut delta = delta.clone();
+            if delta.mirror_bytes.is_none() {
+                delta.interface = interface;
+            }
+            counts.push(delta);
+        })?;
         // What was handed on before the counts were told has come by now.
         let coming = &mut self.coming;
-        collect(&mut |packet| coming.push(packet));
+        kernel.packets(&mut |packet| coming.push(packet));
         self.packets.clear();
         let mut later = Packets::default();
         for held in &self.coming.held {
@@ -211,6 +229,32 @@ mod tests {
         fn finding(&mut self, _: &FindingChange) {}
     }
 
+    /// Tells what it is given.
+    struct Fake {
+        counts: Vec<FlowDelta>,
+        packets: Vec<(i64, Vec<u8>)>,
+        until: Result<Timestamp, &'static str>,
+    }
+
+    impl Default for Fake {
+        fn default() -> Self {
+            Self { counts: Vec::new(), packets: Vec::new(), until: Err("refused") }
+        }
+    }
+
+    impl Kernel for Fake {
+        type Error = &'static str;
+
+        fn drain(&mut self, take: &mut dyn FnMut(&FlowDelta)) -> Result<Timestamp, &'static str> {
+            self.counts.iter().for_each(take);
+            self.until
+        }
+
+        fn packets(&mut self, take: &mut dyn FnMut(&Handed<'_>)) {
+            self.packets.iter().for_each(|(millis, data)| take(&handed(*millis, data)));
+        }
+    }
+
     const TAP: InterfaceIndex = InterfaceIndex(0);
 
     fn at(millis: i64) -> Timestamp {
@@ -288,23 +332,19 @@ mod tests {
         }
         // This one comes while the counts are told, and this one belongs to the next interval.
         let (answer, next) = (segment(true, 0x11, 20_501, 10_102), segment(false, 0x10, 10_102, 20_502));
-        let until = intervals.end(
-            |take| {
-                take(&counted(3, 800));
-                Ok::<_, ()>(at(1000))
-            },
-            |take| {
-                take(&handed(950, &answer));
-                take(&handed(1001, &next));
-            },
-        );
+        let mut kernel = Fake {
+            counts: vec![counted(3, 800)],
+            packets: vec![(950, answer), (1001, next)],
+            until: Ok(at(1000)),
+        };
+        let until = intervals.end(TAP, &mut kernel);
         assert_eq!((until, intervals.waiting_bytes()), (Ok(at(1000)), 54));
         assert_eq!(intervals.tell(3, Timestamp(i64::MAX), TAP, &mut sensor, &mut kept), (3, Some(at(2))));
         assert_eq!((intervals.next(), intervals.is_told()), (Some(at(3)), false));
         assert_eq!(intervals.tell(99, at(900), TAP, &mut sensor, &mut kept), (2, Some(at(900))));
         assert_eq!(intervals.tell(99, Timestamp(i64::MAX), TAP, &mut sensor, &mut kept).0, 1);
         assert!(intervals.is_told());
-        let end = intervals.end(|_| Ok::<_, ()>(at(2000)), |_| ());
+        let end = intervals.end(TAP, &mut Fake { until: Ok(at(2000)), ..Fake::default() });
         assert_eq!(
             (end, intervals.tell(9, Timestamp(i64::MAX), TAP, &mut sensor, &mut kept).0),
             (Ok(at(2000)), 1)
@@ -323,9 +363,9 @@ mod tests {
         let (mut sensor, mut kept, mut intervals) = (sensor(), Kept::default(), Intervals::default());
         let data = segment(false, 2, 100, 0);
         intervals.push(&handed(0, &data));
-        assert_eq!(intervals.end(|_| Err("refused"), |_| ()), Err("refused"));
+        assert_eq!(intervals.end(TAP, &mut Fake::default()), Err("refused"));
         assert!(intervals.is_told());
-        assert_eq!(intervals.end(|_| Ok::<_, ()>(at(9)), |_| ()), Ok(at(9)));
+        assert_eq!(intervals.end(TAP, &mut Fake { until: Ok(at(9)), ..Fake::default() }), Ok(at(9)));
         assert_eq!(intervals.tell(9, Timestamp(i64::MAX), TAP, &mut sensor, &mut kept).0, 1);
     }
 }
