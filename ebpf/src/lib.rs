@@ -22,6 +22,7 @@ mod load;
 mod meter;
 mod options;
 mod probe;
+mod promiscuous;
 mod rings;
 mod sys;
 
@@ -31,5 +32,6 @@ pub use error::EbpfError;
 pub use hooks::{Hook, HookState};
 pub use meter::{Fill, Meter};
 pub use options::{Clock, HookChoice, Mirror, Options, Rates};
+pub use promiscuous::Promiscuous;
 pub use rings::{Kind, Punt};
 pub use sys::TestContext;

@@ -16,7 +16,7 @@ use onenet_core::{
     sensor::Sensor,
     time::Timestamp,
 };
-use onenet_ebpf::{EbpfError, HookChoice, Meter, Mirror, Options, Punt};
+use onenet_ebpf::{EbpfError, HookChoice, Meter, Mirror, Options, Promiscuous, Punt};
 
 use super::live::Live;
 use crate::{
@@ -64,6 +64,7 @@ pub(crate) struct MeterSource {
 /// A meter that runs.
 struct Open {
     meter: Meter,
+    _promiscuous: Option<Promiscuous>,
     /// Number of the interface in the kernel.
     number: u32,
     hooks: String,
@@ -80,6 +81,7 @@ impl Open {
         let names: Vec<&str> = meter.hooks().map_err(fail)?.iter().map(|hook| hook.name).collect();
         let now = Instant::now();
         Ok(Self {
+            _promiscuous: source.promiscuous.then(|| promiscuous(&source.interface)).flatten(),
             number: number_of(&source.interface),
             hooks: names.join(", "),
             link_type: meter.link_type(),
@@ -111,6 +113,17 @@ impl Kernel for Open {
         let link_type = self.link_type;
         self.meter.punts(&mut |punt| take(&handed(punt, link_type)));
     }
+}
+
+/// Asks for frames for other stations. Without them the sensor still sees what is for this host and what it sends.
+fn promiscuous(interface: &str) -> Option<Promiscuous> {
+    Promiscuous::on(interface)
+        .inspect_err(|error| {
+            tracing::warn!(
+                "interface {interface}: not promiscuous, so frames for others may be missed: {error}"
+            );
+        })
+        .ok()
 }
 
 /// Number of an interface in the kernel, 0 where there is none.
