@@ -143,7 +143,7 @@ fn ports(ip: &IpPacket<'_>) -> (u16, u16) {
 }
 
 /// The directions of a delta.
-pub(crate) fn of_delta(delta: &FlowDelta) -> Vec<(Key, Sum)> {
+pub(crate) fn of_delta(delta: &FlowDelta) -> Vec<(Key, Sum, [Timestamp; 2])> {
     // A later fragment has no type: its ports are 0, as those of an echo reply.
     let is_icmp = matches!(delta.protocol, 1 | 58);
     let has_type = is_icmp && delta.ends.iter().any(|end| end.1 != 0);
@@ -167,20 +167,26 @@ pub(crate) fn of_delta(delta: &FlowDelta) -> Vec<(Key, Sum)> {
             source_mac: way.source_mac,
             destination_mac: way.destination_mac,
         };
-        (way.packets > 0).then_some((key, sum))
+        (way.packets > 0).then_some((key, sum, [way.first, way.last]))
     };
     [way(0), way(1)].into_iter().flatten().collect()
 }
 
-/// Everything that the meter has counted since the last call.
+/// Everything that the meter has counted since the last call. Entries of one key (later fragments, and packets of the
+/// same protocol without ports) are joined in order of time.
 pub(crate) fn drained(meter: &mut Meter) -> Sums {
-    let mut sums = Sums::new();
-    let take = &mut |delta: &FlowDelta| {
-        for (key, sum) in of_delta(delta) {
-            add(&mut sums, key, sum);
+    let mut parts = Vec::new();
+    meter.drain(&mut |delta: &FlowDelta| parts.extend(of_delta(delta))).expect("the maps can be drained");
+    parts.sort_by_key(|(_, _, times)| times[0]);
+    let (mut sums, mut latest) = (Sums::new(), BTreeMap::new());
+    for (key, mut sum, [_, last]) in parts {
+        let known = latest.entry(key.clone()).or_insert(last);
+        if let Some(before) = sums.get(&key).filter(|_| *known > last) {
+            sum.source_mac = before.source_mac;
         }
-    };
-    meter.drain(take).expect("the maps can be drained");
+        *known = last.max(*known);
+        add(&mut sums, key, sum);
+    }
     sums
 }
 
