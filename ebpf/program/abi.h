@@ -175,6 +175,8 @@ struct config {
 	__u32 coarse_clock;
 	__u32 wake_bytes;
 	__u32 mirror_count;
+	__u32 general_only; /* for tests: no packet is usual */
+	__u32 unused;
 	struct mirror mirrors[MIRRORS];
 };
 
@@ -187,7 +189,7 @@ _Static_assert(sizeof(struct value) == 184, "value");
 _Static_assert(sizeof(struct local) == 568, "local");
 _Static_assert(sizeof(struct punt) == 24, "punt");
 _Static_assert(sizeof(struct mirror) == 44, "mirror");
-_Static_assert(sizeof(struct config) == 392, "config");
+_Static_assert(sizeof(struct config) == 400, "config");
 SAME(key_v4, low_port, 8);
 SAME(key_v4, tags, 12);
 SAME(key_v4, more, 16);
@@ -217,6 +219,6 @@ SAME(mirror, id, 8);
 SAME(mirror, address, 12);
 SAME(config, seed, 176);
 SAME(config, snap, 192);
-SAME(config, mirrors, 216);
+SAME(config, mirrors, 224);
 
 #endif

@@ -333,6 +333,25 @@ INLINE __u32 under_ppp(const __u8 *bytes)
 	return 0;
 }
 
+/* Tags of switches: of fixed size, then an ethertype or a whole frame. As under_ppp(), but that next is 0 where the
+ * ethertype is in the last two bytes. */
+INLINE __u32 behind_tag(__u32 type)
+{
+	switch (type) {
+	case 0x88e7: /* 802.1ah I-TAG */
+		return 4 << STEP_SHIFT | NEXT_ETHERNET;
+	case 0x8903: /* FabricPath */
+		return 2 << STEP_SHIFT | NEXT_ETHERNET;
+	case 0x8926: /* VN-Tag */
+	case 0xf1c1: /* 802.1CB */
+	case 0x892f: /* HSR */
+		return 6 << STEP_SHIFT;
+	case 0x893f: /* 802.1BR E-tag */
+		return 8 << STEP_SHIFT;
+	}
+	return 0;
+}
+
 /* Reads what begins at packet->frame_at, whose bytes end at packet->limit and on the wire at wire_end. Flags, tags,
  * labels and addresses are as the caller left them until a header says more. */
 CHECKED_ALONE int general(CONTEXT *ctx, struct packet *packet, __u32 next, __u32 wire_end)
@@ -421,7 +440,18 @@ CHECKED_ALONE int general(CONTEXT *ctx, struct packet *packet, __u32 next, __u32
 			at += step >> STEP_SHIFT;
 			break;
 		default:
-			return ODD_NOT_IP;
+			step = behind_tag(next);
+			if (!step)
+				return ODD_NOT_IP;
+			at += step >> STEP_SHIFT;
+			if (at > packet->limit)
+				return ODD_TRUNCATED;
+			next = step & STEP_NEXT;
+			if (!next) {
+				if (load(ctx, at - 2, bytes, 2))
+					return ODD_TRUNCATED;
+				next = bytes[0] << 8 | bytes[1];
+			}
 		}
 	}
 	return ODD_TOO_DEEP;

@@ -69,7 +69,7 @@ INLINE void meter(CONTEXT *ctx, struct packet *packet, const __u8 *data, const _
 	packet->now = CONFIG.coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 	packet->frame_at = 0;
 	packet->mirror_bytes = 0;
-	if (UNLIKELY(!fast(packet, data, end))) {
+	if (CONFIG.general_only || UNLIKELY(!fast(packet, data, end))) {
 		reason = slow(ctx, packet);
 		if (reason) {
 			odd(ctx, packet, local, reason);

@@ -174,10 +174,15 @@ fn delta(
     let outer = (tags & tag::OUTER != 0).then_some(low_half);
     let inner = (tags & tag::INNER != 0).then_some(high_half);
     let label = (more & tag::LABEL != 0).then_some(more & 0xf_ffff);
-    let has_macs = place.has_link_header || mirror.is_some();
+    // A mirror's copy of an IP packet without its frame has no addresses of its own.
+    let has_frame = |way: &Way, rare: &Rare| way.source_mac != [0; 8] || rare.destination_mac != [0; 6];
+    let has_macs = |way, rare| if mirror.is_some() { has_frame(way, rare) } else { place.has_link_header };
     let [one, other] = &value.ways;
     let [rare_one, rare_other] = &value.rare;
-    let ways = [way(one, rare_one, times, has_macs), way(other, rare_other, times, has_macs)];
+    let ways = [
+        way(one, rare_one, times, has_macs(one, rare_one)),
+        way(other, rare_other, times, has_macs(other, rare_other)),
+    ];
     ways.iter().any(|way| way.packets > 0).then(|| FlowDelta {
         interface,
         vlans: outer.into_iter().chain(inner).collect(),
@@ -197,8 +202,6 @@ fn way(way: &Way, rare: &Rare, times: &Times, has_macs: bool) -> WayDelta {
     let [low, high, ..] = way.marks.to_le_bytes();
     let [a, b, c, d, e, f, _, _] = way.source_mac;
     let (source_mac, destination_mac) = (MacAddress([a, b, c, d, e, f]), MacAddress(rare.destination_mac));
-    // A copy of an IP packet without its frame has no addresses of its own.
-    let has_macs = has_macs && !(source_mac.is_zero() && destination_mac.is_zero());
     let direction = match (way.marks & mark::RECEIVED != 0, way.marks & mark::SENT != 0) {
         (true, false) => LinkDirection::Received,
         (false, true) => LinkDirection::Sent,

@@ -167,6 +167,8 @@ pub(crate) struct Config {
     pub(crate) coarse_clock: u32,
     pub(crate) wake_bytes: u32,
     pub(crate) mirror_count: u32,
+    pub(crate) general_only: u32,
+    pub(crate) unused: u32,
     pub(crate) mirrors: [MirrorRule; MIRRORS],
 }
 
@@ -179,7 +181,7 @@ const _: () = {
     assert!(size_of::<Local>() == 568);
     assert!(size_of::<PuntHeader>() == 24);
     assert!(size_of::<MirrorRule>() == 44);
-    assert!(size_of::<Config>() == 392);
+    assert!(size_of::<Config>() == 400);
     assert!(offset_of!(KeyV4, low_port) == 8);
     assert!(offset_of!(KeyV4, tags) == 12);
     assert!(offset_of!(KeyV4, more) == 16);
@@ -209,7 +211,7 @@ const _: () = {
     assert!(offset_of!(MirrorRule, address) == 12);
     assert!(offset_of!(Config, seed) == 176);
     assert!(offset_of!(Config, snap) == 192);
-    assert!(offset_of!(Config, mirrors) == 216);
+    assert!(offset_of!(Config, mirrors) == 224);
 };
 
 /// Marks structs that are whole numbers without gaps, in which every pattern of bytes is a value.

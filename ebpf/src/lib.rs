@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 mod counters;
 mod drain;
 mod error;

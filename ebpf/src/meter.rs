@@ -194,6 +194,10 @@ impl Meter {
         Ok(self.hooks.iter().map(state).collect())
     }
 
+    pub(crate) const fn object(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
     fn seen(&self, hook: Hook, counters: &Counters) -> u64 {
         match hook {
             Hook::Ingress => counters.ingress.packets,

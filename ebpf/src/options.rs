@@ -107,6 +107,8 @@ pub struct Options {
     pub mirrors: Vec<Mirror>,
     /// Clock of counted packets.
     pub clock: Clock,
+    /// No packet takes the short way for usual headers: for tests, which compare both.
+    pub general_only: bool,
 }
 
 impl Options {
@@ -126,6 +128,7 @@ impl Options {
             sample: 1,
             mirrors: Vec::new(),
             clock: Clock::default(),
+            general_only: false,
         }
     }
 
@@ -174,6 +177,7 @@ impl Options {
             link_header: if has_link_header { 14 } else { 0 },
             coarse_clock: (self.clock == Clock::Coarse).into(),
             wake_bytes: Self::ring_bytes(self.urgent_ring_kib.min(self.ring_kib)) / 4,
+            general_only: self.general_only.into(),
             mirror_count: u32::try_from(self.mirrors.len()).unwrap_or_default(),
             ..Config::default()
         };
