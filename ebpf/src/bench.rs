@@ -80,7 +80,13 @@ impl Bench {
     }
 
     /// The same with a meter's program.
-    pub fn many_of(&mut self, meter: &mut Meter, hook: Hook, frame: &[u8], repeat: u32) -> Result<u32, EbpfError> {
+    pub fn many_of(
+        &mut self,
+        meter: &mut Meter,
+        hook: Hook,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<u32, EbpfError> {
         let fd = clone(program(meter.object(), hook.program())?)?;
         self.rotate(&fd, frame, repeat)
     }

@@ -42,7 +42,8 @@ fn meter(clock: Clock, first_packets: u8) -> Result<Meter> {
 
 /// An Ethernet frame of so many bytes with IPv4 or IPv6 and a TCP segment with ACK.
 fn frame(length: usize, is_v6: bool) -> Vec<u8> {
-    let mut frame = [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2][..], if is_v6 { &[0x86, 0xdd] } else { &[8, 0] }].concat();
+    let mut frame =
+        [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2][..], if is_v6 { &[0x86, 0xdd] } else { &[8, 0] }].concat();
     let size = |header: usize| u16::try_from(length - header).unwrap_or_default().to_be_bytes();
     if is_v6 {
         let [high, low] = size(54);
@@ -79,10 +80,12 @@ fn measure(arguments: &Arguments, flows: u32) -> Result<Value> {
         };
         let repeat = arguments.repeat;
         for subject in Subject::ALL {
-            let ns = if flows == 1 { bench.one(subject, &v4, repeat) } else { bench.many(subject, &v4, repeat) };
+            let ns =
+                if flows == 1 { bench.one(subject, &v4, repeat) } else { bench.many(subject, &v4, repeat) };
             take(subject.name(), ns?);
         }
-        let meters = [("meter", &mut exact), ("meter, coarse clock", &mut coarse), ("meter, with punts", &mut usual)];
+        let meters =
+            [("meter", &mut exact), ("meter, coarse clock", &mut coarse), ("meter, with punts", &mut usual)];
         for (name, meter) in meters {
             for (what, frame) in [("", &v4), (", IPv6", &v6), (", 1514 bytes", &long)] {
                 let ns = if flows == 1 {
@@ -111,9 +114,11 @@ fn drain(arguments: &Arguments) -> Result<Value> {
     for _ in 0..arguments.rounds {
         bench.many_of(&mut meter, Hook::Ingress, &frame(64, false), arguments.drained.saturating_mul(8))?;
         let start = Instant::now();
-        flows = meter.drain(&mut |delta| {
-            std::hint::black_box(delta);
-        })?.flows;
+        flows = meter
+            .drain(&mut |delta| {
+                std::hint::black_box(delta);
+            })?
+            .flows;
         all.push(u32::try_from(start.elapsed().as_micros())?);
     }
     Ok(json!({ "flows": flows, "microseconds": median(all) }))
