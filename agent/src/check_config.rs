@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use onenet_core::{mirror::MirrorPlan, plan::Role};
 
 use crate::{
-    config::{Config, Pace, PcapFileSource, Purpose, Source},
+    config::{Config, EbpfSource, Pace, PcapFileSource, Purpose, Source},
     interfaces,
 };
 
@@ -25,6 +25,11 @@ pub(crate) fn check(path: &Path, out: &mut dyn Write) -> Result<(), anyhow::Erro
     for source in &config.sources {
         match source {
             Source::PcapFile(files) => describe_files(files, out, &mut warnings)?,
+            Source::Ebpf(live) => describe_ebpf(live, out)?,
+            Source::Auto { ebpf, pcap } => {
+                describe_ebpf(ebpf, out)?;
+                writeln!(out, "           else by libpcap, buffer {} MiB", pcap.buffer_mib)?;
+            }
             Source::Pcap(live) => {
                 let filter = live.filter.as_deref().map_or(String::new(), |f| format!(", filter {f:?}"));
                 writeln!(
@@ -36,10 +41,12 @@ pub(crate) fn check(path: &Path, out: &mut dyn Write) -> Result<(), anyhow::Erro
                     if live.promiscuous { ", promiscuous" } else { "" },
                     if live.immediate { ", immediate" } else { "" },
                 )?;
-                if !known.iter().any(|name| **name == *live.interface) {
-                    warnings.push(format!("this host has no interface {}", live.interface));
-                }
             }
+        }
+        if let Some(interface) = source.interface()
+            && !known.iter().any(|name| **name == **interface)
+        {
+            warnings.push(format!("this host has no interface {interface}"));
         }
     }
     if config.sources.is_empty() {
@@ -80,6 +87,21 @@ pub(crate) fn check(path: &Path, out: &mut dyn Write) -> Result<(), anyhow::Erro
     }
     writeln!(out, "{}: configuration is sound", path.display())?;
     Ok(())
+}
+
+fn describe_ebpf(source: &EbpfSource, out: &mut dyn Write) -> std::io::Result<()> {
+    let sample = if source.sample > 1 { format!(", one flow in {}", source.sample) } else { String::new() };
+    writeln!(
+        out,
+        "source     interface {} by eBPF (hook {}): up to {} IPv4 and {} IPv6 flows each {} ms, first {} packets of \
+         a way{sample}",
+        source.interface,
+        source.hook.as_str(),
+        source.max_flows,
+        source.max_flows_v6,
+        source.interval_ms,
+        source.first_packets,
+    )
 }
 
 /// What a mirror's packets are known by.

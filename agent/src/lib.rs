@@ -11,6 +11,7 @@ mod intake;
 pub mod interfaces;
 mod interrupt;
 mod keys;
+mod metrics;
 mod output;
 mod progress;
 pub mod read;

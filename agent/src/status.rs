@@ -1,5 +1,6 @@
 //! `onenet-agent status`: what this sensor has done and where it stands. The running agent writes it once a
-//! second to `status.json` in its state directory; whether it still runs, the lock of its spool tells.
+//! second to `status.json` in its state directory, and beside it to `metrics.prom`; whether it still runs, the lock of
+//! its spool tells.
 
 use std::{
     fs, io,
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     config::{Config, ConfigArgs, Purpose},
     error::AlreadyTold,
+    metrics,
     run::{Losses, View, wall_time},
     ship::ConnectionState,
     spool::{Damage, Head},
@@ -36,6 +38,8 @@ pub struct StatusArgs {
 enum Format {
     Table,
     Json,
+    /// Prometheus's text format
+    Metrics,
 }
 
 /// What a run tells of itself.
@@ -135,14 +139,21 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
 
 /// Writes the status so that a reader sees the old one or the new.
 pub(crate) fn write(path: &Path, report: &Report) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut text = serde_json::to_vec_pretty(&report.to_json()?)?;
+    let status = report.to_json()?;
+    let mut text = serde_json::to_vec_pretty(&status)?;
     text.push(b'\n');
-    let draft = path.with_extension("json.new");
+    replace(path, &text)?;
+    replace(&path.with_file_name("metrics.prom"), metrics::of(&status).as_bytes())
+}
+
+/// Puts a file in the place of another, or of none.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let draft = path.with_added_extension("new");
     let mut options = fs::OpenOptions::new();
     // Unlike the rest of the state it holds no secret, and others watch it.
     let mut file = options.create(true).write(true).truncate(true).mode(0o644).open(&draft)?;
-    file.write_all(&text)?;
+    file.write_all(text)?;
     drop(file);
     fs::rename(draft, path)
 }
@@ -174,6 +185,7 @@ pub fn status(args: &StatusArgs) -> Result<(), anyhow::Error> {
     }
     let printed = match args.format {
         Format::Json => format!("{status:#}\n"),
+        Format::Metrics => metrics::of(&status),
         Format::Table => table(&status, wall_time()),
     };
     let mut out = io::stdout().lock();
@@ -241,11 +253,13 @@ fn table(status: &Value, now: i64) -> String {
         lines.push(("lost", line));
     }
     for source in array(status, "sources") {
+        let method = source.get("method").and_then(Value::as_str);
+        let method = method.map_or_else(String::new, |method| format!(" by {method}"));
         let error = source.get("error").and_then(Value::as_str);
         let error = error.map_or(String::new(), |error| format!("; {error}"));
         lines.push((
             "source",
-            format!("{}: {} packets{error}", text(source, "name"), number(source, "packets")),
+            format!("{}{method}: {} packets{error}", text(source, "name"), number(source, "packets")),
         ));
     }
     if flag(status, "sources_ended") {
@@ -369,7 +383,7 @@ mod tests {
         write(&path, &report()).unwrap();
         let read: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(read["sensor"], "boston-1");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         assert!(!is_running(directory.path()));
     }
 }

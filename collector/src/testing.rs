@@ -243,6 +243,7 @@ pub(crate) fn flow(index: u32, start: i64) -> FlowRecord {
         rtt_syn_to_syn_ack: Some(1),
         rtt_syn_ack_to_ack: None,
         counting: Counting::Exact,
+        sampling: 1,
         aggregate: None,
     }
 }
@@ -250,6 +251,7 @@ pub(crate) fn flow(index: u32, start: i64) -> FlowRecord {
 /// A flow in which every field is set.
 pub(crate) fn full_flow(start: i64) -> FlowRecord {
     let mut flow = flow(7, start);
+    flow.sampling = 16;
     flow.originator = FlowSide {
         ip: "fd00::1".parse().expect("an address"),
         mac: Some(MacAddress([1, 2, 3, 4, 5, 6])),

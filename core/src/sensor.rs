@@ -59,6 +59,8 @@ pub struct Sensor {
     site: Name,
     plan: Arc<AddressPlan>,
     interfaces: Vec<InterfacePlan>,
+    /// Of so many flows of an interface one is metered, for those that were told.
+    sampling: Vec<u32>,
     places: Places,
     flows: FlowTable,
     max_tunnel_depth: u8,
@@ -94,6 +96,7 @@ impl Sensor {
             judging: Judging::Here(Box::new(Detector::new(site.clone(), plan.clone(), &detect, hash_seed))),
             later: Waiting::default(),
             interfaces: Vec::new(),
+            sampling: Vec::new(),
             site,
             plan,
             hash_seed,
@@ -112,6 +115,17 @@ impl Sensor {
             self.interfaces.len() - 1
         });
         InterfaceIndex(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
+    /// Tells that of so many flows of an interface only one is metered, for the records to say so.
+    pub fn set_sampling(&mut self, interface: InterfaceIndex, one_in: u32) {
+        let at = usize::from(interface.0);
+        if at >= self.sampling.len() {
+            self.sampling.resize(at + 1, 1);
+        }
+        if let Some(sampling) = self.sampling.get_mut(at) {
+            *sampling = one_in.max(1);
+        }
     }
 
     /// Names of the interfaces that are known, in the order of their indices.
@@ -377,8 +391,8 @@ impl Sensor {
     /// The flow table, and everything around it.
     fn split<'a>(&'a mut self, sink: &'a mut dyn RecordSink) -> (&'a mut FlowTable, Wiring<'a>) {
         let out = CountingSink { sink, ledger: &mut self.ledger };
-        let Self { flows, places, interfaces, observer, judging, later, .. } = self;
-        (flows, Wiring { places, interfaces, observer, judging, later, out })
+        let Self { flows, places, interfaces, sampling, observer, judging, later, .. } = self;
+        (flows, Wiring { places, interfaces, sampling, observer, judging, later, out })
     }
 
     /// Takes a decoded packet, and what is inside it as far as tunnels are opened.

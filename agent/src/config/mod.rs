@@ -2,6 +2,7 @@
 //! records go. Unknown keys are refused; each error names file, line, column, key and what is expected.
 
 mod args;
+mod live;
 mod mirror;
 mod plan;
 mod sections;
@@ -26,11 +27,12 @@ use onenet_proto::config::{ConfigError, Document};
 use serde::Deserialize;
 
 pub use args::ConfigArgs;
+pub use live::{EbpfSource, Hook, PcapSource};
 pub use sections::{
     BatchSection, CollectorSection, Endpoint, InvalidEndpoint, LogFormat, LogLevel, LogSection,
     SensorSection, SpoolSection,
 };
-pub use source::{Pace, PcapFileSource, PcapSource, Source};
+pub use source::{Pace, PcapFileSource, Source};
 
 /// What a configuration is read for, which decides what it must state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

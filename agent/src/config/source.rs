@@ -12,7 +12,10 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-use super::sections::within;
+use super::{
+    live::{EbpfSource, Hook, PcapSource},
+    sections::within,
+};
 
 /// One source of packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,27 @@ pub enum Source {
     PcapFile(PcapFileSource),
     /// A network interface, by libpcap.
     Pcap(PcapSource),
+    /// A network interface, by eBPF.
+    Ebpf(EbpfSource),
+    /// `kind = "auto"`: by eBPF where this host permits it, else by libpcap.
+    Auto {
+        /// What is tried.
+        ebpf: EbpfSource,
+        /// What is taken else.
+        pcap: PcapSource,
+    },
+}
+
+impl Source {
+    /// The interface; none of capture files.
+    pub fn interface(&self) -> Option<&Name> {
+        match self {
+            Self::PcapFile(_) => None,
+            Self::Pcap(PcapSource { interface, .. })
+            | Self::Ebpf(EbpfSource { interface, .. })
+            | Self::Auto { pcap: PcapSource { interface, .. }, .. } => Some(interface),
+        }
+    }
 }
 
 /// `kind = "pcap-file"`: capture files, read as one in the order of packet time.
@@ -45,29 +69,16 @@ pub enum Pace {
     Captured,
 }
 
-/// `kind = "pcap"`: a network interface, by libpcap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PcapSource {
-    /// The interface.
-    pub interface: Name,
-    /// Bytes of a packet that are captured at most, 64 to 262144. Default 2048: headers, tunnels and DHCP.
-    pub snap_length: u32,
-    /// MiB of the kernel's capture buffer, 1 to 2047. Default 64.
-    pub buffer_mib: u32,
-    /// Whether frames for other stations are captured. Default true.
-    pub promiscuous: bool,
-    /// Filter in libpcap's language (pcap-filter(7)).
-    pub filter: Option<String>,
-    /// Whether packets are handed over as they come, not in blocks: sooner, at more cost. Default false.
-    pub immediate: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 enum Kind {
     #[serde(rename = "pcap-file")]
     PcapFile,
     #[serde(rename = "pcap")]
     Pcap,
+    #[serde(rename = "ebpf")]
+    Ebpf,
+    #[serde(rename = "auto")]
+    Auto,
 }
 
 /// One `[[source]]` as written: every key of every kind, so that errors keep their place in the file.
@@ -79,13 +90,29 @@ pub(super) struct RawSource {
     interface: Option<Name>,
     pace: Option<Pace>,
     #[serde(default, deserialize_with = "within_option::<_, 64, 262_144>")]
-    snap_length: Option<u32>,
+    pub(super) snap_length: Option<u32>,
     #[serde(default, deserialize_with = "within_option::<_, 1, 2047>")]
-    buffer_mib: Option<u32>,
-    promiscuous: Option<bool>,
-    filter: Option<String>,
-    immediate: Option<bool>,
+    pub(super) buffer_mib: Option<u32>,
+    pub(super) promiscuous: Option<bool>,
+    pub(super) filter: Option<String>,
+    pub(super) immediate: Option<bool>,
+    pub(super) hook: Option<Hook>,
+    #[serde(default, deserialize_with = "within_option::<_, 1024, 4_194_304>")]
+    pub(super) max_flows: Option<u32>,
+    #[serde(default, deserialize_with = "within_option::<_, 1024, 4_194_304>")]
+    pub(super) max_flows_v6: Option<u32>,
+    #[serde(default, deserialize_with = "within_option::<_, 100, 2000>")]
+    pub(super) interval_ms: Option<u32>,
+    #[serde(default, deserialize_with = "within_option::<_, 0, 64>")]
+    pub(super) first_packets: Option<u32>,
+    #[serde(default, deserialize_with = "within_option::<_, 1, 256>")]
+    pub(super) ring_mib: Option<u32>,
+    #[serde(default, deserialize_with = "within_option::<_, 1, 65_536>")]
+    pub(super) sample: Option<u32>,
 }
+
+/// Makes an error of a key and what is wrong with it.
+pub(super) type Refuse<'a, E> = dyn Fn(&str, &str) -> E + 'a;
 
 fn within_option<'de, D: Deserializer<'de>, const MIN: u32, const MAX: u32>(
     deserializer: D,
@@ -93,62 +120,119 @@ fn within_option<'de, D: Deserializer<'de>, const MIN: u32, const MAX: u32>(
     within::<D, MIN, MAX>(deserializer).map(Some)
 }
 
+impl Kind {
+    /// The keys that a source of this kind may have, beside `kind`.
+    const fn keys(self) -> &'static [&'static str] {
+        const EBPF: &[&str] = &[
+            "interface",
+            "hook",
+            "max_flows",
+            "max_flows_v6",
+            "interval_ms",
+            "first_packets",
+            "snap_length",
+            "ring_mib",
+            "sample",
+            "promiscuous",
+        ];
+        match self {
+            Self::PcapFile => &["path", "interface", "pace"],
+            Self::Pcap => &["interface", "snap_length", "buffer_mib", "promiscuous", "filter", "immediate"],
+            Self::Ebpf => EBPF,
+            Self::Auto => &[
+                "interface",
+                "hook",
+                "max_flows",
+                "max_flows_v6",
+                "interval_ms",
+                "first_packets",
+                "ring_mib",
+                "sample",
+                "buffer_mib",
+                "promiscuous",
+                "immediate",
+            ],
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::PcapFile => "pcap-file",
+            Self::Pcap => "pcap",
+            Self::Ebpf => "ebpf",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 impl RawSource {
+    /// The keys that are stated.
+    fn stated(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("path", self.path.is_some()),
+            ("interface", self.interface.is_some()),
+            ("pace", self.pace.is_some()),
+            ("snap_length", self.snap_length.is_some()),
+            ("buffer_mib", self.buffer_mib.is_some()),
+            ("promiscuous", self.promiscuous.is_some()),
+            ("filter", self.filter.is_some()),
+            ("immediate", self.immediate.is_some()),
+            ("hook", self.hook.is_some()),
+            ("max_flows", self.max_flows.is_some()),
+            ("max_flows_v6", self.max_flows_v6.is_some()),
+            ("interval_ms", self.interval_ms.is_some()),
+            ("first_packets", self.first_packets.is_some()),
+            ("ring_mib", self.ring_mib.is_some()),
+            ("sample", self.sample.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_stated)| is_stated.then_some(key))
+    }
+
     /// The source, once the keys fit its kind.
     pub(super) fn resolve(self, index: usize, document: &Document) -> Result<Source, ConfigError> {
         let number = index.to_string();
         let refuse = |key: &str, message: &str| document.error(&["source", &number, key], message);
-        let foreign = |keys: &[(&str, bool)], message: &str| {
-            keys.iter().find(|(_, stated)| *stated).map_or(Ok(()), |(key, _)| Err(refuse(key, message)))
-        };
+        let keys = self.kind.keys();
+        if let Some(key) = self.stated().find(|key| !keys.contains(key)) {
+            let message =
+                format!("is not a key of kind {:?}, expected {}", self.kind.as_str(), keys.join(", "));
+            return Err(refuse(key, &message));
+        }
         if self.interface.as_deref() == Some("") {
             return Err(refuse("interface", "is empty, expected the name of an interface"));
         }
-        match self.kind {
-            Kind::PcapFile => {
-                foreign(
-                    &[
-                        ("snap_length", self.snap_length.is_some()),
-                        ("buffer_mib", self.buffer_mib.is_some()),
-                        ("promiscuous", self.promiscuous.is_some()),
-                        ("filter", self.filter.is_some()),
-                        ("immediate", self.immediate.is_some()),
-                    ],
-                    "is not a key of kind \"pcap-file\", expected path, interface or pace",
-                )?;
-                let paths = self.path.map(|paths| paths.0).unwrap_or_default();
-                if paths.is_empty() || paths.iter().any(|path| path.as_os_str().is_empty()) {
-                    return Err(refuse("path", "is missing, expected a file, a pattern, or a list of them"));
-                }
-                let base = document.path().parent().unwrap_or(Path::new(""));
-                Ok(Source::PcapFile(PcapFileSource {
-                    paths: paths.iter().map(|path| base.join(path)).collect(),
-                    interface: self.interface,
-                    pace: self.pace.unwrap_or_default(),
-                }))
-            }
-            Kind::Pcap => {
-                foreign(
-                    &[("path", self.path.is_some()), ("pace", self.pace.is_some())],
-                    "is not a key of kind \"pcap\", expected interface, snap_length, buffer_mib, promiscuous, \
-                     filter or immediate",
-                )?;
-                let interface = self.interface.ok_or_else(|| {
-                    refuse(
-                        "interface",
-                        "is missing, expected one of those that `onenet-agent interfaces` lists",
-                    )
-                })?;
-                Ok(Source::Pcap(PcapSource {
-                    interface,
-                    snap_length: self.snap_length.unwrap_or(2048),
-                    buffer_mib: self.buffer_mib.unwrap_or(64),
-                    promiscuous: self.promiscuous.unwrap_or(true),
-                    filter: self.filter,
-                    immediate: self.immediate.unwrap_or(false),
-                }))
-            }
+        if self.kind == Kind::PcapFile {
+            return self.resolve_files(document, &refuse);
         }
+        let interface = self.interface.clone().ok_or_else(|| {
+            refuse("interface", "is missing, expected one of those that `onenet-agent interfaces` lists")
+        })?;
+        match self.kind {
+            Kind::Ebpf => Ok(Source::Ebpf(EbpfSource::resolve(&self, interface, &refuse)?)),
+            Kind::Auto => Ok(Source::Auto {
+                ebpf: EbpfSource::resolve(&self, interface.clone(), &refuse)?,
+                pcap: PcapSource::resolve(&self, interface),
+            }),
+            _ => Ok(Source::Pcap(PcapSource::resolve(&self, interface))),
+        }
+    }
+
+    fn resolve_files(
+        self,
+        document: &Document,
+        refuse: &Refuse<'_, ConfigError>,
+    ) -> Result<Source, ConfigError> {
+        let paths = self.path.map(|paths| paths.0).unwrap_or_default();
+        if paths.is_empty() || paths.iter().any(|path| path.as_os_str().is_empty()) {
+            return Err(refuse("path", "is missing, expected a file, a pattern, or a list of them"));
+        }
+        let base = document.path().parent().unwrap_or(Path::new(""));
+        Ok(Source::PcapFile(PcapFileSource {
+            paths: paths.iter().map(|path| base.join(path)).collect(),
+            interface: self.interface,
+            pace: self.pace.unwrap_or_default(),
+        }))
     }
 }
 

@@ -66,16 +66,29 @@ fn every_setting_that_the_packaged_file_shows_is_one() {
         .collect();
     let config =
         load(&format!("heartbeat_seconds = 10\ndrain_seconds = 10\n{all}"), Purpose::Run).expect("sound");
-    assert_eq!((config.sources.len(), config.interfaces.len(), config.mirrors.len()), (2, 1, 1));
-    let live = PcapSource {
-        interface: "eth0".into(),
+    assert_eq!((config.sources.len(), config.interfaces.len(), config.mirrors.len()), (3, 1, 1));
+    let pcap = |name: &str, filter: Option<&str>| PcapSource {
+        interface: name.into(),
         snap_length: 2048,
         buffer_mib: 64,
         promiscuous: true,
-        filter: Some("not port 7443".into()),
+        filter: filter.map(str::to_owned),
         immediate: false,
     };
-    assert_eq!(config.sources[0], Source::Pcap(live));
+    let ebpf = EbpfSource {
+        interface: "eth0".into(),
+        hook: Hook::Auto,
+        max_flows: 65_536,
+        max_flows_v6: 16_384,
+        interval_ms: 1000,
+        first_packets: 4,
+        snap_length: 256,
+        ring_mib: 8,
+        sample: 1,
+        promiscuous: true,
+    };
+    assert_eq!(config.sources[0], Source::Auto { ebpf, pcap: pcap("eth0", None) });
+    assert_eq!(config.sources[1], Source::Pcap(pcap("eth1", Some("not port 7443"))));
 }
 
 #[test]
@@ -110,7 +123,7 @@ fn what_is_wrong_is_told_with_file_line_column_and_key() {
         ),
         (
             "[[source]]\nkind = 'pcapp'\n",
-            "agent.toml:2:8: source[0].kind: unknown variant `pcapp`, expected `pcap-file` or `pcap`",
+            "agent.toml:2:8: source[0].kind: unknown variant `pcapp`, expected one of `pcap-file`, `pcap`, `ebpf`, `auto`",
         ),
         ("[[source]]\nkind = 'pcap'\n", "source[0].interface: is missing, expected one of those that"),
         ("[[source]]\nkind = 'pcap-file'\n", "agent.toml:1:1: source[0].path: is missing, expected a file"),
@@ -121,6 +134,22 @@ fn what_is_wrong_is_told_with_file_line_column_and_key() {
         (
             "[[source]]\nkind = 'pcap'\ninterface = 'e'\npace = 'fast'\n",
             "agent.toml:4:8: source[0].pace: is not a key of kind \"pcap\"",
+        ),
+        (
+            "[[source]]\nkind = 'ebpf'\ninterface = 'e'\nfilter = 'tcp'\n",
+            "agent.toml:4:10: source[0].filter: is not a key of kind \"ebpf\"",
+        ),
+        (
+            "[[source]]\nkind = 'auto'\ninterface = 'e'\nring_mib = 3\n",
+            "agent.toml:4:12: source[0].ring_mib: 3, expected a power of two",
+        ),
+        (
+            "[[source]]\nkind = 'ebpf'\ninterface = 'e'\nsnap_length = 2048\n",
+            "agent.toml:4:15: source[0].snap_length: 2048, expected 64 to 1024",
+        ),
+        (
+            "[[source]]\nkind = 'ebpf'\ninterface = 'e'\nsample = 0\n",
+            "agent.toml:4:10: source[0].sample: 0, expected a whole number from 1",
         ),
         (
             "[[source]]\nkind = 'pcap'\ninterface = 'e'\nsnap_length = 1\n",

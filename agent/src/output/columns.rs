@@ -126,6 +126,7 @@ impl Columns for FlowRecord {
         "rtt_syn_to_syn_ack" => |r, c| c.put_option(r.rtt_syn_to_syn_ack),
         "rtt_syn_ack_to_ack" => |r, c| c.put_option(r.rtt_syn_ack_to_ack),
         "counting" => |r, c| c.put(r.counting),
+        "sampling" => |r, c| c.put(r.sampling),
         "aggregate.flows" => |r, c| c.put_option(r.aggregate.map(|many| many.flows)),
         "aggregate.originators" => |r, c| c.put_option(r.aggregate.map(|many| many.originators)),
         "aggregate.originator_prefix" => |r, c| c.put_option(r.aggregate.map(|many| many.originator_prefix)),

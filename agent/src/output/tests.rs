@@ -105,7 +105,7 @@ fn a_flow_in_csv_is_one_line_in_the_order_of_the_header() {
          10.1.2.3,49152,00:1b:21:3c:4d:5e,6,900,816,500,27,1,62,63,10,2,3,1,2,4,inside,boston-eohhs,eohhs,\
          192.0.2.80,443,00:1b:21:00:00:01,5,1900,1830,1600,26,0,55,55,0,0,4,5,0,0,outside,boston-isp,eotss,\
          SF,ShADadFf,syn,outbound,boston,inside0,100;7,16;17,vxlan,5000,\
-         0000000000000000000000000000003e;ffffffffffffffffffffffffffffffff,10000000,200000,exact,1,1,32,24"
+         0000000000000000000000000000003e;ffffffffffffffffffffffffffffffff,10000000,200000,exact,1,1,1,32,24"
     );
     assert!(
         lines[2].contains(",10.1.2.3,49152,,6,900") && lines[2].contains(",inside0,,16;17,,,"),

@@ -209,6 +209,7 @@ impl Pump {
 pub(crate) fn file_views(captures: &CaptureSet) -> Vec<SourceView> {
     let view = |report: &crate::source::CaptureReport| SourceView {
         name: report.name.clone(),
+        method: None,
         packets: report.packets,
         bytes_read: Some(report.bytes_read),
         size: report.size,

@@ -28,7 +28,7 @@ use crate::{
     error::UsageError,
     keys::{Identity, KeyStore},
     ship::connect::Target,
-    source::{CaptureSet, libpcap::LibpcapSource},
+    source::{CaptureSet, ebpf::MeterSource, fallback, libpcap::LibpcapSource},
     spool::{self, Mark, Opened, Shared},
     tls,
 };
@@ -176,7 +176,7 @@ fn capture_files(config: &Config) -> Result<Option<Vec<CaptureFile>>, anyhow::Er
         .iter()
         .filter_map(|source| match source {
             Source::PcapFile(files) => Some(files),
-            Source::Pcap(_) => None,
+            _ => None,
         })
         .collect();
     let path = config.path.display();
@@ -224,6 +224,10 @@ fn open_live(config: &Config) -> Result<Sources, anyhow::Error> {
     for source in &config.sources {
         match source {
             Source::Pcap(source) => sources.push(Box::new(LibpcapSource::open(source, among_others)?)),
+            Source::Ebpf(source) => sources.push(Box::new(MeterSource::open(source, &config.mirrors)?)),
+            Source::Auto { ebpf, pcap } => {
+                sources.push(fallback::open(ebpf, &config.mirrors, pcap, among_others)?);
+            }
             Source::PcapFile(_) => {}
         }
     }

@@ -10,6 +10,9 @@ use serde::Serialize;
 pub(crate) struct SourceView {
     /// File or interface.
     pub(crate) name: String,
+    /// How an interface is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<String>,
     /// Packets read.
     pub(crate) packets: u64,
     /// Bytes read, for files.

@@ -284,6 +284,7 @@ impl Live for LibpcapSource {
     fn view(&self) -> SourceView {
         SourceView {
             name: self.source.interface.to_string(),
+            method: Some("libpcap".to_owned()),
             packets: self.packets,
             last_packet: self.last.map(|time| time.to_string()),
             error: self.error.clone(),

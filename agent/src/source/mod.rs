@@ -4,7 +4,9 @@
 
 mod capture;
 pub(crate) mod counters;
+pub(crate) mod ebpf;
 mod error;
+pub(crate) mod fallback;
 mod input;
 pub(crate) mod libpcap;
 pub(crate) mod live;

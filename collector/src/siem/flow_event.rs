@@ -129,6 +129,7 @@ fn own_fields(event: &FlowEvent) -> Value {
         "history": record.history,
         "end_reason": record.end_reason,
         "counting": record.counting,
+        "sampling": record.sampling,
         "aggregate": record.aggregate,
         "originator": side(&record.originator),
         "responder": side(&record.responder),

@@ -84,11 +84,16 @@ pub(super) const COLUMNS: &[&str] = &[
     "resp_zero_windows INTEGER NOT NULL DEFAULT 0",
     "resp_bad_checksums INTEGER NOT NULL DEFAULT 0",
     "resp_overlapping_fragments INTEGER NOT NULL DEFAULT 0",
+    "sampling INTEGER NOT NULL DEFAULT 1",
 ];
 
 /// Columns that segments of this schema version have: the first so many of [`COLUMNS`].
 fn columns_of(version: i64) -> usize {
-    if version < 2 { COLUMNS.len() - 10 } else { COLUMNS.len() }
+    match version {
+        ..2 => COLUMNS.len() - 11,
+        2 => COLUMNS.len() - 1,
+        _ => COLUMNS.len(),
+    }
 }
 
 /// The columns that a segment of this schema version is without.
@@ -105,7 +110,7 @@ pub(super) fn names(prefix: &str, version: i64) -> String {
         if at < known {
             return format!("{prefix}{name}");
         }
-        if column.ends_with(" DEFAULT 0") { "0".to_owned() } else { "NULL".to_owned() }
+        column.split_once(" DEFAULT ").map_or("NULL", |(_, default)| default).to_owned()
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -223,6 +228,7 @@ pub(super) fn insert(
     row.put(flow.aggregate.map(|aggregate| aggregate.responder_prefix))?;
     row.side_since_2(&flow.originator)?;
     row.side_since_2(&flow.responder)?;
+    row.put(flow.sampling)?;
     statement.raw_execute().map(|_| ())
 }
 
@@ -363,9 +369,11 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Result<FlowRecord, rusqlite::
         rtt_syn_to_syn_ack: row.get()?,
         rtt_syn_ack_to_ack: row.get()?,
         counting: row.code(Counting::from_code)?,
+        sampling: 1,
         aggregate: row.aggregate()?,
     };
     row.side_since_2(&mut flow.originator)?;
     row.side_since_2(&mut flow.responder)?;
+    flow.sampling = row.get()?;
     Ok(flow)
 }

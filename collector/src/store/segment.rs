@@ -15,9 +15,9 @@ use super::{
 /// Number of a segment; later segments have greater numbers.
 pub type SegmentNumber = u32;
 
-/// Version of the schema, in SQLite's `user_version`. Segments of version 1, which know less of a flow, are read
+/// Version of the schema, in SQLite's `user_version`. Segments of versions 1 and 2, which know less of a flow, are read
 /// as they are; the one that is written to next is brought up to date first.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const BATCHES: &str = "
 CREATE TABLE batches (
@@ -91,7 +91,7 @@ pub(super) fn open(path: &Path, heads: &Heads) -> Result<Connection, StoreError>
     let found = connection::version(&connection).map_err(StoreError::sqlite(path))?;
     match found {
         0 => create(&mut connection, heads).map_err(StoreError::sqlite(path))?,
-        1 => upgrade(&mut connection, found).map_err(StoreError::sqlite(path))?,
+        1 | 2 => upgrade(&mut connection, found).map_err(StoreError::sqlite(path))?,
         VERSION => {}
         found => return Err(StoreError::Schema { path: path.to_owned(), found, expected: VERSION }),
     }

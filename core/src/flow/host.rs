@@ -38,6 +38,11 @@ pub trait FlowHost {
     fn segment_name(&self, segment: u16) -> Option<Name>;
     /// Name of a secretariat of the plan.
     fn secretariat_name(&self, secretariat: u16) -> Option<Name>;
+    /// Of so many flows of an interface one is metered.
+    fn sampling(&self, interface: InterfaceIndex) -> u32 {
+        let _ = interface;
+        1
+    }
     /// Whether it matters to be told that an attempt of `originator` at an address and port was added to an
     /// aggregate. In a flood the answer is no millions of times, and saves telling.
     fn hears_collapse(

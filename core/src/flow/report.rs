@@ -228,6 +228,7 @@ impl View<'_> {
         (record.rtt_syn_to_syn_ack, record.rtt_syn_ack_to_ack) =
             tcp.map(TcpState::round_trips).unwrap_or_default();
         record.counting = if flow.is(flag::ESTIMATED) { Counting::Estimated } else { Counting::Exact };
+        record.sampling = host.sampling(path.interface);
         record.aggregate = None;
     }
 
@@ -343,6 +344,7 @@ impl FlowTable {
         host.name_interface(one.path.interface, &mut record.interface);
         record.vlans.clone_from(&one.path.vlans);
         record.counting = if one.tally.estimated { Counting::Estimated } else { Counting::Exact };
+        record.sampling = host.sampling(one.path.interface);
         record.aggregate = Some(record::Aggregate {
             flows: one.flows,
             originators: one.different_originators(),
@@ -445,6 +447,7 @@ fn empty_record(site: Name) -> FlowRecord {
         rtt_syn_to_syn_ack: None,
         rtt_syn_ack_to_ack: None,
         counting: Counting::Exact,
+        sampling: 1,
         aggregate: None,
     }
 }

@@ -309,6 +309,8 @@ pub struct FlowRecord {
     pub rtt_syn_ack_to_ack: Option<i64>,
     /// Whether the counters are as on the wire.
     pub counting: Counting,
+    /// Of so many flows one was metered, and this is of those: 1 where all were. Nothing is scaled.
+    pub sampling: u32,
     /// Set where this stands for many attempts; none for a flow of its own.
     pub aggregate: Option<Aggregate>,
 }

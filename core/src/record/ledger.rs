@@ -52,12 +52,15 @@ named_enum! {
     DropStage {
         /// The network card or driver, by libpcap's `ifdropped`.
         Interface = 0 "interface",
-        /// The kernel's capture buffer, by libpcap's `dropped`.
+        /// The kernel's capture buffer, by libpcap's `dropped`; by eBPF, packets that neither its tables nor its rings had
+        /// room for.
         Kernel = 1 "kernel",
         /// Filtered out on request.
         Filter = 2 "filter",
         /// Between a mirror and the sensor, by the gaps in the mirror's sequence numbers.
         Mirror = 3 "mirror",
+        /// Left out on request: packets of flows that are not in the sample.
+        Sampling = 4 "sampling",
     }
 }
 

@@ -42,6 +42,7 @@ impl RecordSink for CountingSink<'_> {
 pub(super) struct Wiring<'a> {
     pub(super) places: &'a Places,
     pub(super) interfaces: &'a [InterfacePlan],
+    pub(super) sampling: &'a [u32],
     pub(super) observer: &'a mut Option<Observer>,
     pub(super) judging: &'a mut Judging,
     pub(super) later: &'a mut Waiting,
@@ -181,6 +182,10 @@ impl FlowHost for Wiring<'_> {
             Some(plan) if Arc::ptr_eq(&plan.name, name) => {}
             _ => *name = self.interface_name(interface),
         }
+    }
+
+    fn sampling(&self, interface: InterfaceIndex) -> u32 {
+        self.sampling.get(usize::from(interface.0)).copied().unwrap_or(1)
     }
 
     fn wants_identities(&self) -> bool {

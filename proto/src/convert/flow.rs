@@ -120,6 +120,7 @@ impl From<&FlowRecord> for v1::Flow {
             rtt_syn_to_syn_ack: flow.rtt_syn_to_syn_ack,
             rtt_syn_ack_to_ack: flow.rtt_syn_ack_to_ack,
             counting: flow.counting.code().into(),
+            sampling: if flow.sampling == 1 { 0 } else { flow.sampling },
             aggregate: flow.aggregate.map(Into::into),
         }
     }
@@ -161,6 +162,7 @@ impl TryFrom<v1::Flow> for FlowRecord {
             rtt_syn_to_syn_ack: flow.rtt_syn_to_syn_ack,
             rtt_syn_ack_to_ack: flow.rtt_syn_ack_to_ack,
             counting: code("counting", flow.counting, Counting::from_code)?,
+            sampling: flow.sampling.max(1),
             aggregate: flow.aggregate.map(Aggregate::try_from).transpose()?,
         })
     }

@@ -64,6 +64,7 @@ fn flow() -> FlowRecord {
         rtt_syn_to_syn_ack: Some(0),
         rtt_syn_ack_to_ack: None,
         counting: Counting::Estimated,
+        sampling: 64,
         aggregate: Some(Aggregate { flows: 9, originators: 8, originator_prefix: 24, responder_prefix: 128 }),
     }
 }

@@ -26,6 +26,12 @@ use serde_json::Value;
 /// How long anything may take before a test fails. Nothing here waits as long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Prints past the test runner, which keeps to itself what tests that pass print.
+pub(crate) fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// One of the two programs, built once for all tests.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = onenet_tests::programs::directory().expect("the programs are built").join(name);

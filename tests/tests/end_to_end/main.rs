@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod day;
 mod harness;
+mod lab;
 mod live;
 mod page;
 mod store;

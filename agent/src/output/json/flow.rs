@@ -42,7 +42,7 @@ impl Line for FlowRecord {
         pen.put(b",\"vlans\":[");
         pen.numbers(self.vlans.iter().map(|&vlan| vlan.into()));
         if is_plain(self) {
-            pen.put(b"],\"mpls_labels\":[],\"tunnel\":null,\"tunnel_parents\":[],\"rtt_syn_to_syn_ack\":null,\"rtt_syn_ack_to_ack\":null,\"counting\":\"exact\",\"aggregate\":null}\n");
+            pen.put(b"],\"mpls_labels\":[],\"tunnel\":null,\"tunnel_parents\":[],\"rtt_syn_to_syn_ack\":null,\"rtt_syn_ack_to_ack\":null,\"counting\":\"exact\",\"sampling\":1,\"aggregate\":null}\n");
         } else {
             pen.lend(|room, at| tail(room, at, self));
         }
@@ -185,9 +185,11 @@ fn tail(room: &mut [u8; ROOM], at: usize, flow: &FlowRecord) -> usize {
     pen.optional(flow.rtt_syn_ack_to_ack);
     pen.put(b",\"counting\":\"");
     pen.word(&COUNTINGS, flow.counting as usize);
+    pen.put(b"\",\"sampling\":");
+    pen.number(flow.sampling.into());
     match &flow.aggregate {
         Some(Aggregate { flows, originators, originator_prefix, responder_prefix }) => {
-            pen.put(b"\",\"aggregate\":{\"flows\":");
+            pen.put(b",\"aggregate\":{\"flows\":");
             pen.number(*flows);
             pen.put(b",\"originators\":");
             pen.number(*originators);
@@ -197,7 +199,7 @@ fn tail(room: &mut [u8; ROOM], at: usize, flow: &FlowRecord) -> usize {
             pen.number((*responder_prefix).into());
             pen.put(b"}}\n");
         }
-        None => pen.put(b"\",\"aggregate\":null}\n"),
+        None => pen.put(b",\"aggregate\":null}\n"),
     }
     pen.at()
 }
@@ -210,5 +212,6 @@ fn is_plain(flow: &FlowRecord) -> bool {
         && flow.rtt_syn_to_syn_ack.is_none()
         && flow.rtt_syn_ack_to_ack.is_none()
         && flow.counting == Counting::Exact
+        && flow.sampling == 1
         && flow.aggregate.is_none()
 }

@@ -109,14 +109,16 @@ fn rare() -> impl Strategy<Value = FlowRecord> {
         });
     let labels = (vec(any::<u32>(), 0..4), vec(any::<u128>(), 0..4));
     let rest = (option::of(tunnel), any::<(Option<i64>, Option<i64>)>(), option::of(aggregate));
-    (labels, rest, one_of(Counting::ALL)).prop_map(
-        |((labels, parents), (tunnel, rtt, aggregate), counting)| FlowRecord {
+    let sampling = prop_oneof![Just(1), any::<u32>()];
+    (labels, rest, (one_of(Counting::ALL), sampling)).prop_map(
+        |((labels, parents), (tunnel, rtt, aggregate), (counting, sampling))| FlowRecord {
             mpls_labels: labels.into_iter().collect(),
             tunnel,
             tunnel_parents: parents.into_iter().map(FlowId).collect(),
             rtt_syn_to_syn_ack: rtt.0,
             rtt_syn_ack_to_ack: rtt.1,
             counting,
+            sampling,
             aggregate,
             ..samples::flow()
         },
@@ -131,6 +133,7 @@ fn flow() -> impl Strategy<Value = FlowRecord> {
         rtt_syn_to_syn_ack: None,
         rtt_syn_ack_to_ack: None,
         counting: Counting::Exact,
+        sampling: 1,
         aggregate: None,
         ..samples::flow()
     };

@@ -1,0 +1,6 @@
+//! The meter in the kernel against core's decode: the same packets through both, and the same keys and counts. Runs the
+//! real program by BPF_PROG_TEST_RUN, and on a veth pair in a network namespace of its own. Where the machine lets
+//! nobody load programs the tests say so and pass.
+
+mod captures;
+mod kit;
