@@ -89,6 +89,9 @@ impl Pump {
     fn look_after_live(&mut self, sources: &mut Sources) {
         for source in &mut *sources {
             source.look_after(REOPEN_INTERVAL);
+            for report in source.health() {
+                self.sensor.handle_health(&report, &mut self.batcher);
+            }
         }
         // What mirrors lost on their way the engine counts itself.
         for &stage in DropStage::ALL.iter().filter(|&&stage| stage != DropStage::Mirror) {

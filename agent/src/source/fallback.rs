@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use onenet_core::{
     decode::InterfaceIndex,
+    detect::HealthReport,
     mirror::MirrorPlan,
     record::{DropStage, RecordSink},
     sensor::Sensor,
@@ -70,6 +71,10 @@ impl Live for Fallback {
 
     fn drops(&self, stage: DropStage) -> u64 {
         self.by.drops(stage)
+    }
+
+    fn health(&self) -> Vec<HealthReport> {
+        self.by.health()
     }
 
     fn view(&self) -> SourceView {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use onenet_core::{
     decode::InterfaceIndex,
+    detect::HealthReport,
     record::{DropStage, RecordSink},
     sensor::Sensor,
     time::Timestamp,
@@ -45,6 +46,9 @@ pub(crate) trait Live: Send {
 
     /// Packets that this source has lost or left out at a stage, since its start.
     fn drops(&self, stage: DropStage) -> u64;
+
+    /// What each of its hooks has seen and what its interface counted meanwhile, for the rules on the sensor's health.
+    fn health(&self) -> Vec<HealthReport>;
 
     /// How it is going.
     fn view(&self) -> SourceView;
