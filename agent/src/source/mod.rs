@@ -3,6 +3,7 @@
 //! hostile: lengths are checked, what is skipped is counted, and an error says at which byte the file broke.
 
 mod capture;
+pub(crate) mod counters;
 pub(crate) mod ebpf;
 mod error;
 pub(crate) mod fallback;
@@ -10,6 +11,7 @@ mod input;
 pub(crate) mod libpcap;
 pub(crate) mod live;
 mod merge;
+mod netlink;
 mod pcap;
 mod pcapng;
 #[cfg(test)]
