@@ -77,6 +77,27 @@ const NEEDS: &[Need<'static>] = &[
     },
     Need {
         purpose: Purpose::Tests,
+        what: "tcpdump, which captures beside the sensors of the lab",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v tcpdump",
+        debian: &["tcpdump"],
+        fedora: &["tcpdump"],
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "bpftool, which takes a program off its hook in a test",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v bpftool",
+        debian: &["bpftool"],
+        fedora: &["bpftool"],
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "sysctl, for the network namespaces of a test",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v sysctl",
+        debian: &["procps"],
+        fedora: &["procps-ng"],
+    },
+    Need {
+        purpose: Purpose::Tests,
         what: "util-linux, which mounts the full and the read-only spool of a test",
         probe: "command -v mount && command -v unshare",
         debian: &["util-linux", "mount"],
