@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 pub(crate) enum Purpose {
     /// Building and running the programs.
     Build,
+    /// The same on interfaces in network namespaces.
+    Live,
     /// Building, and every test.
     Tests,
 }
@@ -69,8 +71,8 @@ const NEEDS: &[Need<'static>] = &[
         fedora: &["chromium"],
     },
     Need {
-        purpose: Purpose::Tests,
-        what: "iproute2, for the network namespaces of a test",
+        purpose: Purpose::Live,
+        what: "iproute2, for network namespaces",
         probe: "PATH=$PATH:/usr/sbin:/sbin command -v ip",
         debian: &["iproute2"],
         fedora: &["iproute"],
@@ -90,15 +92,15 @@ const NEEDS: &[Need<'static>] = &[
         fedora: &["bpftool"],
     },
     Need {
-        purpose: Purpose::Tests,
-        what: "sysctl, for the network namespaces of a test",
+        purpose: Purpose::Live,
+        what: "sysctl, for network namespaces",
         probe: "PATH=$PATH:/usr/sbin:/sbin command -v sysctl",
         debian: &["procps"],
         fedora: &["procps-ng"],
     },
     Need {
-        purpose: Purpose::Tests,
-        what: "util-linux, which mounts the full and the read-only spool of a test",
+        purpose: Purpose::Live,
+        what: "util-linux, for namespaces and for the full and the read-only spool of a test",
         probe: "command -v mount && command -v unshare",
         debian: &["util-linux", "mount"],
         fedora: &["util-linux"],
