@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Mutex,
@@ -53,9 +53,14 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
 
 /// A loopback address with a port that nobody has, and that no other test of this process will get.
 pub(crate) fn free_address() -> SocketAddr {
+    free_address_of(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same of another address of this host.
+fn free_address_of(ip: IpAddr) -> SocketAddr {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = TcpListener::bind((ip, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
         if GIVEN.lock().expect("no test failed in here").insert(address.port()) {
             return address;
@@ -219,8 +224,13 @@ pub(crate) struct Lab {
 impl Lab {
     /// `init`, with this address plan and more of a configuration; not started yet.
     pub(crate) fn new(plan: Option<&Path>, more: &str) -> Self {
+        Self::on(Ipv4Addr::LOCALHOST.into(), plan, more)
+    }
+
+    /// The same, where sensors connect to this address.
+    pub(crate) fn on(ip: IpAddr, plan: Option<&Path>, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let lab = Self { directory, ingest: free_address(), web: free_address(), collector: None };
+        let lab = Self { directory, ingest: free_address_of(ip), web: free_address(), collector: None };
         let (ingest, web) = (lab.ingest.to_string(), lab.web.to_string());
         let dir = lab.collector_dir();
         let arguments =
@@ -430,6 +440,14 @@ impl Edge {
     pub(crate) fn start(&self, more: &[&str]) -> Background {
         let mut command = Command::new(program("onenet-agent"));
         command.args(["run", "--config", text(&self.config)]).args(more);
+        Background::start(&mut command, &self.log)
+    }
+
+    /// Starts the agent in a network namespace.
+    pub(crate) fn start_in(&self, namespace: &str) -> Background {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, text(&program("onenet-agent"))]);
+        command.args(["run", "--config", text(&self.config)]);
         Background::start(&mut command, &self.log)
     }
 

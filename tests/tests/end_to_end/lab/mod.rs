@@ -12,17 +12,17 @@
 //!                  └────────┘
 //! ```
 
+mod edges;
 mod flows;
 mod offload;
 
 mod ways;
-mod wire;
 
 use std::{path::Path, process::Command, time::Duration};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::harness::{self, Background, Ended, run};
+use crate::harness::{self, Background, run};
 
 /// Makes the private places that `ip netns` writes to.
 const PRIVATE: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up";
@@ -96,11 +96,6 @@ fn in_namespace<T: Send>(name: &str, what: impl FnOnce() -> T + Send) -> T {
         });
         thread.join().expect("it ends well")
     })
-}
-
-/// Runs a command to its end in a network namespace.
-fn call_in(name: &str, command: &[&str]) -> Ended {
-    run(Command::new("ip").args(["netns", "exec", name]).args(command))
 }
 
 /// tcpdump on an interface, from the moment it listens until it is stopped.
