@@ -155,17 +155,19 @@ fn speed() {
         ("little-room", u32::MAX, "buffer_mib = 1\n"),
     ] {
         let tap = Tap::start(&lab, name, &["tap0"], settings);
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), tap.agent.cpu_ticks());
         for _ in 0..20 {
             wire.send(&made, pace).expect("the frames leave");
         }
         let took = begun.elapsed();
         let sent = u64::from(FRAMES) * 20;
         let account = tap.account(sent);
+        // Ticks of 10 ms.
+        let used = (tap.agent.cpu_ticks() - used) * 10;
         let status = tap.stop();
         let lost = dropped(&status, "kernel");
         println!(
-            "LAB libpcap {name}: {sent} packets in {took:?}, {:.0} a second, {lost} lost and counted",
+            "LAB libpcap {name}: {sent} packets in {took:?}, {:.0} a second, {lost} lost and counted, {used} ms of processor",
             sent as f64 / took.as_secs_f64()
         );
         assert_eq!(number(&status, "packets") + lost, sent, "{status:#}");
