@@ -65,6 +65,10 @@ impl Live for Fallback {
         self.by.quiet_until()
     }
 
+    fn cannot_wait(&self) -> Timestamp {
+        self.by.cannot_wait()
+    }
+
     fn look_after(&mut self, reopen_after: Duration) {
         self.by.look_after(reopen_after);
     }

@@ -43,6 +43,8 @@ const SLOT_HEADER: u32 = 300;
 const FEWEST_SLOTS: u64 = 8192;
 /// A packet is handed over within so many block timeouts, as far as the machine keeps up.
 const BLOCKS_LATE: i64 = 4;
+/// How long packets stay in the kernel's buffer at most while other interfaces are waited for, in nanoseconds.
+const LONGEST_WAIT: i64 = 250 * NANOS_PER_MILLISECOND;
 const NANOS_PER_MILLISECOND: i64 = 1_000_000;
 
 /// Why an interface cannot be read.
@@ -319,6 +321,10 @@ impl Live for LibpcapSource {
     fn quiet_until(&self) -> Timestamp {
         let lateness = i64::from(self.block_timeout).saturating_mul(BLOCKS_LATE * NANOS_PER_MILLISECOND);
         Timestamp(wall_time().saturating_sub(lateness))
+    }
+
+    fn cannot_wait(&self) -> Timestamp {
+        Timestamp(wall_time().saturating_sub(LONGEST_WAIT))
     }
 
     fn look_after(&mut self, reopen_after: Duration) {

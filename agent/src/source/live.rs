@@ -41,6 +41,11 @@ pub(crate) trait Live: Send {
     /// there although nothing comes.
     fn quiet_until(&self) -> Timestamp;
 
+    /// Packets up to this time are handed over whether or not it is their turn: where they wait would run over.
+    fn cannot_wait(&self) -> Timestamp {
+        Timestamp(i64::MIN)
+    }
+
     /// Looks at counters, and opens an interface again that was lost; called a few times a second.
     fn look_after(&mut self, reopen_after: Duration);
 

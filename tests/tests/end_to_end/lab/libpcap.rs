@@ -1,8 +1,12 @@
 //! libpcap by itself: the first packet and the last are there with any setting, what the buffer had no room for and what
 //! the filter left out is counted, and packets of several interfaces are told in the order of time.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
+use nix::sys::signal::Signal;
 use onenet_core::record::{ConnState, FlowRecord};
 use onenet_tests::{
     craft::{ACK, FIN, Ip, SYN, Tcp, frame},
@@ -11,7 +15,7 @@ use onenet_tests::{
 use serde_json::Value;
 
 use super::{flows::told, inside, pair};
-use crate::harness::{AgentConfig, Background, Edge, Lab, wait_for};
+use crate::harness::{AgentConfig, Background, Edge, Lab, run, wait_for};
 
 /// Frames in one go.
 const FRAMES: u32 = 20_000;
@@ -29,6 +33,11 @@ fn what_is_lost_at_speed_is_counted() {
 #[test]
 fn an_answer_on_another_wire_is_told_after_its_question() {
     inside("libpcap::order", &format!("{} && {}", pair("tap0", "wire0"), pair("tap1", "wire1")));
+}
+
+#[test]
+fn an_interface_that_goes_and_comes_back_is_read_again_and_losses_are_a_finding() {
+    inside("libpcap::troubles", &pair("tap0", "wire0"));
 }
 
 /// A sensor on interfaces, by libpcap with these settings.
@@ -173,6 +182,43 @@ fn speed() {
         assert_eq!(number(&status, "packets") + lost, sent, "{status:#}");
         assert_eq!(account["unexplained"], 0, "{account:#}");
     }
+}
+
+#[test]
+#[ignore = "runs in the namespaces that an_interface_that_goes_and_comes_back_is_read_again_and_losses_are_a_finding makes"]
+fn troubles() {
+    let mut lab = Lab::new(None, "");
+    lab.start();
+    let few = frames(1000, 10, false);
+    let tap = Tap::start(&lab, "troubled", &["tap0"], "buffer_mib = 1\n");
+    Wire::open("wire0").and_then(|wire| wire.send(&few, 100_000)).expect("the frames leave");
+    assert_eq!(tap.account(1000)["unexplained"], 0);
+
+    let source = || tap.edge.status()["sources"][0].clone();
+    run(Command::new("ip").args(["link", "del", "tap0"])).success();
+    let error =
+        wait_for("the sensor to miss its interface", || source()["error"].as_str().map(str::to_owned));
+    run(Command::new("sh").args(["-ec", &pair("tap0", "wire0")])).success();
+    wait_for("the sensor to find it again", || source()["error"].is_null().then_some(()));
+    Wire::open("wire0").and_then(|wire| wire.send(&few, 100_000)).expect("the frames leave");
+    let account = tap.account(2000);
+    assert_eq!((&account["captured"], &account["unexplained"]), (&2000.into(), &0.into()), "{account:#}");
+
+    // While the sensor stands still, the kernel counts what its buffer has no room for.
+    let many = frames(FRAMES, 100, false);
+    tap.agent.signal(Signal::SIGSTOP);
+    Wire::open("wire0").and_then(|wire| wire.send(&many, u32::MAX)).expect("the frames leave");
+    tap.agent.signal(Signal::SIGCONT);
+    let account = tap.account(2000 + u64::from(FRAMES));
+    let lost = number(&account, "dropped");
+    assert!(lost > 0 && account["unexplained"] == 0, "{account:#}");
+    let finding = wait_for("the finding", || {
+        lab.items("/api/v1/findings").into_iter().find(|finding| finding["rule"] == "sensor.loss")
+    });
+    println!("LAB libpcap: {error:?} and back; {lost} lost: {}", finding["summary"]);
+    let status = tap.stop();
+    assert_eq!(dropped(&status, "kernel"), lost, "{status:#}");
+    assert_eq!(number(&status, "packets") + lost, 2000 + u64::from(FRAMES), "{status:#}");
 }
 
 #[test]
