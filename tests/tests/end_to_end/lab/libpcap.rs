@@ -10,15 +10,17 @@ use nix::sys::signal::Signal;
 use onenet_core::record::{ConnState, FlowRecord};
 use onenet_tests::{
     craft::{ACK, FIN, Ip, SYN, Tcp, frame},
-    wire::Wire,
+    wire::{Pacer, Wire},
 };
 use serde_json::Value;
 
-use super::{flows::told, inside, pair};
+use super::{bpf_permitted, flows::told, inside, pair};
 use crate::harness::{AgentConfig, Background, Edge, Lab, run, wait_for};
 
 /// Frames in one go.
 const FRAMES: u32 = 20_000;
+/// How often they are sent where speed is tried.
+const ROUNDS: usize = 60;
 
 #[test]
 fn first_and_last_packets_are_there_with_any_setting() {
@@ -48,9 +50,13 @@ struct Tap {
 
 impl Tap {
     fn start(lab: &Lab, name: &str, interfaces: &[&str], settings: &str) -> Self {
+        Self::start_by("pcap", lab, name, interfaces, settings)
+    }
+
+    fn start_by(kind: &str, lab: &Lab, name: &str, interfaces: &[&str], settings: &str) -> Self {
         let source = |interface: &&str| {
             format!(
-                "[[source]]\nkind = \"pcap\"\ninterface = \"{interface}\"\n{settings}\n\
+                "[[source]]\nkind = \"{kind}\"\ninterface = \"{interface}\"\n{settings}\n\
                  [[interface]]\nname = \"{interface}\"\nrole = \"inside\"\n\n"
             )
         };
@@ -157,26 +163,33 @@ fn speed() {
     lab.start();
     let wire = Wire::open("wire0").expect("a wire");
     let made = frames(FRAMES, 10_000, false);
-    for (name, pace, settings) in [
-        ("paced", 300_000, ""),
-        ("flat-out", u32::MAX, ""),
-        ("immediate", 300_000, "immediate = true\n"),
-        ("little-room", u32::MAX, "buffer_mib = 1\n"),
+    for (name, kind, pace, settings) in [
+        ("paced", "pcap", 300_000, ""),
+        ("flat-out", "pcap", u32::MAX, ""),
+        ("immediate", "pcap", 300_000, "immediate = true\n"),
+        ("little-room", "pcap", u32::MAX, "buffer_mib = 1\n"),
+        ("by-ebpf", "ebpf", 300_000, ""),
+        ("by-ebpf-flat-out", "ebpf", u32::MAX, ""),
     ] {
-        let tap = Tap::start(&lab, name, &["tap0"], settings);
+        if kind == "ebpf" && !bpf_permitted() {
+            continue;
+        }
+        let tap = Tap::start_by(kind, &lab, name, &["tap0"], settings);
         let (begun, used) = (Instant::now(), tap.agent.cpu_ticks());
-        for _ in 0..20 {
-            wire.send(&made, pace).expect("the frames leave");
+        let mut pacer = Pacer::new(pace);
+        for some in made.chunks(64).cycle().take(ROUNDS * made.len().div_ceil(64)) {
+            wire.send_now(some).expect("the frames leave");
+            pacer.wait(some.len());
         }
         let took = begun.elapsed();
-        let sent = u64::from(FRAMES) * 20;
+        let sent = u64::from(FRAMES) * ROUNDS as u64;
         let account = tap.account(sent);
         // Ticks of 10 ms.
         let used = (tap.agent.cpu_ticks() - used) * 10;
         let status = tap.stop();
         let lost = dropped(&status, "kernel");
         println!(
-            "LAB libpcap {name}: {sent} packets in {took:?}, {:.0} a second, {lost} lost and counted, {used} ms of processor",
+            "LAB {name}: {sent} packets in {took:?}, {:.0} a second, {lost} lost and counted, {used} ms of processor",
             sent as f64 / took.as_secs_f64()
         );
         assert_eq!(number(&status, "packets") + lost, sent, "{status:#}");
