@@ -28,9 +28,13 @@ use crate::harness::{self, Background, run};
 /// Makes the private places that `ip netns` writes to.
 const PRIVATE: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up";
 
+/// Namespaces of network, mounts and processes. The test is the first process of its own, so that the kernel ends every
+/// other with it, and it ends with whoever started it.
+const UNSHARE: &[&str] = &["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"];
+
 /// Whether this machine lets a test make namespaces; else says so aloud.
 fn permitted() -> bool {
-    let probe = run(Command::new("unshare").args(["--net", "--mount", "sh", "-c", PRIVATE]));
+    let probe = run(Command::new("unshare").args(UNSHARE).args(["sh", "-c", PRIVATE]));
     if probe.code != Some(0) {
         harness::say(&format!(
             "SKIPPED: this machine lets nobody make network namespaces: {}",
@@ -69,7 +73,8 @@ fn inside(test: &str, set_up: &str) {
     let own = std::env::current_exe().expect("the path of this test");
     let script = format!("{PRIVATE} && {set_up} && exec \"$0\" --exact lab::{test} --ignored --nocapture");
     let told = run(Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-ec", &script, harness::text(&own)])
+        .args(UNSHARE)
+        .args(["sh", "-ec", &script, harness::text(&own)])
         .env("ONENET_PROGRAMS", programs.parent().expect("a directory")));
     for line in told.out.lines().filter(|line| line.starts_with("LAB ")) {
         harness::say(line);
