@@ -29,6 +29,9 @@ const INSIDE: &str = "ONENET_DEMO_INSIDE";
 /// Made once within the namespaces: places that `ip netns` writes to, and the centre's address.
 const PRIVATE: &str = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up";
 
+/// Namespaces of network, mounts and processes: what is started in them ends with the demo, also where that is killed.
+const UNSHARE: &[&str] = &["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"];
+
 /// What the program within the namespaces is told by the one outside.
 pub(super) struct Inside {
     socket: String,
@@ -46,7 +49,7 @@ pub(super) fn inside() -> Result<Option<Inside>> {
 
 /// Starts this program again within namespaces of its own, and hands the page in. Gives its exit code.
 pub(super) fn enter() -> Result<ExitCode> {
-    let probe = Command::new("unshare").args(["--net", "--mount", "sh", "-c", PRIVATE]).output();
+    let probe = Command::new("unshare").args(UNSHARE).args(["sh", "-c", PRIVATE]).output();
     let probe = probe.context("cannot start unshare")?;
     if !probe.status.success() {
         bail!(
@@ -69,7 +72,8 @@ pub(super) fn enter() -> Result<ExitCode> {
     });
     let script = format!("{PRIVATE} && ip addr add {CENTRE}/32 dev lo && exec \"$0\" \"$@\"");
     let status = Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-ec", &script])
+        .args(UNSHARE)
+        .args(["sh", "-ec", &script])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, told)

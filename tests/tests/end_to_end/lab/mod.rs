@@ -75,6 +75,8 @@ fn inside(test: &str, set_up: &str) {
     let told = run(Command::new("unshare")
         .args(UNSHARE)
         .args(["sh", "-ec", &script, harness::text(&own)])
+        // A file system of its own, so that files go too.
+        .env("TMPDIR", "/run")
         .env("ONENET_PROGRAMS", programs.parent().expect("a directory")));
     for line in told.out.lines().filter(|line| line.starts_with("LAB ")) {
         harness::say(line);
