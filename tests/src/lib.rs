@@ -6,4 +6,5 @@ pub mod load;
 pub mod meter;
 pub mod programs;
 pub mod traffic;
+pub mod wire;
 pub mod work;

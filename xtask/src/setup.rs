@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 pub(crate) enum Purpose {
     /// Building and running the programs.
     Build,
+    /// The same on interfaces in network namespaces.
+    Live,
     /// Building, and every test.
     Tests,
 }
@@ -69,15 +71,36 @@ const NEEDS: &[Need<'static>] = &[
         fedora: &["chromium"],
     },
     Need {
-        purpose: Purpose::Tests,
-        what: "iproute2, for the network namespaces of a test",
+        purpose: Purpose::Live,
+        what: "iproute2, for network namespaces",
         probe: "PATH=$PATH:/usr/sbin:/sbin command -v ip",
         debian: &["iproute2"],
         fedora: &["iproute"],
     },
     Need {
         purpose: Purpose::Tests,
-        what: "util-linux, which mounts the full and the read-only spool of a test",
+        what: "tcpdump, which captures beside the sensors of the lab",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v tcpdump",
+        debian: &["tcpdump"],
+        fedora: &["tcpdump"],
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "bpftool, which takes a program off its hook in a test",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v bpftool",
+        debian: &["bpftool"],
+        fedora: &["bpftool"],
+    },
+    Need {
+        purpose: Purpose::Live,
+        what: "sysctl, for network namespaces",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v sysctl",
+        debian: &["procps"],
+        fedora: &["procps-ng"],
+    },
+    Need {
+        purpose: Purpose::Live,
+        what: "util-linux, for namespaces and for the full and the read-only spool of a test",
         probe: "command -v mount && command -v unshare",
         debian: &["util-linux", "mount"],
         fedora: &["util-linux"],

@@ -261,7 +261,8 @@ mod tests {
     use super::*;
 
     fn state(index: u32, packets: u64) -> LinkState {
-        let counters = InterfaceCounters { rx_packets: packets, rx_bytes: packets * 60, ..Default::default() };
+        let counters =
+            InterfaceCounters { rx_packets: packets, rx_bytes: packets * 60, ..Default::default() };
         LinkState { index, mtu: 1500, is_virtual: true, counters }
     }
 

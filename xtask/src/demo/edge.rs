@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -19,8 +20,11 @@ use crate::{
 pub(crate) struct Edge {
     /// Name of the sensor.
     pub(crate) sensor: String,
+    site: String,
     config: PathBuf,
     agent: Option<Background>,
+    /// Whether it was asked to stop, so that it may have ended.
+    is_stopped: bool,
 }
 
 /// What an agent says of itself.
@@ -57,28 +61,61 @@ impl Edge {
             &stage.program("onenet-agent"),
             &["enroll", "--config", path(&config)?, "--collector", &url, "--token", token],
         )?;
-        Ok(Self { sensor, config, agent: None })
+        Ok(Self { sensor, site: site.clone(), config, agent: None, is_stopped: false })
     }
 
     /// Starts the agent.
     pub(crate) fn start(&mut self, stage: &Stage) -> Result<()> {
         let log = stage.dir.join(format!("{}.log", self.sensor));
-        let arguments = ["run", "--config", path(&self.config)?];
-        self.agent = Some(Background::start(&self.sensor, &stage.program("onenet-agent"), &arguments, log)?);
+        let program = stage.program("onenet-agent");
+        let run = ["run", "--config", path(&self.config)?];
+        self.agent = Some(if stage.live {
+            let within = ["netns", "exec", &self.site, path(&program)?];
+            Background::start(&self.sensor, Path::new("ip"), &[&within[..], &run[..]].concat(), log)?
+        } else {
+            Background::start(&self.sensor, &program, &run, log)?
+        });
         Ok(())
+    }
+
+    /// Whether it has told that it runs.
+    pub(crate) fn is_running(&mut self, stage: &Stage) -> Result<bool> {
+        if let Some(agent) = &mut self.agent {
+            agent.must_live()?;
+        }
+        Ok(self.told(stage)?.is_some_and(|status| status["running"] == true))
+    }
+
+    /// How its interfaces are read, or were.
+    pub(crate) fn methods(&self, stage: &Stage) -> Result<String> {
+        let status = self.told(stage)?.unwrap_or_default();
+        let sources = status["sources"].as_array().cloned().unwrap_or_default();
+        let methods: Vec<String> = sources
+            .iter()
+            .map(|source| format!("{} by {}", source["name"].as_str().unwrap_or(""), source["method"]))
+            .collect();
+        Ok(methods.join(", ").replace('"', ""))
+    }
+
+    /// What `status` prints; none until it has run.
+    fn told(&self, stage: &Stage) -> Result<Option<Value>> {
+        let told = Command::new(stage.program("onenet-agent"))
+            .args(["status", "--config", path(&self.config)?, "--format", "json"])
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot start onenet-agent")?;
+        // Of one that does not run the last state is told, with an exit code that says so.
+        Ok(serde_json::from_slice(&told.stdout).ok())
     }
 
     /// Asks the agent how it stands.
     pub(crate) fn status(&mut self, stage: &Stage) -> Result<Status> {
-        if let Some(agent) = &mut self.agent {
+        if let Some(agent) = &mut self.agent
+            && !self.is_stopped
+        {
             agent.must_live()?;
         }
-        let arguments = ["status", "--config", path(&self.config)?, "--format", "json"];
-        // Until the agent has written its first state there is none to tell.
-        let Ok(text) = output(&stage.program("onenet-agent"), &arguments) else {
-            return Ok(Status::default());
-        };
-        let value: Value = serde_json::from_str(&text).context("`onenet-agent status` printed no JSON")?;
+        let Some(value) = self.told(stage)? else { return Ok(Status::default()) };
         let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
         let ended = value.get("sources_ended").and_then(Value::as_bool) == Some(true);
         let (sealed, acked) = (number("batches_sealed"), number("batches_acked"));
@@ -100,6 +137,7 @@ impl Edge {
 
     /// Drains and stops the agent.
     pub(crate) fn stop(&mut self) -> Result<()> {
+        self.is_stopped = true;
         if let Some(agent) = &mut self.agent {
             agent.stop()?;
         }
@@ -117,6 +155,11 @@ fn configuration(stage: &Stage, traffic: &SiteTraffic, sensor: &str, plan: Optio
     writeln!(text, "state_dir = {}\n", quoted(path(&stage.dir.join(sensor).join("state"))?))?;
     writeln!(text, "[collector]\nendpoint = \"https://{}\"\nserver_name = \"localhost\"\n", stage.ingest)?;
     for source in &traffic.sources {
+        if stage.live {
+            let interface = source.interface.as_deref().context("an interface without a name")?;
+            writeln!(text, "[[source]]\nkind = \"auto\"\ninterface = {}\n", quoted(interface))?;
+            continue;
+        }
         writeln!(text, "[[source]]\nkind = \"pcap-file\"\npath = [")?;
         for file in &source.files {
             writeln!(text, "  {},", quoted(path(file)?))?;

@@ -3,6 +3,7 @@
 mod account;
 mod captures;
 mod edge;
+mod live;
 
 use std::{
     fs,
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
     /// Run on every capture in this folder instead, spread over the two sites, without truth.
     #[arg(long, value_name = "DIR")]
     captures: Option<PathBuf>,
+    /// Send the traffic on wires, to sensors on interfaces in network namespaces (needs root).
+    #[arg(long, conflicts_with = "captures")]
+    live: bool,
     /// Keep captures, configurations, stores and logs in this folder (it must be empty or new).
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -58,6 +62,10 @@ struct Stage {
     programs: PathBuf,
     ingest: SocketAddr,
     web: SocketAddr,
+    /// The page's address for whoever reads this.
+    page: SocketAddr,
+    /// Whether the sensors are on interfaces, in namespaces.
+    live: bool,
 }
 
 impl Stage {
@@ -82,28 +90,51 @@ impl Drop for Stage {
 /// Runs the demo.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    setup::install(setup::Purpose::Build)?;
-    let programs = build()?;
+    let inside = live::inside()?;
+    let programs = if inside.is_some() {
+        built()
+    } else {
+        setup::install(if arguments.live { setup::Purpose::Live } else { setup::Purpose::Build })?;
+        build()?
+    };
+    if arguments.live && inside.is_none() {
+        // Ctrl-C is for the program within.
+        let ignored = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&ignored))?;
+        }
+        return live::enter();
+    }
     // From here on Ctrl-C must stop what was started, so it sets a flag instead of ending this process.
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    let stage = prepare(arguments, programs)?;
+    let stage = prepare(arguments, programs, inside.as_ref())?;
     let traffic = match &arguments.captures {
         Some(dir) => captures::find(dir, &SITES)?,
         None => captures::generate(&stage, arguments.seed, &SITES)?,
     };
 
     let mut collector = start_collector(&stage, traffic.plan.as_deref(), &interrupted)?;
+    if let Some(inside) = &inside {
+        inside.serve(stage.web)?;
+    }
     let mut edges = Vec::new();
-    for site in &traffic.sites {
+    for (number, site) in (1..).zip(&traffic.sites) {
+        if stage.live {
+            live::make_edge(site, number)?;
+        }
         edges.push(Edge::enrol(&stage, site, traffic.plan.as_deref())?);
     }
-    say("both agents read their captures and ship sealed batches");
-    for edge in &mut edges {
-        edge.start(&stage)?;
+    if stage.live {
+        run_live(&stage, &traffic.sites, &mut edges, &mut collector, &interrupted)?;
+    } else {
+        say("both agents read their captures and ship sealed batches");
+        for edge in &mut edges {
+            edge.start(&stage)?;
+        }
+        wait_until_delivered(&stage, &mut edges, &mut collector, &interrupted)?;
     }
-    wait_until_delivered(&stage, &mut edges, &mut collector, &interrupted)?;
 
     let verdict = account::print(&stage, &mut edges, traffic.truth.as_deref())?;
     if arguments.once {
@@ -117,7 +148,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         return Ok(if verdict { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    eprintln!("\nThe collector goes on serving http://{}/ until Ctrl-C.", stage.web);
+    eprintln!("\nThe collector goes on serving http://{}/ until Ctrl-C.", stage.page);
     while !interrupted.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(100));
         collector.must_live()?;
@@ -149,11 +180,53 @@ fn build() -> Result<PathBuf> {
     if !status.success() {
         bail!("the build failed ({status})");
     }
-    Ok(crate::target().join("release"))
+    Ok(built())
+}
+
+/// Folder of the programs once they are built.
+fn built() -> PathBuf {
+    crate::target().join("release")
+}
+
+/// Starts the agents on their interfaces, sends the day's frames, and stops the agents once they have taken them all.
+fn run_live(
+    stage: &Stage,
+    sites: &[captures::SiteTraffic],
+    edges: &mut [Edge],
+    collector: &mut Background,
+    interrupted: &AtomicBool,
+) -> Result<()> {
+    for edge in &mut *edges {
+        edge.start(stage)?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for edge in &mut *edges {
+        while !edge.is_running(stage)? {
+            check(interrupted)?;
+            if Instant::now() > deadline {
+                bail!("{} does not run; the logs are in {}", edge.sensor, stage.dir.display());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    let sent = live::send(stage, sites)?;
+    collector.must_live()?;
+    say("both agents end their flows and ship what is left");
+    for (edge, frames) in edges.iter_mut().zip(sent) {
+        edge.stop()?;
+        let status = edge.status(stage)?;
+        let seen = status.packets + status.dropped;
+        eprintln!(
+            "    {}: {frames} frames sent on its wires, {seen} seen ({})",
+            edge.sensor,
+            edge.methods(stage)?
+        );
+    }
+    Ok(())
 }
 
 /// Makes the folder and finds free ports.
-fn prepare(arguments: &Arguments, programs: PathBuf) -> Result<Stage> {
+fn prepare(arguments: &Arguments, programs: PathBuf, inside: Option<&live::Inside>) -> Result<Stage> {
     let (dir, temporary) = match &arguments.dir {
         Some(dir) => (dir.clone(), false),
         None => (std::env::temp_dir().join(format!("onenet-demo-{}", std::process::id())), true),
@@ -164,13 +237,15 @@ fn prepare(arguments: &Arguments, programs: PathBuf) -> Result<Stage> {
     }
     fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let dir = dir.canonicalize()?;
-    let (ingest, web) = free_addresses()?;
-    Ok(Stage { dir, temporary, programs, ingest, web })
+    let (ingest, web) = free_addresses(if arguments.live { live::CENTRE } else { "127.0.0.1" })?;
+    let page = inside.map_or(web, |inside| inside.page);
+    Ok(Stage { dir, temporary, programs, ingest, web, page, live: arguments.live })
 }
 
-/// Two free addresses on loopback. Both stay taken until both are known, so that they differ.
-fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
-    let (one, two) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+/// Two free addresses, for sensors and for the page, which is on loopback. Both stay taken until both are known, so
+/// that they differ.
+fn free_addresses(centre: &str) -> Result<(SocketAddr, SocketAddr)> {
+    let (one, two) = (TcpListener::bind((centre, 0))?, TcpListener::bind("127.0.0.1:0")?);
     Ok((one.local_addr()?, two.local_addr()?))
 }
 

@@ -3,10 +3,13 @@
 //! for down to the collector.
 
 use onenet_core::record::FlowRecord;
-use onenet_tests::craft::{ACK, FIN, Ip, PSH, SYN, Tcp, arp, frame};
+use onenet_tests::{
+    craft::{ACK, FIN, Ip, PSH, SYN, Tcp, arp, frame},
+    wire::Wire,
+};
 use serde_json::Value;
 
-use super::{bpf_permitted, flows::told, in_namespace, inside, wire::Wire};
+use super::{bpf_permitted, flows::told, in_namespace, inside};
 use crate::harness::{AgentConfig, Background, Edge, Lab, wait_for};
 
 /// Where the sensors find the collector.
@@ -95,7 +98,9 @@ fn framed(from: u8, to: u8, vlans: &[u16], packets: &[Vec<u8>]) -> Vec<Vec<u8>> 
 
 /// Sends frames of an interface in a namespace; gives how many.
 fn send(namespace: &str, interface: &str, frames: &[Vec<u8>]) -> u64 {
-    in_namespace(namespace, || Wire::open(interface).send(frames, 20_000));
+    in_namespace(namespace, || {
+        Wire::open(interface).and_then(|wire| wire.send(frames, 20_000)).expect("sent")
+    });
     frames.len() as u64
 }
 

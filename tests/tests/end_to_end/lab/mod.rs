@@ -17,7 +17,6 @@ mod flows;
 mod offload;
 
 mod ways;
-mod wire;
 
 use std::{path::Path, process::Command, time::Duration};
 

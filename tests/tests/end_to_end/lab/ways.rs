@@ -4,14 +4,13 @@
 use std::{collections::BTreeSet, fs};
 
 use onenet_core::record::FlowRecord;
-use onenet_tests::traffic::Options;
+use onenet_tests::{traffic::Options, wire::Wire};
 use serde_json::Value;
 
 use super::{
     Beside, bpf_permitted, counters,
     flows::{assert_same, difference, read, rows, sums, told, truth},
     inside, pair,
-    wire::Wire,
 };
 use crate::harness::{AgentConfig, Background, Edge, Lab, day, say, wait_for};
 
@@ -78,8 +77,7 @@ fn in_the_lab() {
     let (before, _) = counters("tap0");
 
     let frames = frames(&captures.join("boston-inside.pcap"), 60_000);
-    let wire = Wire::open("wire0");
-    wire.send(&frames, 40_000);
+    Wire::open("wire0").and_then(|wire| wire.send(&frames, 40_000)).expect("sent");
     let (after, _) = counters("tap0");
     assert_eq!(after - before, frames.len() as u64, "the wire itself");
     beside.stop();
