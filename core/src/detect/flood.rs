@@ -20,7 +20,7 @@ use super::{
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
-    bounded::{Bounded, KeyHash, hash_address},
+    bounded::{Bounded, Near, hash_address},
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
@@ -65,8 +65,8 @@ pub(super) struct Flood {
     /// Targets that are watched second by second.
     hot: Vec<Spot>,
     judged: i64,
-    /// The target that was tried last, and its hash: in a flood it is the next one, too.
-    latest: Option<(Spot, KeyHash)>,
+    /// Where the target stands that was tried last: in a flood it is the next one, too.
+    latest: Near,
     pub(super) findings: Findings<Flooded>,
 }
 
@@ -120,7 +120,7 @@ impl Flood {
             targets: Bounded::new(limit, seed),
             hot: Vec::new(),
             judged: i64::MIN,
-            latest: None,
+            latest: Near::default(),
             findings: Findings::new(limit, config.quiet_seconds, seed),
         }
     }
@@ -152,7 +152,9 @@ impl Flood {
                 .map(|(_, flow)| self.targets.hash_of(&spot_of(flow, places)))
                 .take(TOGETHER)
                 .collect();
-            self.targets.warm(&hashes, |(_, target), watch| u64::from(target.port) ^ u64::from(watch.early));
+            self.targets.warm(hashes.into_iter(), |(_, target), watch| {
+                u64::from(target.port) ^ u64::from(watch.early)
+            });
         }
     }
 
@@ -179,24 +181,14 @@ impl Flood {
         if self.hot.is_empty() {
             return None;
         }
-        let key = (interface, target);
-        self.targets.peek_hashed(self.hash_of(&key), &key)?.seconds.as_deref()
-    }
-
-    fn hash_of(&self, key: &Spot) -> KeyHash {
-        match self.latest {
-            Some((latest, hash)) if latest == *key => hash,
-            _ => self.targets.hash_of(key),
-        }
+        self.targets.peek_near(self.latest, &(interface, target))?.seconds.as_deref()
     }
 
     fn attempt(&mut self, key: Spot, flow: &FlowContext, places: &Places) {
         let second = second_of(flow.start);
         let window = i64::from(self.config.window_seconds);
         let fresh = || Watch { since: second, early: 0, seconds: None };
-        let hash = self.hash_of(&key);
-        self.latest = Some((key, hash));
-        let Some(watch) = self.targets.get_or_insert_hashed(hash, key, fresh) else { return };
+        let Some(watch) = self.targets.get_or_insert_near(&mut self.latest, key, fresh) else { return };
         if let Some(seconds) = &mut watch.seconds {
             if let Some(count) = seconds.at(second) {
                 count.attempts = count.attempts.saturating_add(1);

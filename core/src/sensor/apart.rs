@@ -9,8 +9,8 @@ use std::{fmt, mem, sync::Arc};
 use super::{CountingSink, Sensor, together::Waiting};
 use crate::{
     detect::{DetectConfig, Detector},
-    flow::{FlowContext, FlowEvent},
-    ipam::{ObservationSink, Observer, Places, Stated},
+    flow::{FlowContext, FlowEvent, TOGETHER},
+    ipam::{Ahead, ObservationSink, Observer, Places, Stated},
     plan::AddressPlan,
     record::{FlowRecord, Ledger, Observation, RecordSink},
     time::Timestamp,
@@ -254,13 +254,18 @@ impl Near<'_> {
     }
 
     fn on_events(&mut self, events: &[(FlowEvent, FlowContext)]) {
-        if let Some(observer) = self.observer {
-            observer.warm(events, self.places);
-        }
-        self.detector.warm(events, self.places);
-        for (event, flow) in events {
-            self.observe(|observer, places, sink| observer.on_flow(*event, flow, places, sink));
-            self.detector.on_flow(*event, flow, self.places, &mut |change| self.out.finding(change));
+        let mut ahead = Ahead::default();
+        for some in events.chunks(TOGETHER) {
+            if let Some(observer) = self.observer {
+                observer.warm(some, self.places, &mut ahead);
+            }
+            self.detector.warm(some, self.places);
+            for (at, (event, flow)) in some.iter().enumerate() {
+                self.observe(|observer, places, sink| {
+                    observer.on_event(*event, flow, (&ahead, at), places, sink);
+                });
+                self.detector.on_flow(*event, flow, self.places, &mut |change| self.out.finding(change));
+            }
         }
     }
 

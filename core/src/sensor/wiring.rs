@@ -8,7 +8,7 @@ use crate::{
     decode::{ArpPacket, InterfaceIndex, IpPacket},
     detect::DetectConfig,
     flow::{FlowContext, FlowEvent, FlowHost, Origin, PacketPlace, SidePlace},
-    ipam::{Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
+    ipam::{Ahead, Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, Role},
     record::{FindingChange, FlowRecord, Ledger, Observation, RecordSink},
@@ -124,8 +124,8 @@ impl Wiring<'_> {
     }
 
     /// Tells observer and rules what happened to a flow.
-    pub(super) fn tell_now(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
+    pub(super) fn tell_now(&mut self, event: FlowEvent, flow: &FlowContext, ahead: (&Ahead, usize)) {
+        self.observe(|observer, places, sink| observer.on_event(event, flow, ahead, places, sink));
         match self.judging {
             Judging::Here(detector) => {
                 detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
