@@ -462,7 +462,7 @@ mod tests {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..100_000_u32 {
             let [_, top, high, low] = number.to_be_bytes();
-            add(&mut all, &one(&path, [low, high, top, 1], [172, top, high, low], low.into()), &tally());
+            add(&mut all, &path, [low, high, top, 1], [172, top, high, low], low.into());
         }
         let taken = all.take(None);
         assert!(taken.len() <= 2 * LIMIT + 1, "{}", taken.len());
