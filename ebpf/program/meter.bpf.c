@@ -51,17 +51,37 @@ INLINE void measure(struct packet *packet, __u32 kind)
 	}
 }
 
+/* How many segments a packet will be cut into, where only their size is known. */
+INLINE void segment(struct packet *packet, __u32 payload)
+{
+	if (UNLIKELY(packet->segment_size) && payload > packet->segment_size) {
+		packet->segments = (payload + packet->segment_size - 1) / packet->segment_size;
+		if (packet->segments > 0xffff)
+			packet->segments = 0xffff;
+	}
+}
+
+INLINE void see(struct packet *packet, struct local *local)
+{
+	__u32 hook = packet->hook;
+
+	if (hook < HOOKS) {
+		local->seen[hook].packets += packet->segments;
+		local->seen[hook].bytes += packet->frame_wire;
+	}
+}
+
 INLINE void meter(CONTEXT *ctx, struct packet *packet, const __u8 *data, const __u8 *end)
 {
 	struct local *local = (struct local *)bpf_map_lookup_elem(&LOCAL, &(__u32){ 0 });
-	__u32 kind, reason, hook = packet->hook;
+	__u32 kind, reason;
 
-	if (!local || hook >= HOOKS)
+	if (!local || packet->hook >= HOOKS)
 		return;
 	packet->frame_wire = packet->length + (packet->tag ? 4 : 0);
-	local->seen[hook].packets += packet->segments;
-	local->seen[hook].bytes += packet->frame_wire;
 	if (CONFIG.sample > 1 && bpf_get_prandom_u32() % CONFIG.sample) {
+		segment(packet, packet->length);
+		see(packet, local);
 		local->sampled_out.packets += packet->segments;
 		local->sampled_out.bytes += packet->frame_wire;
 		return;
@@ -72,10 +92,14 @@ INLINE void meter(CONTEXT *ctx, struct packet *packet, const __u8 *data, const _
 	if (CONFIG.general_only || UNLIKELY(!fast(packet, data, end))) {
 		reason = slow(ctx, packet);
 		if (reason) {
+			segment(packet, packet->length);
+			see(packet, local);
 			odd(ctx, packet, local, reason);
 			return;
 		}
 	}
+	segment(packet, packet->payload);
+	see(packet, local);
 	if (CONFIG.mirror_count && (packet->protocol == PROTOCOL_GRE || packet->protocol == PROTOCOL_UDP)) {
 		reason = strip(ctx, packet);
 		if (reason) {
@@ -104,6 +128,7 @@ int onenet_xdp(struct xdp_md *ctx)
 	packet.hook = HOOK_XDP;
 	packet.length = bpf_xdp_get_buff_len(ctx);
 	packet.segments = 1;
+	packet.segment_size = 0;
 	packet.tag = 0;
 	meter(ctx, &packet, (const __u8 *)(long)ctx->data, (const __u8 *)(long)ctx->data_end);
 	return XDP_PASS;
@@ -114,20 +139,16 @@ int onenet_xdp(struct xdp_md *ctx)
 INLINE int traffic(struct __sk_buff *ctx, __u32 hook)
 {
 	struct packet packet;
-	__u32 size;
 
 	packet.hook = hook;
 	packet.length = ctx->len;
 	packet.segments = ctx->gso_segs;
 	packet.tag = 0;
+	packet.segment_size = 0;
 	if (UNLIKELY(packet.segments == 0)) {
 		packet.segments = 1;
-		size = ctx->gso_size;
-		/* Guests leave the number of segments to be reckoned. */
-		if (size && packet.length > size)
-			packet.segments = (packet.length + size - 1) / size;
-		if (packet.segments > 0xffff)
-			packet.segments = 0xffff;
+		/* Guests leave the number of segments to be reckoned: see segment(). */
+		packet.segment_size = ctx->gso_size;
 	}
 	if (ctx->vlan_present)
 		packet.tag = (ctx->vlan_proto & 0xffff) << 16 | (ctx->vlan_tci & 0xffff);

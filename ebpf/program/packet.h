@@ -56,6 +56,7 @@ struct packet {
 	__u32 tags, more;
 	__u32 hash;
 	__u32 segments;
+	__u32 segment_size; /* where the number of segments is to be reckoned, else 0 */
 	__u16 source_port, destination_port;
 	__u16 tcp_flags, window;
 	__u8 protocol, ttl, dscp, flags;

@@ -31,7 +31,7 @@ pub use counters::{Count, Counters, OddReason};
 pub use drain::Drained;
 pub use error::EbpfError;
 pub use hooks::{Hook, HookState};
-pub use meter::{Fill, Meter};
+pub use meter::{Fill, Meter, Runner};
 pub use options::{Clock, HookChoice, Mirror, Options, Rates};
 pub use promiscuous::Promiscuous;
 pub use rings::{Kind, Punt};

@@ -1,5 +1,7 @@
 //! One interface's meter.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
 use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray, RingBuf},
@@ -194,6 +196,13 @@ impl Meter {
         Ok(self.hooks.iter().map(state).collect())
     }
 
+    /// What runs the program of a hook on frames while the meter is drained, on another thread: for tests.
+    pub fn runner(&self, hook: Hook) -> Result<Runner, EbpfError> {
+        let fd = hooks::fd(&self.ebpf, hook)?.try_clone_to_owned();
+        fd.map(|program| Runner { program, hook })
+            .map_err(|error| EbpfError::Kernel { what: "another handle of the program", error })
+    }
+
     pub(crate) const fn object(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
@@ -215,10 +224,34 @@ impl Meter {
         context: TestContext,
         repeat: u32,
     ) -> Result<u32, EbpfError> {
-        // XDP has another context.
-        let context = (hook != Hook::Xdp).then_some(context);
-        sys::test_run(hooks::fd(&self.ebpf, hook)?, frame, context, repeat)
-            .map(|(_, duration)| duration)
-            .map_err(|error| EbpfError::Kernel { what: "running the program on a frame", error })
+        run(hooks::fd(&self.ebpf, hook)?, hook, frame, context, repeat)
     }
+}
+
+/// See [`Meter::runner`].
+#[derive(Debug)]
+pub struct Runner {
+    program: OwnedFd,
+    hook: Hook,
+}
+
+impl Runner {
+    /// As [`Meter::test_run`].
+    pub fn run(&self, frame: &[u8], context: TestContext, repeat: u32) -> Result<u32, EbpfError> {
+        run(self.program.as_fd(), self.hook, frame, context, repeat)
+    }
+}
+
+fn run(
+    program: BorrowedFd<'_>,
+    hook: Hook,
+    frame: &[u8],
+    context: TestContext,
+    repeat: u32,
+) -> Result<u32, EbpfError> {
+    // XDP has another context.
+    let context = (hook != Hook::Xdp).then_some(context);
+    sys::test_run(program, frame, context, repeat)
+        .map(|(_, duration)| duration)
+        .map_err(|error| EbpfError::Kernel { what: "running the program on a frame", error })
 }

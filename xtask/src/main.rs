@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod ebpf;
 mod http;
 mod programs;
 mod setup;
@@ -33,6 +34,9 @@ enum Command {
     Test(test::Arguments),
     /// Measure how fast the engine is, beside its peers.
     Bench(bench::Arguments),
+    /// Build the kernel program's committed objects, or check them.
+    #[command(subcommand)]
+    Ebpf(ebpf::Action),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Ebpf(action) => ebpf::run(&action),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bench, say, setup, target};
+use crate::{bench, ebpf, say, setup, target};
 
 /// What to leave out, where a developer is in a hurry.
 #[derive(clap::Args)]
@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
         licences()?;
+        ebpf::check_if_possible()?;
     }
     // The end-to-end tests start the real programs, so these are built first.
     cargo(&["build", "--workspace", "--all-targets", "--locked"])?;

@@ -13,6 +13,7 @@ use onenet_core::{
     time::Timestamp,
 };
 use onenet_ebpf::{Counters, EbpfError, Hook, Meter, Options, TestContext};
+use onenet_tests::craft::{Ip, Tcp};
 
 /// Prints past the test runner, which keeps to itself what tests that pass print.
 pub(crate) fn say(text: &str) {
@@ -197,4 +198,28 @@ pub(crate) fn counters(meter: &Meter) -> Counters {
 /// Runs one frame; false where the kernel takes no such frame for a test run.
 pub(crate) fn run(meter: &Meter, hook: Hook, frame: &[u8]) -> bool {
     meter.test_run(hook, frame, TestContext::default(), 1).is_ok()
+}
+
+/// Whole packets out of an IP header.
+pub(crate) trait Whole {
+    /// With a TCP segment.
+    fn tcp_packet(&self, segment: &Tcp<'_>) -> Vec<u8>;
+    /// With a UDP datagram.
+    fn udp_packet(&self, source: u16, destination: u16, payload: &[u8]) -> Vec<u8>;
+    /// With an ICMP message.
+    fn icmp_packet(&self, kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8>;
+}
+
+impl Whole for Ip {
+    fn tcp_packet(&self, segment: &Tcp<'_>) -> Vec<u8> {
+        self.packet(&self.tcp(segment))
+    }
+
+    fn udp_packet(&self, source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+        self.packet(&self.udp(source, destination, payload))
+    }
+
+    fn icmp_packet(&self, kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        self.packet(&self.icmp(kind, code, rest, payload))
+    }
 }

@@ -3,4 +3,9 @@
 //! nobody load programs the tests say so and pass.
 
 mod captures;
+mod firsts;
 mod kit;
+mod limits;
+mod live;
+mod mirrors;
+mod vectors;
