@@ -10,7 +10,7 @@ use std::{
         net::{UnixListener, UnixStream},
         process::CommandExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
@@ -84,6 +84,11 @@ pub(super) fn enter() -> Result<ExitCode> {
 }
 
 impl Inside {
+    /// The demo's folder, named as by the program outside: within, each demo is process 1.
+    pub(super) fn folder(&self) -> PathBuf {
+        Path::new(&self.socket).with_extension("")
+    }
+
     /// Hands the page of the collector out.
     pub(super) fn serve(&self, web: SocketAddr) -> Result<()> {
         let listener = UnixListener::bind(&self.socket).with_context(|| self.socket.clone())?;

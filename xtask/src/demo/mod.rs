@@ -225,11 +225,16 @@ fn run_live(
     Ok(())
 }
 
+/// A folder that no other demo has.
+fn own_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("onenet-demo-{}", std::process::id()))
+}
+
 /// Makes the folder and finds free ports.
 fn prepare(arguments: &Arguments, programs: PathBuf, inside: Option<&live::Inside>) -> Result<Stage> {
     let (dir, temporary) = match &arguments.dir {
         Some(dir) => (dir.clone(), false),
-        None => (std::env::temp_dir().join(format!("onenet-demo-{}", std::process::id())), true),
+        None => (inside.map_or_else(own_folder, live::Inside::folder), true),
     };
     let occupied = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
