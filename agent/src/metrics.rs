@@ -59,7 +59,36 @@ pub(crate) fn of(status: &Value) -> String {
     let sources = ("source_packets_total", Kind::Counter, "Packets of a source", "sources");
     labelled(&mut out, status, sources, &["name", "method"], "packets");
     source_errors(&mut out, status);
+    accounts(&mut out, status);
     out
+}
+
+/// What interfaces counted themselves, and what became of it.
+fn accounts(out: &mut String, status: &Value) {
+    const PARTS: &[(&str, Kind, &str, &str)] = &[
+        ("interface_packets_total", Kind::Counter, "Packets that an interface itself counted", "wire"),
+        ("interface_captured_total", Kind::Counter, "Of them, packets that the sensor took", "captured"),
+        (
+            "interface_dropped_total",
+            Kind::Counter,
+            "Packets known to be lost behind the interface",
+            "dropped",
+        ),
+        ("interface_filtered_total", Kind::Counter, "Packets that the filter left out", "filtered"),
+        ("interface_unexplained", Kind::Gauge, "Packets that it counted and nothing explains", "unexplained"),
+    ];
+    let sources = status.get("sources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let with_account = || sources.iter().filter_map(|source| Some((source, source.get("account")?)));
+    if with_account().next().is_none() {
+        return;
+    }
+    for &(name, kind, help, key) in PARTS {
+        head(out, name, kind, help);
+        for (source, account) in with_account() {
+            let value = account.get(key).and_then(Value::as_i64).unwrap_or_default();
+            let _ = writeln!(out, "onenet_agent_{name}{} {value}", labels(source, &["name"]));
+        }
+    }
 }
 
 /// Whether each source is well: what is read by libpcap for want of eBPF is, and says so in its method.
@@ -124,7 +153,8 @@ mod tests {
             "dropped_by": [{"stage": "kernel", "packets": 7}],
             "losses": [{"what": "flow", "reason": "spool-full", "count": 3, "bytes": 300}],
             "sources": [
-                {"name": "eth0", "method": "libpcap, because \"no\\go\"\n", "packets": 9},
+                {"name": "eth0", "method": "libpcap, because \"no\\go\"\n", "packets": 9,
+                    "account": {"wire": 12, "captured": 9, "dropped": 2, "filtered": 0, "unexplained": -1}},
                 {"name": "eth1", "method": "tcx ingress", "packets": 3, "error": "it went away"},
             ],
         });
@@ -138,6 +168,8 @@ mod tests {
             "onenet_agent_records_lost_total{what=\"flow\",reason=\"spool-full\"} 3\n",
             "{name=\"eth0\",method=\"libpcap, because \\\"no\\\\go\\\"\\n\"} 9\n",
             "onenet_agent_source_up{name=\"eth0\"} 1\nonenet_agent_source_up{name=\"eth1\"} 0\n",
+            "onenet_agent_interface_packets_total{name=\"eth0\"} 12\n",
+            "onenet_agent_interface_unexplained{name=\"eth0\"} -1\n",
         ] {
             assert!(text.contains(line), "{line}\nin\n{text}");
         }

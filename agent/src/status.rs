@@ -261,11 +261,25 @@ fn table(status: &Value, now: i64) -> String {
             "source",
             format!("{}{method}: {} packets{error}", text(source, "name"), number(source, "packets")),
         ));
+        lines.extend(source.get("account").map(|account| ("interface", account_line(account))));
     }
     if flag(status, "sources_ended") {
         lines.push(("", "every source has ended".to_owned()));
     }
     lines.into_iter().map(|(name, line)| format!("{name:<10} {line}\n")).collect()
+}
+
+/// What an interface counted itself, and what became of it.
+fn account_line(account: &Value) -> String {
+    let n = |key| number(account, key);
+    let unexplained = account.get("unexplained").and_then(Value::as_i64).unwrap_or_default();
+    format!(
+        "{} counted = {} taken + {} dropped + {} filtered; {unexplained} unexplained",
+        n("wire"),
+        n("captured"),
+        n("dropped"),
+        n("filtered")
+    )
 }
 
 fn array<'a>(status: &'a Value, key: &str) -> &'a [Value] {

@@ -43,6 +43,10 @@ pub fn hash_address(ip: IpAddr, state: &mut impl Hasher) {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyHash(u32);
 
+/// Where the entry of a key was found, which is where it is looked for first. It may be another's by then.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Near(u32);
+
 /// A bounded map in order of touch. Lookup, insertion and removal cost one hash; memory grows with what is held,
 /// up to the limit.
 #[derive(Clone, Debug)]
@@ -117,19 +121,19 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
 
     /// Reads what lookups with these hashes are going to read, so that they wait for memory together and not one
     /// after the other. `read` makes some number of all that will be asked of an entry.
-    pub fn warm(&self, hashes: &[KeyHash], read: impl Fn(&K, &V) -> u64) {
+    pub fn warm(&self, hashes: impl ExactSizeIterator<Item = KeyHash> + Clone, read: impl Fn(&K, &V) -> u64) {
         if self.is_empty() {
             return;
         }
         // The index first, all of it without a branch that would have to wait for what is read; and where the map is
         // full, what those are found by that will give way.
-        let mut index = hashes.iter().fold(0, |all, hash| all ^ self.index.first(hash.0));
+        let mut index = hashes.clone().fold(0, |all, hash| all ^ self.index.first(hash.0));
         if self.len() >= self.limit {
             let next =
                 self.turns.iter().take(hashes.len()).filter_map(|&(_, at)| self.slots.get(at as usize));
             index ^= next.fold(0, |all, slot| all ^ self.index.first(slot.hash));
         }
-        let slots = hashes.iter().fold(0, |all, hash| {
+        let slots = hashes.fold(0, |all, hash| {
             // The first candidate is all but certainly the entry.
             let slot = self.index.find(hash.0, |_| true).and_then(|at| self.slots.get(at as usize));
             let entry = slot.and_then(|slot| slot.entry.as_ref()).map_or(0, |(key, value)| read(key, value));
@@ -150,6 +154,45 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
     pub fn peek_hashed(&self, hash: KeyHash, key: &K) -> Option<&V> {
         let at = self.find_hashed(hash, key)?;
         self.slots.get(at as usize)?.entry.as_ref().map(|(_, value)| value)
+    }
+
+    /// Whether the entry of a key is there.
+    #[inline]
+    fn is_at(&self, Near(at): Near, key: &K) -> bool {
+        let held = self.slots.get(at as usize).and_then(|slot| slot.entry.as_ref());
+        held.is_some_and(|(held, _)| held == key)
+    }
+
+    /// The value of what stands there, without touching it, if it is that of the right key.
+    #[inline]
+    pub fn peek_near(&self, Near(at): Near, is: impl FnOnce(&K) -> bool) -> Option<&V> {
+        let (key, value) = self.slots.get(at as usize)?.entry.as_ref()?;
+        is(key).then_some(value)
+    }
+
+    /// The same as [`Self::get_or_insert_with`] for a key that is probably the one of the last time, which `near` is
+    /// of.
+    #[inline]
+    pub fn get_or_insert_near(
+        &mut self,
+        near: &mut Near,
+        key: K,
+        value: impl FnOnce() -> V,
+    ) -> Option<&mut V> {
+        if !self.is_at(*near, &key) {
+            let hash = self.hash_of(&key);
+            let found = self.find_hashed(hash, &key);
+            near.0 = match found {
+                Some(at) => at,
+                None => {
+                    self.insert_new(hash, key, value());
+                    let newest = self.turns.back()?.1;
+                    *near = Near(newest);
+                    return self.value_mut(newest);
+                }
+            };
+        }
+        self.touch(near.0)
     }
 
     /// The value of a key, without touching it.
@@ -379,11 +422,11 @@ mod tests {
     fn making_ready_changes_nothing() {
         let mut map = Bounded::new(3, [1; 4]);
         let hashes: Vec<KeyHash> = (0..5).map(|key| map.hash_of(&key)).collect();
-        map.warm(&hashes, |_, _| 1);
+        map.warm(hashes.iter().copied(), |_, _| 1);
         for key in 0..3 {
             map.insert(key, key);
         }
-        map.warm(&hashes, |key, value| key ^ value);
+        map.warm(hashes.iter().copied(), |key, value| key ^ value);
         assert_eq!(map.insert(3, 3), Some((0, 0)));
     }
 
@@ -394,12 +437,13 @@ mod tests {
             limit in 1usize..6,
             look in 1u32..60,
             clock in prop::option::of(0u32..90),
-            steps in prop::collection::vec((0u8..6, 0u8..9), 0..200),
+            steps in prop::collection::vec((0u8..7, 0u8..9), 0..200),
         ) {
             let mut map = Bounded::new(limit, [7; 4]);
             // Numbers of touches run out on the way.
             map.clock = clock.map_or(0, |left| u32::MAX - left);
             let mut list: Vec<(u8, u32)> = Vec::new();
+            let mut near = Near::default();
             for (at, (what, key)) in (0u32..).zip(steps) {
                 let known = list.iter().position(|(k, _)| *k == key);
                 match what {
@@ -415,13 +459,22 @@ mod tests {
                         list.extend(expected);
                         prop_assert_eq!(map.get(&key).copied(), expected.map(|(_, v)| v));
                     }
-                    5 => {
+                    5 | 6 => {
                         if known.is_none() && list.len() >= limit {
                             list.remove(0);
                         }
                         let entry = known.map_or((key, at), |i| list.remove(i));
                         list.push(entry);
-                        prop_assert_eq!(map.get_or_insert_with(key, || at).copied(), Some(entry.1));
+                        let held = if what == 5 {
+                            map.get_or_insert_with(key, || at)
+                        } else {
+                            map.get_or_insert_near(&mut near, key, || at)
+                        };
+                        prop_assert_eq!(held.copied(), Some(entry.1));
+                        for (key, value) in &list {
+                            let there = map.peek_near(near, |held| held == key);
+                            prop_assert!(there.is_none_or(|held| held == value));
+                        }
                     }
                     3 => {
                         let expected = known.map(|i| list.remove(i).1);

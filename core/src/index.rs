@@ -8,6 +8,10 @@ const EMPTY: u64 = 0;
 pub(crate) struct Index {
     words: Vec<u64>,
     held: usize,
+    /// How many are held before it grows.
+    room: usize,
+    /// Which hashes were put in since [`Self::mark`], by their highest six bits.
+    recent: u64,
 }
 
 fn word_of(hash: u32, slot: u32) -> u64 {
@@ -54,17 +58,35 @@ impl Index {
         word(0).copied().unwrap_or(EMPTY) ^ word(3).copied().unwrap_or(EMPTY)
     }
 
+    /// From now on it is noted what is put in.
+    pub(crate) const fn mark(&mut self) {
+        self.recent = 0;
+    }
+
+    /// Whether a slot with this hash may have been put in since the mark.
+    #[inline]
+    pub(crate) const fn may_be_recent(&self, hash: u32) -> bool {
+        self.recent >> (hash >> 26) & 1 != 0
+    }
+
     /// Puts a slot in that is not there.
     pub(crate) fn insert(&mut self, hash: u32, slot: u32) {
-        // Five eighths full at most: most lookups then end within one cache line.
-        if self.held >= self.words.len() / 8 * 5 {
-            let wider = vec![EMPTY; (self.words.len() * 2).max(8)];
-            for word in std::mem::replace(&mut self.words, wider) {
-                self.place(word);
-            }
+        self.recent |= 1 << (hash >> 26);
+        if self.held >= self.room {
+            self.widen();
         }
         self.place(word_of(hash, slot));
         self.held += 1;
+    }
+
+    #[cold]
+    fn widen(&mut self) {
+        let wider = vec![EMPTY; (self.words.len() * 2).max(8)];
+        // Five eighths full at most: most lookups then end within one cache line.
+        self.room = wider.len() / 8 * 5;
+        for word in std::mem::replace(&mut self.words, wider) {
+            self.place(word);
+        }
     }
 
     fn place(&mut self, word: u64) {

@@ -87,7 +87,7 @@ struct Host {
 }
 
 impl FlowHost for Host {
-    fn side_place(&self, _: &Origin<'_>, _: IpAddr, _: Option<MacAddress>) -> SidePlace {
+    fn side_place(&self, _: &Origin<'_>, _: &IpAddr, _: Option<MacAddress>) -> SidePlace {
         SidePlace::default()
     }
 
@@ -150,7 +150,7 @@ fn parts(c: &mut Criterion) {
         b.iter(|| raw.iter().filter(|packet| decode(black_box(&captured(packet))).is_ok()).count());
     });
 
-    let looked_up = filled(&all);
+    let mut looked_up = filled(&all);
     group.bench_function("lookup", |b| {
         let mut together = Vec::with_capacity(TOGETHER);
         b.iter(|| {

@@ -81,7 +81,8 @@ impl Pump {
         for source in sources {
             let Self { config, sensor, batcher, .. } = self;
             let interface = sensor.add_interface(config.interface(source.name()));
-            any |= source.read(order.until.min(last), interface, sensor, batcher);
+            let until = order.until.max(source.cannot_wait()).min(last);
+            any |= source.read(until, interface, sensor, batcher);
         }
         (any, order.quiet)
     }
@@ -89,6 +90,9 @@ impl Pump {
     fn look_after_live(&mut self, sources: &mut Sources) {
         for source in &mut *sources {
             source.look_after(REOPEN_INTERVAL);
+            for report in source.health() {
+                self.sensor.handle_health(&report, &mut self.batcher);
+            }
         }
         // What mirrors lost on their way the engine counts itself.
         for &stage in DropStage::ALL.iter().filter(|&&stage| stage != DropStage::Mirror) {
@@ -128,4 +132,63 @@ impl Order {
 
 pub(super) fn live_views(sources: &[Box<dyn Live>]) -> Vec<SourceView> {
     sources.iter().map(|source| source.view()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use onenet_core::{decode::InterfaceIndex, detect::HealthReport, record::RecordSink, sensor::Sensor};
+
+    use super::*;
+
+    /// Quiet until, and the time of a packet that waits.
+    struct Fake(i64, Option<i64>);
+
+    impl Live for Fake {
+        fn name(&self) -> &str {
+            "fake"
+        }
+
+        fn read(&mut self, _: Timestamp, _: InterfaceIndex, _: &mut Sensor, _: &mut dyn RecordSink) -> bool {
+            false
+        }
+
+        fn waiting(&mut self) -> Option<Timestamp> {
+            self.1.map(Timestamp)
+        }
+
+        fn quiet_until(&self) -> Timestamp {
+            Timestamp(self.0)
+        }
+
+        fn look_after(&mut self, _: Duration) {}
+
+        fn drops(&self, _: DropStage) -> u64 {
+            0
+        }
+
+        fn health(&self) -> Vec<HealthReport> {
+            Vec::new()
+        }
+
+        fn view(&self) -> SourceView {
+            SourceView::default()
+        }
+
+        fn close(&mut self) {}
+    }
+
+    #[test]
+    fn time_goes_a_step_beyond_the_oldest_packet_and_not_beyond_what_may_still_come() {
+        let order = |fakes: &[(i64, Option<i64>)]| {
+            let boxed = |&(quiet, waiting)| -> Box<dyn Live> { Box::new(Fake(quiet, waiting)) };
+            let Order { until, quiet } = Order::of(&mut fakes.iter().map(boxed).collect());
+            (until.0, quiet.0)
+        };
+        let far = 100 * STEP;
+        assert_eq!(order(&[(far, Some(5)), (far, Some(9))]), (5 + STEP, 5), "both are known");
+        assert_eq!(order(&[(far, Some(5)), (7, None)]), (7, 5), "the other may still tell what came at 8");
+        assert_eq!(order(&[(far, Some(9)), (7, None)]), (7, 7), "and it comes first");
+        assert_eq!(order(&[(6, None), (7, None)]), (6, 6));
+        assert_eq!(order(&[(far, Some(5)), (far + 1, None)]), (5 + STEP, 5));
+    }
 }

@@ -215,6 +215,7 @@ pub(crate) fn file_views(captures: &CaptureSet) -> Vec<SourceView> {
         size: report.size,
         last_packet: report.last.map(|time| time.to_string()),
         error: report.error.as_ref().map(ToString::to_string),
+        account: None,
     };
     captures.reports().iter().map(view).collect()
 }

@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use onenet_core::record::Ledger;
 use serde::Serialize;
 
+use crate::source::counters::InterfaceView;
+
 /// One source, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct SourceView {
@@ -21,6 +23,9 @@ pub(crate) struct SourceView {
     /// Bytes of the file, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
+    /// For interfaces, what they counted themselves beside what was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<InterfaceView>,
     /// Time of the latest packet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_packet: Option<String>,

@@ -54,7 +54,7 @@ const fn fields(counters: &InterfaceCounters) -> [u64; 4] {
 pub(crate) struct InterfaceView {
     /// The moment.
     pub(crate) at: String,
-    /// Packets that the interface itself has counted, both ways.
+    /// Packets that the interface itself has counted, in the directions that the source sees.
     pub(crate) wire: u64,
     /// Of them, received.
     pub(crate) wire_received: u64,
@@ -121,6 +121,7 @@ pub(crate) struct Account {
     view: Option<InterfaceView>,
     state: LinkState,
     seen: Option<Seen>,
+    only_received: bool,
 }
 
 /// What an account says for the rules on the sensor's health, since the start.
@@ -132,11 +133,18 @@ pub(crate) struct Seen {
     pub(crate) seen: u64,
     /// Packets that the interface counted.
     pub(crate) offered: u64,
+    /// Of them, received.
+    pub(crate) received: u64,
     /// Packets lost.
     pub(crate) lost: u64,
 }
 
 impl Account {
+    /// An account of what is received; what the interface sends, its source does not see.
+    pub(crate) fn of_received() -> Self {
+        Self { only_received: true, ..Self::default() }
+    }
+
     /// Counts a packet that is handed over, and how many it was on the wire. Packets come in the order of time.
     pub(crate) fn take(&mut self, time: Timestamp, on_wire: u64) {
         if self.mark.is_some() {
@@ -177,6 +185,22 @@ impl Account {
         }
     }
 
+    /// Compares at once what the interface counted with what a source in the kernel has counted, which knows packets
+    /// only as they are on the wire: `seen` gives them, lost ones among them.
+    pub(crate) fn compare(&mut self, name: &str, mut seen: impl FnMut() -> (u64, Own)) {
+        let from = Timestamp(wall_time());
+        let Ok(link) = self.ask(name) else { return };
+        let (seen, own) = seen();
+        let to = Timestamp(wall_time());
+        self.growth.tell(link.as_ref());
+        self.state = link.unwrap_or_default();
+        let packets = seen.saturating_sub(own.dropped);
+        let mark = Mark { from, to, wire: self.growth.sum(), own, at_from: None };
+        // How many packets offload had made of them where they passed is not known.
+        let low = Taken { frames: if self.base.is_some() { 0 } else { packets }, packets };
+        self.settle(Settled { mark, low, high: Taken { frames: packets, packets } });
+    }
+
     fn ask(&mut self, name: &str) -> io::Result<Option<LinkState>> {
         let netlink = match self.netlink.take() {
             Some(netlink) => netlink,
@@ -192,7 +216,9 @@ impl Account {
     fn settle(&mut self, now: Settled) {
         let base = *self.base.get_or_insert(now);
         let wire = now.mark.wire;
-        let counted = wire.packets().saturating_sub(base.mark.wire.packets());
+        let received = wire.rx_packets.saturating_sub(base.mark.wire.rx_packets);
+        let sent = wire.tx_packets.saturating_sub(base.mark.wire.tx_packets);
+        let counted = if self.only_received { received } else { received.saturating_add(sent) };
         let dropped = now.mark.own.dropped.saturating_sub(base.mark.own.dropped);
         let (frames, packets) = (
             now.high.frames.saturating_sub(base.high.frames),
@@ -214,12 +240,13 @@ impl Account {
             time: now.mark.to,
             seen: frames.saturating_add(dropped),
             offered: counted,
+            received,
             lost: dropped,
         });
         self.view = Some(InterfaceView {
             at: now.mark.to.to_string(),
             wire: counted,
-            wire_received: wire.rx_packets.saturating_sub(base.mark.wire.rx_packets),
+            wire_received: received,
             wire_bytes: wire.bytes().saturating_sub(base.mark.wire.bytes()),
             captured: frames,
             captured_on_wire: packets,
@@ -271,7 +298,7 @@ mod tests {
         let mut growth = Growth::default();
         let mut packets = |state: Option<LinkState>| {
             growth.tell(state.as_ref());
-            growth.sum().packets()
+            growth.sum().rx_packets
         };
         assert_eq!(packets(Some(state(1, 1000))), 0, "what was before the start is not counted");
         assert_eq!(packets(Some(state(1, 1010))), 10);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use onenet_core::{
     decode::InterfaceIndex,
+    detect::HealthReport,
     mirror::MirrorPlan,
     record::{DropStage, RecordSink},
     sensor::Sensor,
@@ -64,12 +65,20 @@ impl Live for Fallback {
         self.by.quiet_until()
     }
 
+    fn cannot_wait(&self) -> Timestamp {
+        self.by.cannot_wait()
+    }
+
     fn look_after(&mut self, reopen_after: Duration) {
         self.by.look_after(reopen_after);
     }
 
     fn drops(&self, stage: DropStage) -> u64 {
         self.by.drops(stage)
+    }
+
+    fn health(&self) -> Vec<HealthReport> {
+        self.by.health()
     }
 
     fn view(&self) -> SourceView {

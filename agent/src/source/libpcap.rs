@@ -1,18 +1,31 @@
 //! A network interface, by libpcap: packets in blocks from the kernel's buffer, its losses, and opening it again
 //! after it went away.
+//!
+//! The kernel's buffer is the only one: a slow engine makes losses there, which the kernel counts. libpcap lays it out in
+//! two ways. Without `immediate` it has blocks of 256 KiB that packets fill one behind the other, whatever the snap
+//! length; a block is handed over when it is full or when its time is up, so that the last packets before a stop come
+//! that much later. With `immediate` it has a slot for each packet, as long as the snap length and 300 bytes more: a large
+//! snap length leaves few slots, and a burst is lost (2 MiB at 262144 bytes are 7 packets, or 31 on Ethernet). So
+//! `immediate` is done by short blocks where there would be few slots. Nothing is captured
+//! before the buffer stands, and libpcap takes care that nothing comes through before the filter is set.
 
 use std::time::{Duration, Instant};
 
 use onenet_core::{
     decode::{CapturedPacket, InterfaceIndex, LinkDirection, LinkType},
+    detect::HealthReport,
     net::Name,
     record::{DropStage, RecordSink},
     sensor::Sensor,
     time::{NANOS_PER_SECOND, Timestamp},
 };
-use pcap::{Active, Capture, Error, Packet, Precision};
+use pcap::{Active, Capture, Error, Packet, Precision, Stat};
 
-use super::{CaptureDrops, live::Live};
+use super::{
+    counters::{Account, Own},
+    live::Live,
+    offload::offload_of,
+};
 use crate::{
     config::PcapSource,
     run::{SourceView, wall_time},
@@ -24,8 +37,14 @@ const BURST: u32 = 256;
 const BLOCK_TIMEOUT: i32 = 100;
 /// The same where several interfaces are read in the order of time: what one gives waits that long for the others.
 const SHORT_BLOCK_TIMEOUT: i32 = 10;
+/// Bytes of a slot beside the packet.
+const SLOT_HEADER: u32 = 300;
+/// With fewer slots a burst of a few milliseconds would be lost.
+const FEWEST_SLOTS: u64 = 8192;
 /// A packet is handed over within so many block timeouts, as far as the machine keeps up.
 const BLOCKS_LATE: i64 = 4;
+/// How long packets stay in the kernel's buffer at most while other interfaces are waited for, in nanoseconds.
+const LONGEST_WAIT: i64 = 250 * NANOS_PER_MILLISECOND;
 const NANOS_PER_MILLISECOND: i64 = 1_000_000;
 
 /// Why an interface cannot be read.
@@ -42,21 +61,41 @@ pub(crate) struct LibpcapSource {
     block_timeout: i32,
     capture: Option<Open>,
     held: Held,
+    account: Account,
     packets: u64,
     last: Option<Timestamp>,
     error: Option<String>,
     failed_at: Option<Instant>,
-    /// What earlier openings lost.
-    before: CaptureDrops,
-    /// What this opening lost.
-    now: CaptureDrops,
+    counted: Counted,
 }
 
 struct Open {
     capture: Capture<Active>,
     link_type: LinkType,
-    /// Counters of libpcap have 32 bits and wrap.
-    seen: (u32, u32),
+    /// What libpcap said last.
+    stat: Stat,
+}
+
+/// What libpcap has counted over all openings. Its own counters have 32 bits and wrap, and begin again with each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    /// Packets that the card had no room for.
+    interface: u64,
+    /// Packets that the kernel's buffer had no room for.
+    kernel: u64,
+    /// Packets that passed the filter, those that the buffer had no room for among them.
+    let_through: u64,
+}
+
+impl Counted {
+    fn add(&mut self, now: &Stat, before: &Stat) {
+        let grown = |sum: &mut u64, now: u32, before: u32| {
+            *sum = sum.saturating_add(now.wrapping_sub(before).into());
+        };
+        grown(&mut self.interface, now.if_dropped, before.if_dropped);
+        grown(&mut self.kernel, now.dropped, before.dropped);
+        grown(&mut self.let_through, now.received, before.received);
+    }
 }
 
 /// A packet that was read and whose turn has not come: a copy, since libpcap's own goes with the next.
@@ -87,6 +126,7 @@ impl Open {
                 other => other.to_string(),
             },
         };
+        let (immediate, block_timeout) = handing_over(source, block_timeout);
         let snap_length = i32::try_from(source.snap_length).unwrap_or(i32::MAX);
         let buffer = i32::try_from(source.buffer_mib).unwrap_or(i32::MAX).saturating_mul(1 << 20);
         let inactive = Capture::from_device(&*source.interface)
@@ -95,7 +135,7 @@ impl Open {
             .snaplen(snap_length)
             .buffer_size(buffer)
             .timeout(block_timeout)
-            .immediate_mode(source.immediate)
+            .immediate_mode(immediate)
             .precision(Precision::Nano);
         let mut capture = inactive.open().map_err(fail)?.setnonblock().map_err(fail)?;
         if let Some(filter) = &source.filter {
@@ -103,7 +143,19 @@ impl Open {
         }
         let number = capture.get_datalink().0;
         let link_type = LinkType(u16::try_from(linktype_of_dlt(number)).unwrap_or(u16::MAX));
-        Ok(Self { capture, link_type, seen: (0, 0) })
+        Ok(Self { capture, link_type, stat: Stat { received: 0, dropped: 0, if_dropped: 0 } })
+    }
+}
+
+/// Whether libpcap is asked for a slot per packet, and how long a block may wait. Where there would be few slots, short
+/// blocks are nearly as soon and hold far more.
+fn handing_over(source: &PcapSource, block_timeout: i32) -> (bool, i32) {
+    let slots =
+        (u64::from(source.buffer_mib) << 20) / u64::from(source.snap_length.saturating_add(SLOT_HEADER));
+    match source.immediate {
+        false => (false, block_timeout),
+        true if slots >= FEWEST_SLOTS => (true, block_timeout),
+        true => (false, block_timeout.min(SHORT_BLOCK_TIMEOUT)),
     }
 }
 
@@ -127,18 +179,39 @@ impl LibpcapSource {
     /// Opens the interface; `among_others` where several are read in the order of time.
     pub(crate) fn open(source: &PcapSource, among_others: bool) -> Result<Self, LibpcapError> {
         let block_timeout = if among_others { SHORT_BLOCK_TIMEOUT } else { BLOCK_TIMEOUT };
-        Ok(Self {
+        let capture = Some(Open::new(source, block_timeout)?);
+        let mut opened = Self {
             source: source.clone(),
             block_timeout,
-            capture: Some(Open::new(source, block_timeout)?),
+            capture,
             held: Held::default(),
+            account: Account::default(),
             packets: 0,
             last: None,
             error: None,
             failed_at: None,
-            before: CaptureDrops::default(),
-            now: CaptureDrops::default(),
-        })
+            counted: Counted::default(),
+        };
+        opened.look_at_counters();
+        Ok(opened)
+    }
+
+    /// Reads the counters of interface and libpcap at the same moment.
+    fn look_at_counters(&mut self) {
+        let Self { source, capture, account, counted, .. } = self;
+        let mut own = || {
+            if let Some(open) = capture
+                && let Ok(stat) = open.capture.stats()
+            {
+                counted.add(&stat, &open.stat);
+                open.stat = stat;
+            }
+            let let_through = source.filter.is_some().then_some(counted.let_through);
+            Own { dropped: counted.kernel, let_through }
+        };
+        account.mark(&source.interface, &mut own);
+        // Losses are told at once, whether or not earlier counters still wait to be compared.
+        own();
     }
 
     fn fail(&mut self, error: &Error) {
@@ -151,6 +224,7 @@ impl LibpcapSource {
 struct Receiver<'a> {
     interface: InterfaceIndex,
     link_type: LinkType,
+    account: &'a mut Account,
     sensor: &'a mut Sensor,
     sink: &'a mut dyn RecordSink,
 }
@@ -165,7 +239,9 @@ impl Receiver<'_> {
             wire_length,
             data,
         };
-        self.sensor.handle_packet(&packet, self.sink);
+        let offload = offload_of(&packet, self.account.mtu());
+        self.account.take(time, offload.segments.into());
+        self.sensor.handle_offloaded(&packet, offload, self.sink);
     }
 }
 
@@ -181,8 +257,9 @@ impl Live for LibpcapSource {
         sensor: &mut Sensor,
         sink: &mut dyn RecordSink,
     ) -> bool {
-        let Self { capture: Some(open), held, packets, last, .. } = self else { return false };
-        let mut receiver = Receiver { interface, link_type: open.link_type, sensor, sink };
+        let quiet = self.quiet_until();
+        let Self { capture: Some(open), held, account, packets, last, .. } = self else { return false };
+        let mut receiver = Receiver { interface, link_type: open.link_type, account, sensor, sink };
         let mut count = 0;
         if held.is_waiting {
             if held.time > until {
@@ -197,7 +274,10 @@ impl Live for LibpcapSource {
         while count < BURST {
             let packet = match open.capture.next_packet() {
                 Ok(packet) => packet,
-                Err(Error::TimeoutExpired) => break,
+                Err(Error::TimeoutExpired) => {
+                    receiver.account.pass(quiet);
+                    break;
+                }
                 Err(broken) => {
                     error = Some(broken);
                     break;
@@ -206,6 +286,7 @@ impl Live for LibpcapSource {
             let time = time_of(&packet);
             if time > until {
                 held.hold(&packet);
+                receiver.account.pass(time);
                 break;
             }
             receiver.take(time, packet.header.len, packet.data);
@@ -221,9 +302,13 @@ impl Live for LibpcapSource {
 
     fn waiting(&mut self) -> Option<Timestamp> {
         if !self.held.is_waiting {
+            let quiet = self.quiet_until();
             match self.capture.as_mut()?.capture.next_packet() {
                 Ok(packet) => self.held.hold(&packet),
-                Err(Error::TimeoutExpired) => return None,
+                Err(Error::TimeoutExpired) => {
+                    self.account.pass(quiet);
+                    return None;
+                }
                 Err(error) => {
                     self.fail(&error);
                     return None;
@@ -238,23 +323,19 @@ impl Live for LibpcapSource {
         Timestamp(wall_time().saturating_sub(lateness))
     }
 
+    fn cannot_wait(&self) -> Timestamp {
+        Timestamp(wall_time().saturating_sub(LONGEST_WAIT))
+    }
+
     fn look_after(&mut self, reopen_after: Duration) {
-        if let Some(open) = &mut self.capture
-            && let Ok(stat) = open.capture.stats()
-        {
-            let grown = |now: u32, seen: u32| u64::from(now.wrapping_sub(seen));
-            self.now = self.now.plus(CaptureDrops {
-                interface: grown(stat.if_dropped, open.seen.0),
-                kernel: grown(stat.dropped, open.seen.1),
-            });
-            open.seen = (stat.if_dropped, stat.dropped);
-        }
+        self.look_at_counters();
         let Some(failed_at) = self.failed_at else { return };
         if self.capture.take().is_some() {
             let problem = self.error.as_deref().unwrap_or_default();
             tracing::error!("interface {}: {problem}; opening it again", self.source.interface);
-            self.before = self.before.plus(std::mem::take(&mut self.now));
         }
+        // Nothing is taken until it is back.
+        self.account.pass(Timestamp(i64::MAX));
         if failed_at.elapsed() < reopen_after {
             return;
         }
@@ -273,12 +354,25 @@ impl Live for LibpcapSource {
     }
 
     fn drops(&self, stage: DropStage) -> u64 {
-        let drops = self.before.plus(self.now);
         match stage {
-            DropStage::Interface => drops.interface,
-            DropStage::Kernel => drops.kernel,
-            _ => 0,
+            DropStage::Interface => self.counted.interface,
+            DropStage::Kernel => self.counted.kernel,
+            DropStage::Filter => self.account.view().map_or(0, |view| view.filtered),
+            DropStage::Mirror | DropStage::Sampling => 0,
         }
+    }
+
+    fn health(&self) -> Vec<HealthReport> {
+        let report = self.account.seen().map(|seen| HealthReport {
+            time: seen.time,
+            interface: self.source.interface.clone(),
+            hook: Name::from("libpcap"),
+            seen: seen.seen,
+            // With a filter, nothing may be all there is to see.
+            offered: self.source.filter.is_none().then_some(seen.offered),
+            lost: seen.lost,
+        });
+        report.into_iter().collect()
     }
 
     fn view(&self) -> SourceView {
@@ -286,6 +380,7 @@ impl Live for LibpcapSource {
             name: self.source.interface.to_string(),
             method: Some("libpcap".to_owned()),
             packets: self.packets,
+            account: self.account.view().cloned(),
             last_packet: self.last.map(|time| time.to_string()),
             error: self.error.clone(),
             ..SourceView::default()
@@ -313,5 +408,29 @@ mod tests {
         };
         let error = LibpcapSource::open(&source, false).err().expect("no such interface").to_string();
         assert!(error.starts_with("interface nowhere0: "), "{error}");
+    }
+
+    #[test]
+    fn few_slots_are_not_taken() {
+        let way = |immediate, snap_length, buffer_mib| {
+            let interface = Name::from("tap0");
+            let source =
+                PcapSource { interface, snap_length, buffer_mib, promiscuous: true, filter: None, immediate };
+            handing_over(&source, 100)
+        };
+        assert_eq!(way(false, 262_144, 1), (false, 100));
+        assert_eq!(way(true, 2048, 64), (true, 100));
+        assert_eq!(way(true, 262_144, 64), (false, 10));
+        assert_eq!(way(true, 2048, 1), (false, 10));
+    }
+
+    #[test]
+    fn counters_of_32_bits_wrap_and_go_on() {
+        let stat = |received, dropped, if_dropped| Stat { received, dropped, if_dropped };
+        let mut counted = Counted::default();
+        counted.add(&stat(u32::MAX, u32::MAX - 1, 7), &stat(0, 0, 0));
+        counted.add(&stat(9, 3, 7), &stat(u32::MAX, u32::MAX - 1, 7));
+        let (let_through, kernel) = (u64::from(u32::MAX) + 10, u64::from(u32::MAX) + 4);
+        assert_eq!(counted, Counted { interface: 7, kernel, let_through });
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use onenet_core::{
     decode::InterfaceIndex,
+    detect::HealthReport,
     record::{DropStage, RecordSink},
     sensor::Sensor,
     time::Timestamp,
@@ -40,11 +41,19 @@ pub(crate) trait Live: Send {
     /// there although nothing comes.
     fn quiet_until(&self) -> Timestamp;
 
+    /// Packets up to this time are handed over whether or not it is their turn: where they wait would run over.
+    fn cannot_wait(&self) -> Timestamp {
+        Timestamp(i64::MIN)
+    }
+
     /// Looks at counters, and opens an interface again that was lost; called a few times a second.
     fn look_after(&mut self, reopen_after: Duration);
 
     /// Packets that this source has lost or left out at a stage, since its start.
     fn drops(&self, stage: DropStage) -> u64;
+
+    /// What each of its hooks has seen and what its interface counted meanwhile, for the rules on the sensor's health.
+    fn health(&self) -> Vec<HealthReport>;
 
     /// How it is going.
     fn view(&self) -> SourceView;

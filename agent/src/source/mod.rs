@@ -12,6 +12,7 @@ pub(crate) mod libpcap;
 pub(crate) mod live;
 mod merge;
 mod netlink;
+mod offload;
 mod pcap;
 mod pcapng;
 #[cfg(test)]

@@ -166,8 +166,9 @@ impl Beacon {
                 destinations.push(self.destinations.hash_of(&Destination(flow.responder.ip)));
             }
         }
-        self.pairs.warm(&pairs, |(_, pair), calls| u64::from(pair.port) ^ u64::from(calls.is_series()));
-        self.destinations.warm(&destinations, |_, hosts| hosts.is_one().into());
+        self.pairs
+            .warm(pairs.into_iter(), |(_, pair), calls| u64::from(pair.port) ^ u64::from(calls.is_series()));
+        self.destinations.warm(destinations.into_iter(), |_, hosts| hosts.is_one().into());
     }
 
     /// A flow has ended.

@@ -20,7 +20,7 @@ use super::{
     view::{Space, scoped_party, secretariat_of},
 };
 use crate::{
-    bounded::{Bounded, KeyHash, hash_address},
+    bounded::{Bounded, Near, hash_address},
     decode::InterfaceIndex,
     distinct::{Distinct, hash_of},
     findings::{Desk, Draft, FindingSink, Findings, Incident},
@@ -65,8 +65,8 @@ pub(super) struct Flood {
     /// Targets that are watched second by second.
     hot: Vec<Spot>,
     judged: i64,
-    /// The target that was tried last, and its hash: in a flood it is the next one, too.
-    latest: Option<(Spot, KeyHash)>,
+    /// Where the target stands that was tried last: in a flood it is the next one, too.
+    latest: Near,
     pub(super) findings: Findings<Flooded>,
 }
 
@@ -120,7 +120,7 @@ impl Flood {
             targets: Bounded::new(limit, seed),
             hot: Vec::new(),
             judged: i64::MIN,
-            latest: None,
+            latest: Near::default(),
             findings: Findings::new(limit, config.quiet_seconds, seed),
         }
     }
@@ -141,19 +141,30 @@ impl Flood {
         }
     }
 
-    /// Makes ready for attempts that are about to be told; in a flood they are all at one target.
+    /// Makes ready for attempts that are about to be told, but for those at the target that was tried last: in a flood
+    /// they all are, and it is at hand.
     pub(super) fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
         let is_attempt = |event: FlowEvent, flow: &FlowContext| {
             event == FlowEvent::Started && flow.protocol == TCP && flow.syn_seen
         };
-        if self.config.enabled && self.hot.is_empty() {
-            let attempts = events.iter().filter(|(event, flow)| is_attempt(*event, flow));
+        if self.config.enabled {
+            let attempts = events.iter().filter(|(event, flow)| is_attempt(*event, flow)).take(TOGETHER);
             let hashes: Hashes = attempts
+                .filter(|(_, flow)| !self.is_latest(flow))
                 .map(|(_, flow)| self.targets.hash_of(&spot_of(flow, places)))
-                .take(TOGETHER)
                 .collect();
-            self.targets.warm(&hashes, |(_, target), watch| u64::from(target.port) ^ u64::from(watch.early));
+            self.targets.warm(hashes.into_iter(), |(_, target), watch| {
+                u64::from(target.port) ^ u64::from(watch.early)
+            });
         }
+    }
+
+    /// Whether a flow is to the target that was tried last, or to one of that address in another space.
+    pub(super) fn is_latest(&self, flow: &FlowContext) -> bool {
+        let Party { ip, port, .. } = &flow.responder;
+        let is =
+            |(interface, held): &Spot| *interface == flow.interface && held.port == *port && held.ip == *ip;
+        self.targets.peek_near(self.latest, is).is_some()
     }
 
     /// Whether any target is watched second by second.
@@ -162,41 +173,46 @@ impl Flood {
     }
 
     /// Whether a target is watched second by second.
-    pub(super) fn watches(&self, interface: InterfaceIndex, target: Target) -> bool {
-        self.seconds(interface, target).is_some()
+    pub(super) fn watches(&self, interface: InterfaceIndex, space: Space, target: &(IpAddr, u16)) -> bool {
+        self.seconds(interface, space, target).is_some()
     }
 
     /// Whether a target is under a flood as far as can be seen before judgement: so many attempts are kept, and so
     /// few of them resolved, as make one.
-    pub(super) fn floods(&self, interface: InterfaceIndex, target: Target) -> bool {
-        self.seconds(interface, target).is_some_and(|seconds| {
+    pub(super) fn floods(&self, interface: InterfaceIndex, space: Space, target: &(IpAddr, u16)) -> bool {
+        self.seconds(interface, space, target).is_some_and(|seconds| {
             let Second { attempts, resolved } = seconds.all;
             is_flood(attempts.into(), resolved.into(), &self.config)
         })
     }
 
-    fn seconds(&self, interface: InterfaceIndex, target: Target) -> Option<&Seconds> {
+    /// The attempts at a target that is watched second by second.
+    #[inline]
+    fn seconds(
+        &self,
+        interface: InterfaceIndex,
+        space: Space,
+        &(ip, port): &(IpAddr, u16),
+    ) -> Option<&Seconds> {
         if self.hot.is_empty() {
             return None;
         }
-        let key = (interface, target);
-        self.targets.peek_hashed(self.hash_of(&key), &key)?.seconds.as_deref()
-    }
-
-    fn hash_of(&self, key: &Spot) -> KeyHash {
-        match self.latest {
-            Some((latest, hash)) if latest == *key => hash,
-            _ => self.targets.hash_of(key),
-        }
+        // An address that was made just now is compared in place: a copy of it would wait for its pieces.
+        let is = |(held_at, held): &Spot| {
+            *held_at == interface && held.port == port && held.ip == ip && held.space == space
+        };
+        let watch = match self.targets.peek_near(self.latest, is) {
+            Some(watch) => watch,
+            None => self.targets.peek(&(interface, Target { space, ip, port }))?,
+        };
+        watch.seconds.as_deref()
     }
 
     fn attempt(&mut self, key: Spot, flow: &FlowContext, places: &Places) {
         let second = second_of(flow.start);
         let window = i64::from(self.config.window_seconds);
         let fresh = || Watch { since: second, early: 0, seconds: None };
-        let hash = self.hash_of(&key);
-        self.latest = Some((key, hash));
-        let Some(watch) = self.targets.get_or_insert_hashed(hash, key, fresh) else { return };
+        let Some(watch) = self.targets.get_or_insert_near(&mut self.latest, key, fresh) else { return };
         if let Some(seconds) = &mut watch.seconds {
             if let Some(count) = seconds.at(second) {
                 count.attempts = count.attempts.saturating_add(1);

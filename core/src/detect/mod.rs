@@ -27,7 +27,7 @@ pub use config::{
     BeaconConfig, DetectConfig, FloodConfig, HealthConfig, InvalidSetting, LeakConfig, ScanConfig,
     SpoofConfig,
 };
-use flood::{Flood, Target};
+use flood::Flood;
 use health::Health;
 pub use health::HealthReport;
 use leak::Leak;
@@ -139,9 +139,8 @@ impl Detector {
         for some in events.chunks(TOGETHER) {
             self.flood.warm(some, places);
             // Nearly all attempts of a flood say nothing to scans.
-            if !self.flood.watches_any() {
-                self.scan.warm(some, places);
-            }
+            let says_nothing = |flow: &FlowContext| self.flood.watches_any() && self.flood.is_latest(flow);
+            self.scan.warm(some, places, says_nothing);
             self.beacon.warm(some, places);
         }
     }
@@ -157,10 +156,10 @@ impl Detector {
         if !self.flood.watches_any() {
             return false;
         }
-        let target = Target { space: Space::of(target, places), ip: target.ip, port: target.port };
+        let (space, target) = (Space::of(target, places), (target.ip, target.port));
         match event {
-            FlowEvent::Collapsed => self.flood.watches(flow.interface, target),
-            _ => self.flood.floods(flow.interface, target),
+            FlowEvent::Collapsed => self.flood.watches(flow.interface, space, &target),
+            _ => self.flood.floods(flow.interface, space, &target),
         }
     }
 
@@ -169,13 +168,13 @@ impl Detector {
     pub fn hears_collapse(
         &self,
         interface: InterfaceIndex,
-        (ip, port): (IpAddr, u16),
+        responder: &(IpAddr, u16),
         secretariat: Option<u16>,
         places: &Places,
     ) -> bool {
         let follows = self.leak.sources.follows() || self.spoof.sources.follows();
-        let target = || Target { space: Space::at(ip, secretariat, places), ip, port };
-        follows || !self.flood.watches_any() || !self.flood.watches(interface, target())
+        let space = || Space::at(responder.0, secretariat, places);
+        follows || !self.flood.watches_any() || !self.flood.watches(interface, space(), responder)
     }
 
     /// An address was observed in use.

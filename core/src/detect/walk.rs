@@ -149,7 +149,7 @@ impl Walkers {
     pub(super) fn warm(&self, keys: impl Iterator<Item = Key>) {
         let hashes: ArrayVec<KeyHash, { 2 * TOGETHER }> =
             keys.map(|key| self.held.hash_of(&key)).take(2 * TOGETHER).collect();
-        self.held.warm(&hashes, |_, walker| walker.failures.into());
+        self.held.warm(hashes.into_iter(), |_, walker| walker.failures.into());
     }
 
     /// Whether a source may be on a walk.

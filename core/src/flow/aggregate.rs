@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashTable;
 
 use super::{
-    key::{End, KeyedHash},
+    key::{FlowKey, KeyedHash, Side},
     live::{SidePlace, Tally},
     path::Path,
 };
 use crate::{
-    distinct::{Distinct, hash_of},
+    distinct::{Distinct, hash_of_words},
     record::Locality,
     time::{NANOS_PER_SECOND, Timestamp},
 };
@@ -38,14 +38,17 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    fn of(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => Self { v6: false, bits: u128::from(ip.to_bits()) << 96, length: 32 },
-            IpAddr::V6(ip) => Self { v6: true, bits: ip.to_bits(), length: 128 },
-        }
+    /// One address in words, as keys have them.
+    fn of(v6: bool, [high, low]: [u64; 2]) -> Self {
+        let bits = u128::from(high) << 64 | u128::from(low);
+        if v6 { Self { v6, bits, length: 128 } } else { Self { v6, bits: bits << 96, length: 32 } }
     }
 
     fn add(&mut self, other: Self) {
+        // In a flood the sources soon have nothing in common, and the target is the same.
+        if self.length == 0 || *self == other {
+            return;
+        }
         let same = (self.bits ^ other.bits).leading_zeros();
         self.length = self.length.min(other.length).min(u8::try_from(same).unwrap_or(u8::MAX));
     }
@@ -73,24 +76,91 @@ impl Cover {
     }
 }
 
-/// What attempts are added up by.
+/// What attempts are added up by, in few words: it is compared for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Group {
-    Target(u16, IpAddr, u16),
-    Sources(u16, bool, u128),
-    Rest(u16, bool),
+struct Group {
+    /// Kind, family, scope and port.
+    what: u64,
+    /// Bits of an address, from the top.
+    bits: u128,
+}
+
+const TARGET: u64 = 1;
+const SOURCES: u64 = 2;
+const REST: u64 = 3;
+
+impl Group {
+    fn new(kind: u64, scope: u16, v6: bool, bits: u128, port: u16) -> Self {
+        let what = kind << 40 | u64::from(v6) << 32 | u64::from(scope) << 16 | u64::from(port);
+        Self { what, bits }
+    }
+
+    fn target(one: &Collapsed<'_>) -> Self {
+        let Cover { v6, bits, .. } = one.responder;
+        Self::new(TARGET, one.scope, v6, bits, one.port)
+    }
+
+    fn sources(scope: u16, v6: bool, prefix: u128) -> Self {
+        Self::new(SOURCES, scope, v6, prefix, 0)
+    }
+
+    fn rest(scope: u16, v6: bool) -> Self {
+        Self::new(REST, scope, v6, 0, 0)
+    }
+
+    const fn is_target(&self) -> bool {
+        self.what >> 40 == TARGET
+    }
 }
 
 /// One attempt, or what an attempt has become, as it is added.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Collapsed<'a> {
-    pub scope: u16,
-    pub originator: IpAddr,
-    pub responder: End,
-    pub path: &'a Path,
+    scope: u16,
+    originator: Cover,
+    /// What stands for the originator where different ones are counted.
+    hash: u64,
+    responder: Cover,
+    port: u16,
+    path: &'a Path,
     /// Originator and responder.
-    pub places: [SidePlace; 2],
-    pub tally: Tally,
+    places: [&'a SidePlace; 2],
+}
+
+impl<'a> Collapsed<'a> {
+    /// An attempt of one side of a key.
+    #[inline]
+    pub(super) fn new(key: &FlowKey, side: Side, path: &'a Path) -> Self {
+        let (is_v6, from, (to, port)) = (key.is_v6(), key.words_of(side).0, key.words_of(1 - side));
+        let [low, high] = &path.places;
+        Self {
+            scope: key.scope(),
+            originator: Cover::of(is_v6, from),
+            hash: hash_of_words(is_v6, from, 0),
+            responder: Cover::of(is_v6, to),
+            port,
+            path,
+            places: if side == 0 { [low, high] } else { [high, low] },
+        }
+    }
+}
+
+/// What an attempt counts.
+pub(super) trait Counted {
+    /// By itself.
+    fn tally(&self) -> Tally;
+    /// In a sum.
+    fn add_to(&self, sum: &mut Tally);
+}
+
+impl Counted for Tally {
+    fn tally(&self) -> Tally {
+        *self
+    }
+
+    fn add_to(&self, sum: &mut Tally) {
+        sum.add(self);
+    }
 }
 
 /// Attempts added up.
@@ -111,29 +181,30 @@ pub(super) struct Aggregate {
 }
 
 impl Aggregate {
-    fn new(group: Group, one: &Collapsed<'_>) -> Self {
+    fn new(group: Group, one: &Collapsed<'_>, tally: Tally) -> Self {
         let mut sources = Distinct::default();
-        sources.add(hash_of(one.originator, 0));
+        sources.add(one.hash);
         Self {
             group,
             scope: one.scope,
             flows: 1,
-            originators: Cover::of(one.originator),
-            responders: Cover::of(one.responder.0),
+            originators: one.originator,
+            responders: one.responder,
             sources,
-            port: Some(one.responder.1),
+            port: Some(one.port),
             path: one.path.clone(),
-            places: one.places,
-            tally: one.tally,
+            places: one.places.map(|place| *place),
+            tally,
         }
     }
 
-    fn add(&mut self, one: &Collapsed<'_>) {
+    fn add(&mut self, one: &Collapsed<'_>, counted: &impl Counted) {
         self.flows = self.flows.saturating_add(1);
-        self.originators.add(Cover::of(one.originator));
-        self.responders.add(Cover::of(one.responder.0));
-        self.sources.add(hash_of(one.originator, 0));
-        self.join(Some(one.responder.1), one.path, one.places, &one.tally);
+        self.originators.add(one.originator);
+        self.responders.add(one.responder);
+        self.sources.add(one.hash);
+        self.join(Some(one.port), one.path, one.places);
+        counted.add_to(&mut self.tally);
     }
 
     fn merge(&mut self, other: &Self) {
@@ -141,20 +212,23 @@ impl Aggregate {
         self.originators.add(other.originators);
         self.responders.add(other.responders);
         self.sources.merge(&other.sources);
-        self.join(other.port, &other.path, other.places, &other.tally);
+        let [from, to] = &other.places;
+        self.join(other.port, &other.path, [from, to]);
+        self.tally.add(&other.tally);
     }
 
-    fn join(&mut self, port: Option<u16>, path: &Path, places: [SidePlace; 2], tally: &Tally) {
+    #[inline]
+    fn join(&mut self, port: Option<u16>, path: &Path, places: [&SidePlace; 2]) {
         if self.port != port {
             self.port = None;
         }
-        if self.path.vlans != path.vlans {
+        // Nothing is cleared where nothing is.
+        if !self.path.vlans.is_empty() && self.path.vlans != path.vlans {
             self.path.vlans.clear();
         }
         for (held, other) in self.places.iter_mut().zip(places) {
             agree(held, other);
         }
-        self.tally.add(tally);
     }
 
     /// Different originators, as far as is known.
@@ -165,8 +239,9 @@ impl Aggregate {
 }
 
 /// Keeps what two places have in common.
-fn agree(held: &mut SidePlace, other: SidePlace) {
-    if *held == other {
+#[inline]
+fn agree(held: &mut SidePlace, other: &SidePlace) {
+    if held == other {
         return;
     }
     if held.locality != other.locality {
@@ -255,15 +330,15 @@ impl Aggregates {
     }
 
     /// Adds an attempt up.
-    pub(super) fn add(&mut self, now: Timestamp, one: &Collapsed<'_>) {
+    pub(super) fn add(&mut self, now: Timestamp, one: &Collapsed<'_>, counted: &impl Counted) {
         self.collapsed = self.collapsed.saturating_add(1);
-        let (ip, port) = one.responder;
-        let group = Group::Target(one.scope, ip, port);
+        let group = Group::target(one);
         if let Some(held) = self.targets.find(group, &self.hash) {
-            return held.add(one);
+            return held.add(one, counted);
         }
         self.due.get_or_insert(now.plus(GATHER));
-        if let Some(gone) = self.targets.insert(Aggregate::new(group, one), LIMIT, &self.hash) {
+        let new = Aggregate::new(group, one, counted.tally());
+        if let Some(gone) = self.targets.insert(new, LIMIT, &self.hash) {
             self.widen(gone);
         }
     }
@@ -271,15 +346,17 @@ impl Aggregates {
     /// Makes an aggregate that gave way part of a wider one.
     fn widen(&mut self, mut gone: Aggregate) {
         let v6 = gone.originators.v6;
-        if let (Group::Target(..), Some(prefix)) = (gone.group, gone.originators.prefix()) {
-            gone.group = Group::Sources(gone.scope, v6, prefix);
+        if let Some(prefix) = gone.originators.prefix()
+            && gone.group.is_target()
+        {
+            gone.group = Group::sources(gone.scope, v6, prefix);
             if let Some(held) = self.prefixes.find(gone.group, &self.hash) {
                 return held.merge(&gone);
             }
             let Some(next) = self.prefixes.insert(gone, LIMIT, &self.hash) else { return };
             gone = next;
         }
-        gone.group = Group::Rest(gone.scope, gone.originators.v6);
+        gone.group = Group::rest(gone.scope, gone.originators.v6);
         match self.rest.find(gone.group, &self.hash) {
             Some(held) => held.merge(&gone),
             // One for each scope and family, so this needs no limit.
@@ -307,15 +384,14 @@ impl Aggregates {
 mod tests {
     use super::*;
 
-    fn one(path: &Path, originator: [u8; 4], responder: [u8; 4], port: u16) -> Collapsed<'_> {
-        Collapsed {
-            scope: 0,
-            originator: originator.into(),
-            responder: (responder.into(), port),
-            path,
-            places: [SidePlace::default(); 2],
-            tally: Tally { packets: 1, ip_bytes: 40, wire_bytes: 60, ..Tally::none(Timestamp(5)) },
-        }
+    fn add(all: &mut Aggregates, path: &Path, originator: [u8; 4], responder: [u8; 4], port: u16) {
+        let (from, to) = ((originator.into(), 9), (responder.into(), port));
+        let (key, side) = FlowKey::new(0, 6, from, to, false);
+        all.add(Timestamp(0), &Collapsed::new(&key, side, path), &tally());
+    }
+
+    fn tally() -> Tally {
+        Tally { packets: 1, ip_bytes: 40, wire_bytes: 60, ..Tally::none(Timestamp(5)) }
     }
 
     fn aggregates() -> Aggregates {
@@ -339,8 +415,8 @@ mod tests {
     fn a_flood_is_one_aggregate_with_the_prefix_of_its_sources() {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..200 {
-            all.add(Timestamp(0), &one(&path, [10, 0, 1, number], [192, 0, 2, 1], 80));
-            all.add(Timestamp(0), &one(&path, [number, 7, 1, 9], [192, 0, 2, 2], 443));
+            add(&mut all, &path, [10, 0, 1, number], [192, 0, 2, 1], 80);
+            add(&mut all, &path, [number, 7, 1, 9], [192, 0, 2, 2], 443);
         }
         assert!(all.take(Some(Timestamp(GATHER - 1))).is_empty());
         let taken = all.take(Some(Timestamp(GATHER)));
@@ -362,8 +438,8 @@ mod tests {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..20_000_u32 {
             let [_, _, high, low] = number.to_be_bytes();
-            all.add(Timestamp(0), &one(&path, [10, 0, 0, 7], [172, 16, high, low], 23));
-            all.add(Timestamp(0), &one(&path, [low, high, 3, 4], [192, 0, 2, 1], 80));
+            add(&mut all, &path, [10, 0, 0, 7], [172, 16, high, low], 23);
+            add(&mut all, &path, [low, high, 3, 4], [192, 0, 2, 1], 80);
         }
         let taken = all.take(None);
         assert!(taken.len() <= LIMIT + 2, "{}", taken.len());
@@ -385,7 +461,7 @@ mod tests {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..100_000_u32 {
             let [_, top, high, low] = number.to_be_bytes();
-            all.add(Timestamp(0), &one(&path, [low, high, top, 1], [172, top, high, low], low.into()));
+            add(&mut all, &path, [low, high, top, 1], [172, top, high, low], low.into());
         }
         let taken = all.take(None);
         assert!(taken.len() <= 2 * LIMIT + 1, "{}", taken.len());

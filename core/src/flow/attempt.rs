@@ -5,6 +5,7 @@
 //! Attempts wait for the same time each, so the order in which they came is the order in which they end.
 
 use super::{
+    aggregate::Counted,
     chunks::Chunks,
     key::{PackedKey, Side},
     live::{FlowPacket, NO_ENTRY, Tally},
@@ -43,6 +44,22 @@ pub(super) struct Attempt {
 const SIDE: u8 = 0x40;
 const HAS_MAC: u8 = 0x80;
 
+impl Counted for Attempt {
+    fn tally(&self) -> Tally {
+        Self::tally(self)
+    }
+
+    #[inline]
+    fn add_to(&self, sum: &mut Tally) {
+        sum.packets = sum.packets.saturating_add(1);
+        sum.wire_bytes = sum.wire_bytes.saturating_add(self.wire_bytes.into());
+        sum.ip_bytes = sum.ip_bytes.saturating_add(self.ip_bytes.into());
+        sum.tcp_flags |= u16::from(self.tcp_flags);
+        (sum.ttl_min, sum.ttl_max) = (sum.ttl_min.min(self.ttl), sum.ttl_max.max(self.ttl));
+        (sum.first, sum.last) = (sum.first.min(self.time), sum.last.max(self.time));
+    }
+}
+
 impl Default for Attempt {
     fn default() -> Self {
         Self {
@@ -65,50 +82,59 @@ impl Default for Attempt {
 }
 
 impl Attempt {
-    /// The attempt that a packet makes, if it is nothing but a SYN: without data, fragment, tunnel or label, and
+    /// Whether a packet makes an attempt: it is nothing but a SYN, without data, fragment, tunnel or label, and
     /// without anything that needs more room.
-    pub(super) fn of(packet: &FlowPacket<'_>, tally: &Tally) -> Option<Self> {
-        let Transport::Tcp(segment) = &packet.ip.transport else { return None };
+    pub(super) fn is_made_by(packet: &FlowPacket<'_>, tally: &Tally) -> bool {
+        let Transport::Tcp(segment) = &packet.ip.transport else { return false };
         let origin = &packet.origin;
-        let bare = packet.ip.fragment.is_none()
+        packet.ip.fragment.is_none()
             && origin.tunnel.is_none()
             && origin.parents.is_empty()
-            && origin.link.mpls_labels.is_empty();
-        if bare { Self::of_segment(segment, tally) } else { None }
+            && origin.link.mpls_labels.is_empty()
+            && Self::has_room(segment, tally)
     }
 
     /// The same of a plain packet.
-    pub(super) fn of_plain(packet: &Plain) -> Option<Self> {
-        if packet.transport != PlainTransport::Tcp {
-            return None;
-        }
-        Self::of_segment(&packet.segment(), &Tally::of_plain(packet))
+    #[inline]
+    pub(super) fn is_made_by_plain(packet: &Plain) -> bool {
+        packet.transport == PlainTransport::Tcp && Self::has_room(&packet.segment(), &Tally::of_plain(packet))
     }
 
     /// The same of what a packet says of TCP, and what it counts.
     #[inline]
-    fn of_segment(segment: &TcpSegment, tally: &Tally) -> Option<Self> {
-        if segment.flags & CONTROL != SYN || tally.payload_bytes != 0 || !tally.is_plain() {
-            return None;
-        }
-        Some(Self {
-            time: tally.first,
-            sequence: segment.sequence,
-            wire_bytes: tally.wire_bytes.try_into().ok()?,
-            ip_bytes: tally.ip_bytes.try_into().ok()?,
-            window: segment.window,
-            mac: tally.mac.map_or([0; 6], |mac| mac.0),
-            tcp_flags: segment.flags.try_into().ok()?,
-            ttl: tally.ttl_min,
-            bits: tally.dscp & 0x3f | if tally.mac.is_some() { HAS_MAC } else { 0 },
-            ..Self::default()
-        })
+    fn has_room(segment: &TcpSegment, tally: &Tally) -> bool {
+        let is_syn = segment.flags & CONTROL == SYN && tally.payload_bytes == 0 && tally.is_plain();
+        let most = u64::from(u16::MAX);
+        is_syn && tally.wire_bytes <= most && tally.ip_bytes <= most && u8::try_from(segment.flags).is_ok()
     }
 
-    /// With its key, the side of it that sent the SYN, its path, and the key's hash.
-    pub(super) fn at(self, key: PackedKey, side: Side, path: u32, hash: u32) -> Self {
-        let bits = if side == 1 { self.bits | SIDE } else { self.bits };
-        Self { key, path, bits, hash, ..self }
+    /// Writes what the packet said, which makes an attempt. It is written in place: what is written in pieces and
+    /// copied as a whole makes the copy wait for the pieces.
+    #[inline]
+    pub(super) fn write(&mut self, segment: &TcpSegment, tally: &Tally) {
+        self.time = tally.first;
+        self.sequence = segment.sequence;
+        self.wire_bytes = tally.wire_bytes.try_into().unwrap_or(u16::MAX);
+        self.ip_bytes = tally.ip_bytes.try_into().unwrap_or(u16::MAX);
+        self.window = segment.window;
+        self.mac = tally.mac.map_or([0; 6], |mac| mac.0);
+        self.tcp_flags = segment.flags.try_into().unwrap_or(u8::MAX);
+        self.ttl = tally.ttl_min;
+        self.bits = tally.dscp & 0x3f | if tally.mac.is_some() { HAS_MAC } else { 0 };
+    }
+
+    /// The same of a plain packet.
+    #[inline]
+    pub(super) fn write_plain(&mut self, packet: &Plain) {
+        self.write(&packet.segment(), &Tally::of_plain(packet));
+    }
+
+    /// Writes its key, the side of it that sent the SYN, its path, and the key's hash.
+    pub(super) const fn place(&mut self, key: PackedKey, side: Side, path: u32, hash: u32) {
+        if side == 1 {
+            self.bits |= SIDE;
+        }
+        (self.key, self.path, self.hash) = (key, path, hash);
     }
 
     /// Side of the key that sent the SYN.
@@ -195,17 +221,18 @@ impl Attempts {
         &self.slots[slot as usize]
     }
 
-    /// Puts an attempt behind the last one; gives its number.
-    pub(super) fn push(&mut self, attempt: Attempt) -> u32 {
-        let attempt = Attempt { previous: self.last, next: NO_ENTRY, ..attempt };
+    /// Puts an attempt behind the last one, which `write` writes over another; gives its number.
+    #[inline]
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Attempt)) -> u32 {
         let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = attempt;
-                slot
-            }
-            None => u32::try_from(self.slots.push(attempt)).unwrap_or(NO_ENTRY),
+            Some(slot) => slot,
+            None => u32::try_from(self.slots.push(Attempt::default())).unwrap_or(NO_ENTRY),
         };
-        match std::mem::replace(&mut self.last, slot) {
+        let previous = std::mem::replace(&mut self.last, slot);
+        let attempt = &mut self.slots[slot as usize];
+        write(attempt);
+        (attempt.previous, attempt.next) = (previous, NO_ENTRY);
+        match previous {
             NO_ENTRY => self.first = slot,
             previous => self.slots[previous as usize].next = slot,
         }
@@ -214,19 +241,18 @@ impl Attempts {
     }
 
     /// Takes an attempt out.
-    pub(super) fn remove(&mut self, slot: u32) -> Attempt {
-        let attempt = self.slots[slot as usize];
-        match attempt.previous {
-            NO_ENTRY => self.first = attempt.next,
-            previous => self.slots[previous as usize].next = attempt.next,
+    pub(super) fn remove(&mut self, slot: u32) {
+        let &Attempt { previous, next, .. } = self.get(slot);
+        match previous {
+            NO_ENTRY => self.first = next,
+            previous => self.slots[previous as usize].next = next,
         }
-        match attempt.next {
-            NO_ENTRY => self.last = attempt.previous,
-            next => self.slots[next as usize].previous = attempt.previous,
+        match next {
+            NO_ENTRY => self.last = previous,
+            next => self.slots[next as usize].previous = previous,
         }
         self.free.push(slot);
         self.live -= 1;
-        attempt
     }
 }
 
@@ -242,12 +268,13 @@ mod tests {
     #[test]
     fn attempts_leave_in_the_order_they_came_whatever_was_taken_out() {
         let mut attempts = Attempts::new(4);
-        let at = |time| Attempt { time: Timestamp(time), ..Attempt::default() };
-        let slots = [1, 2, 3, 4].map(|time| attempts.push(at(time)));
+        let push = |attempts: &mut Attempts, time| attempts.push(|attempt| attempt.time = Timestamp(time));
+        let slots = [1, 2, 3, 4].map(|time| push(&mut attempts, time));
         assert!(attempts.is_full());
-        assert_eq!(attempts.remove(slots[1]).time, Timestamp(2));
+        assert_eq!(attempts.get(slots[1]).time, Timestamp(2));
+        attempts.remove(slots[1]);
         attempts.remove(slots[3]);
-        assert_eq!(attempts.push(at(5)), slots[3]);
+        assert_eq!(push(&mut attempts, 5), slots[3]);
         let left: Vec<i64> = std::iter::from_fn(|| {
             let (slot, attempt) = attempts.first().map(|(slot, attempt)| (slot, attempt.time.0))?;
             attempts.remove(slot);

@@ -5,7 +5,7 @@ use super::{
     direction::judge,
     host::FlowHost,
     key::{FlowKey, Side},
-    live::{NO_ENTRY, Origin, SidePlace, Tally, Wrapping},
+    live::{NO_ENTRY, Origin, Tally, Wrapping},
     path::{self, Path},
     table::{FlowTable, TcpPart},
     tcp::TcpState,
@@ -83,9 +83,9 @@ impl FlowTable {
         origin: &Origin<'_>,
         host: &H,
     ) -> Result<u32, Path> {
-        let mut places = [SidePlace::default(); 2];
-        places[side] = host.side_place(origin, key.end(side).0, origin.link.source_mac);
-        places[1 - side] = host.side_place(origin, key.end(1 - side).0, None);
+        let from = host.side_place(origin, &key.end(side).0, origin.link.source_mac);
+        let to = host.side_place(origin, &key.end(1 - side).0, None);
+        let places = if side == 0 { [from, to] } else { [to, from] };
         let (scope, interface, space) = (key.scope(), origin.interface, origin.place.space);
         let vlans = &origin.link.vlans;
         if let Some(number) = self.paths.take_again(scope, interface, space, vlans, &places) {

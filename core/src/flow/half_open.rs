@@ -5,7 +5,7 @@ use super::{
     aggregate::Collapsed,
     attempt::Attempt,
     compact::{Flow, Waiting, flag},
-    event::{FlowEvent, Party},
+    event::{FlowContext, FlowEvent, Party},
     host::FlowHost,
     identity::FlowIdentity,
     key::{FlowKey, Side},
@@ -18,20 +18,23 @@ use super::{
 };
 use crate::{
     decode::Plain,
+    plan::Role,
     record::{ConnState, DirectionReason, EndReason},
     time::Timestamp,
 };
 
 impl FlowTable {
-    /// Begins an attempt; none where it needs a flow.
+    /// Begins an attempt at this time, which `write` writes; none where it needs a flow.
+    #[inline]
     pub(super) fn begin_attempt<H: FlowHost>(
         &mut self,
         address: FlowAddress,
-        attempt: Attempt,
+        time: Timestamp,
+        write: impl FnOnce(&mut Attempt),
         origin: &Origin<'_>,
         host: &mut H,
     ) -> Option<u32> {
-        let is_next = attempt.time == self.clock && attempt.time > self.gone_until;
+        let is_next = time == self.clock && time > self.gone_until;
         if !is_next || !self.timeouts.attempts_apart {
             return None;
         }
@@ -43,12 +46,15 @@ impl FlowTable {
         }
         // A way that there is no room for is carried by a flow.
         let number = self.way_of(&key, side, origin, host).ok()?;
-        let attempt = attempt.at(self.addresses.pack(&key), side, number, hash);
-        let slot = self.attempts.push(attempt);
+        let packed = self.addresses.pack(&key);
+        let slot = self.attempts.push(|attempt| {
+            write(attempt);
+            attempt.place(packed, side, number, hash);
+        });
         self.index.insert(hash, slot | ATTEMPT);
-        let path = self.paths.get(number).unwrap_or(&NOWHERE);
-        let raised_by = Some((side, origin));
-        tell_attempt(FlowEvent::Started, &attempt, &key, path, self.clock, raised_by, host);
+        let (attempt, path) = (self.attempts.get(slot), self.paths.get(number).unwrap_or(&NOWHERE));
+        let begun = Known { attempt, key: &key, path };
+        begun.tell(FlowEvent::Started, self.clock, Some(origin), host);
         Some(slot)
     }
 
@@ -60,8 +66,9 @@ impl FlowTable {
         origin: &Origin<'_>,
         host: &mut H,
     ) -> bool {
-        let Some(attempt) = Attempt::of_plain(packet) else { return false };
-        self.begin_attempt(*address, attempt, origin, host).is_some()
+        let write = |attempt: &mut Attempt| attempt.write_plain(packet);
+        Attempt::is_made_by_plain(packet)
+            && self.begin_attempt(*address, packet.time, write, origin, host).is_some()
     }
 
     /// Touches what making room for so many attempts will read.
@@ -164,23 +171,28 @@ impl FlowTable {
 
     /// Takes an attempt out of the table. Its key and its path are still to be released.
     fn take_attempt(&mut self, slot: u32) -> Attempt {
-        self.index.remove(self.attempts.get(slot).hash, slot | ATTEMPT);
-        self.attempts.remove(slot)
+        let attempt = *self.attempts.get(slot);
+        self.index.remove(attempt.hash, slot | ATTEMPT);
+        self.attempts.remove(slot);
+        attempt
     }
 
     /// Adds an attempt to an aggregate, in place of a record of its own.
     fn collapse<H: FlowHost>(&mut self, slot: u32, host: &mut H) {
-        let attempt = self.take_attempt(slot);
+        let attempt = self.attempts.get(slot);
+        self.index.remove(attempt.hash, slot | ATTEMPT);
         let key = self.addresses.unpack(attempt.key);
         let path = self.paths.get(attempt.path).unwrap_or(&NOWHERE);
         let side = attempt.side();
-        self.aggregates.add(self.clock, &collapsed(&key, side, path, attempt.tally()));
-        let (originator, responder) = (key.end(side).0, key.end(1 - side));
-        if host.hears_collapse(path.interface, originator, responder, path.places[1 - side].secretariat) {
-            tell_attempt(FlowEvent::Collapsed, &attempt, &key, path, self.clock, None, host);
+        self.aggregates.add(self.clock, &Collapsed::new(&key, side, path), attempt);
+        let secretariat = path.places[1 - side].secretariat;
+        if host.hears_collapse(path.interface, &key.end(side).0, &key.end(1 - side), secretariat) {
+            let known = Known { attempt, key: &key, path };
+            known.tell(FlowEvent::Collapsed, self.clock, None, host);
         }
         self.addresses.release(attempt.key);
         self.paths.release(attempt.path);
+        self.attempts.remove(slot);
     }
 
     /// Adds a flow that is no more than an attempt to an aggregate, if that is all it is; its entry is free then.
@@ -210,7 +222,7 @@ impl FlowTable {
             ..Tally::none(flow.created)
         };
         let path = self.paths.get(flow.path).unwrap_or(&NOWHERE);
-        self.aggregates.add(self.clock, &collapsed(&key, side, path, tally));
+        self.aggregates.add(self.clock, &Collapsed::new(&key, side, path), &tally);
         self.tell(at, FlowEvent::Collapsed, None, host);
         self.unlink(entry);
         self.release(entry);
@@ -239,49 +251,43 @@ impl FlowTable {
     }
 }
 
-/// What is added to an aggregate of what `side` sent in its attempt.
-fn collapsed<'a>(key: &FlowKey, side: Side, path: &'a Path, tally: Tally) -> Collapsed<'a> {
-    Collapsed {
-        scope: key.scope(),
-        originator: key.end(side).0,
-        responder: key.end(1 - side),
-        path,
-        places: [path.places[side], path.places[1 - side]],
-        tally,
-    }
+/// An attempt, and whatever belongs to it wherever that stands.
+struct Known<'a> {
+    attempt: &'a Attempt,
+    key: &'a FlowKey,
+    path: &'a Path,
 }
 
-/// Tells an event of an attempt, and the way of the packet that raised it, if one did.
-fn tell_attempt<H: FlowHost>(
-    event: FlowEvent,
-    attempt: &Attempt,
-    key: &FlowKey,
-    path: &Path,
-    now: Timestamp,
-    packet: Option<(Side, &Origin<'_>)>,
-    host: &mut H,
-) {
-    let role = host.role(path.interface);
-    let from = attempt.side();
-    let write_party = |party: &mut Party, side: Side| {
-        let (place, sent) = (&path.places[side], side == from);
-        (party.ip, party.port) = key.end(side);
-        party.mac = if sent { attempt.mac() } else { None };
-        party.packets = sent.into();
-        party.packets_by_mac = sent.into();
-        party.ip_bytes = if sent { attempt.ip_bytes() } else { 0 };
-        party.payload_bytes = 0;
-        party.ttl_min = if sent { attempt.ttl() } else { 0 };
-        party.ttl_max = party.ttl_min;
-        (party.locality, party.segment, party.secretariat) =
-            (place.locality, place.segment, place.secretariat);
-    };
-    host.tell(event, key.protocol(), now, |context| {
-        context.identity =
-            FlowIdentity::Parts { scope: path.scope, key: *key, created: attempt.time, serial: 0 };
+impl Known<'_> {
+    /// Tells an event, and the way of the packet that raised it, if one did, which was the SYN.
+    #[inline]
+    fn tell<H: FlowHost>(&self, event: FlowEvent, now: Timestamp, packet: Option<&Origin<'_>>, host: &mut H) {
+        let role = host.role(self.path.interface);
+        host.tell(event, self.key.protocol(), now, |context| self.write_context(context, now, packet, role));
+    }
+
+    fn write_context(
+        &self,
+        context: &mut FlowContext,
+        now: Timestamp,
+        packet: Option<&Origin<'_>>,
+        role: Role,
+    ) {
+        let Self { attempt, key, path } = self;
+        let side = attempt.side();
+        context.identity.write_parts(path.scope, key, attempt.time, 0);
         context.protocol = key.protocol();
-        write_party(&mut context.originator, from);
-        write_party(&mut context.responder, 1 - from);
+        let originator = &mut context.originator;
+        write_end(originator, key, side, path);
+        originator.mac = attempt.mac();
+        (originator.packets, originator.packets_by_mac) = (1, 1);
+        originator.ip_bytes = attempt.ip_bytes();
+        (originator.ttl_min, originator.ttl_max) = (attempt.ttl(), attempt.ttl());
+        let responder = &mut context.responder;
+        write_end(responder, key, 1 - side, path);
+        responder.mac = None;
+        (responder.packets, responder.packets_by_mac, responder.ip_bytes) = (0, 0, 0);
+        (responder.ttl_min, responder.ttl_max) = (0, 0);
         context.conn_state = ConnState::S0;
         context.syn_seen = true;
         (context.start, context.last, context.now) = (attempt.time, attempt.time, now);
@@ -289,7 +295,16 @@ fn tell_attempt<H: FlowHost>(
         context.role = role;
         context.vlans.clone_from(&path.vlans);
         context.tunnelled = false;
-        context.leaving = packet.and_then(|(_, origin)| origin.leaving);
-        context.by_originator = packet.map(|(side, _)| side == from);
-    });
+        context.leaving = packet.and_then(|origin| origin.leaving);
+        context.by_originator = packet.map(|_| true);
+    }
+}
+
+/// Writes what is true of a side whether it sent the SYN or not.
+#[inline]
+fn write_end(party: &mut Party, key: &FlowKey, side: Side, path: &Path) {
+    let place = &path.places[side];
+    (party.ip, party.port) = key.end(side);
+    party.payload_bytes = 0;
+    (party.locality, party.segment, party.secretariat) = (place.locality, place.segment, place.secretariat);
 }

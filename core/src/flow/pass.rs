@@ -42,8 +42,12 @@ impl FlowTable {
     /// Looks up all of these addresses, and touches what counting there will read. The reads of different packets
     /// do not depend on each other, so the processor waits for them all at once. What is found holds until the
     /// table changes. Of more than [`TOGETHER`] addresses the first are looked up.
-    pub fn find_together(&self, addresses: &[FlowAddress]) -> Found {
+    pub fn find_together(&mut self, addresses: &[FlowAddress]) -> Found {
         let mut found = Found::new();
+        self.index.mark();
+        // Where nothing is found each search ends somewhere else, and what comes after it would wait for it.
+        let first = addresses.iter().fold(0, |all, address| all ^ self.index.first(address.hash));
+        std::hint::black_box(first);
         // The first candidate is nearly always the flow.
         for address in addresses.iter().take(TOGETHER) {
             found.push(self.index.find(address.hash, |_| true).unwrap_or(NO_ENTRY));
@@ -69,7 +73,7 @@ impl FlowTable {
         for &entry in entries {
             let Some(flow) = self.flows.get(entry as usize) else { continue };
             let hash = self.addresses.hash(&self.hash, flow.key);
-            touched ^= self.index.first(hash);
+            touched ^= self.index.first(hash) ^ u64::from(self.line.touch(entry));
             touched ^= self.tcp.get(flow.tcp).map_or(0, TcpState::touch);
         }
         std::hint::black_box(touched);
@@ -141,7 +145,13 @@ impl FlowTable {
                 .flows
                 .get(found as usize)
                 .is_some_and(|flow| flow.is(flag::LIVE) && self.addresses.is(flow.key, key));
-        let found = if holds { Some(found) } else { self.find(*hash, key) };
+        // What was not there before its turn is there now only if it came since.
+        let is_new = found == NO_ENTRY && !self.index.may_be_recent(*hash);
+        let found = match found {
+            found if holds => Some(found),
+            _ if is_new => None,
+            _ => self.find(*hash, key),
+        };
         if found.is_none() && self.attempt(packet, address, origin, host) {
             return;
         }

@@ -407,10 +407,13 @@ impl FlowTable {
             }
             None => {
                 if let Some(packet) = packet
-                    && let Some(attempt) = Attempt::of(packet, tally)
-                    && let Some(slot) = self.begin_attempt(address, attempt, origin, host)
+                    && let Some(tcp) = tcp
+                    && Attempt::is_made_by(packet, tally)
                 {
-                    return (slot | ATTEMPT, true);
+                    let write = |attempt: &mut Attempt| attempt.write(tcp.header, tally);
+                    if let Some(slot) = self.begin_attempt(address, packet.time, write, origin, host) {
+                        return (slot | ATTEMPT, true);
+                    }
                 }
                 let entry = self.new_entry(host);
                 self.begin(entry, key, side, origin, tally, tcp, host);

@@ -6,7 +6,7 @@ mod place;
 mod prefixes;
 mod registry;
 
-pub use observe::{ObservationSink, ObserveConfig, Observer, Seen};
+pub use observe::{Ahead, ObservationSink, ObserveConfig, Observer, Seen};
 pub(crate) use observe::{Stated, may_state, may_state_by};
 pub use overlap::{ObservedOwner, OverlapConfig, OverlapTracker};
 pub use place::{Came, DEFAULT_SPACE, Place, Places, Resident};

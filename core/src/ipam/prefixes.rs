@@ -104,11 +104,15 @@ impl Prefixes {
     /// Whether one of our public prefixes covers the address.
     #[inline]
     pub(crate) fn is_own_public(&self, ip: IpAddr) -> bool {
-        self.has_public
-            && match ip {
-                IpAddr::V4(ip) => self.public_v4.get_spm(&Ipv4Net::from(ip)).is_some(),
-                IpAddr::V6(ip) => self.public_v6.get_spm(&Ipv6Net::from(ip)).is_some(),
-            }
+        self.has_public && self.covers_public(ip)
+    }
+
+    #[inline(never)]
+    fn covers_public(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => self.public_v4.get_spm(&Ipv4Net::from(ip)).is_some(),
+            IpAddr::V6(ip) => self.public_v6.get_spm(&Ipv6Net::from(ip)).is_some(),
+        }
     }
 }
 

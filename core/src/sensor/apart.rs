@@ -9,8 +9,8 @@ use std::{fmt, mem, sync::Arc};
 use super::{CountingSink, Sensor, together::Waiting};
 use crate::{
     detect::{DetectConfig, Detector, HealthReport},
-    flow::{FlowContext, FlowEvent},
-    ipam::{ObservationSink, Observer, Places, Stated},
+    flow::{FlowContext, FlowEvent, TOGETHER},
+    ipam::{Ahead, ObservationSink, Observer, Places, Stated},
     plan::AddressPlan,
     record::{FlowRecord, Ledger, Observation, RecordSink},
     time::Timestamp,
@@ -85,6 +85,8 @@ pub(super) struct Outbox {
     /// Its events are where events wait, until they are handed over.
     told: Tellings,
     hand_over: HandOver,
+    /// Whether records go to the receiver here, and not with the rest.
+    pub(super) keeps_records: bool,
 }
 
 impl fmt::Debug for Outbox {
@@ -262,13 +264,18 @@ impl Near<'_> {
     }
 
     fn on_events(&mut self, events: &[(FlowEvent, FlowContext)]) {
-        if let Some(observer) = self.observer {
-            observer.warm(events, self.places);
-        }
-        self.detector.warm(events, self.places);
-        for (event, flow) in events {
-            self.observe(|observer, places, sink| observer.on_flow(*event, flow, places, sink));
-            self.detector.on_flow(*event, flow, self.places, &mut |change| self.out.finding(change));
+        let mut ahead = Ahead::default();
+        for some in events.chunks(TOGETHER) {
+            if let Some(observer) = self.observer {
+                observer.warm(some, self.places, &mut ahead);
+            }
+            self.detector.warm(some, self.places);
+            for (at, (event, flow)) in some.iter().enumerate() {
+                self.observe(|observer, places, sink| {
+                    observer.on_event(*event, flow, (&ahead, at), places, sink);
+                });
+                self.detector.on_flow(*event, flow, self.places, &mut |change| self.out.finding(change));
+            }
         }
     }
 
@@ -291,9 +298,10 @@ impl Near<'_> {
 
 impl Sensor {
     /// Gives the rules away: from now on, what they and the receiver of records are to be told goes to `hand_over`,
-    /// once enough of it has gathered or [`Sensor::hand_over`] asks. None where the sensor does not have them.
-    pub fn split_rules(&mut self, hand_over: HandOver) -> Option<Rules> {
-        let outbox = Box::new(Outbox { told: Tellings::default(), hand_over });
+    /// once enough of it has gathered or [`Sensor::hand_over`] asks. Records of flows stay if the sensor is to keep
+    /// them: they go to the receiver that comes with the packets. None where the sensor does not have the rules.
+    pub fn split_rules(&mut self, hand_over: HandOver, keeps_records: bool) -> Option<Rules> {
+        let outbox = Box::new(Outbox { told: Tellings::default(), hand_over, keeps_records });
         match mem::replace(&mut self.judging, Judging::Apart(outbox)) {
             Judging::Here(detector) => {
                 let observer = if self.places.has_segments() { None } else { self.observer.take() };

@@ -6,6 +6,7 @@ use super::{Judging, Wiring};
 use crate::{
     detect::Detector,
     flow::{FlowContext, FlowEvent, TOGETHER},
+    ipam::Ahead,
     time::Timestamp,
 };
 
@@ -90,14 +91,17 @@ impl Wiring<'_> {
         let events = std::mem::take(&mut self.later.events);
         let waiting = self.later.told..self.later.told + self.later.count;
         let waiting = events.get(waiting).unwrap_or_default();
-        if let Some(observer) = &self.observer {
-            observer.warm(waiting, self.places);
-        }
-        if let Judging::Here(detector) = &self.judging {
-            detector.warm(waiting, self.places);
-        }
-        for (event, flow) in waiting {
-            self.tell_now(*event, flow);
+        let mut ahead = Ahead::default();
+        for some in waiting.chunks(TOGETHER) {
+            if let Some(observer) = &self.observer {
+                observer.warm(some, self.places, &mut ahead);
+            }
+            if let Judging::Here(detector) = &self.judging {
+                detector.warm(some, self.places);
+            }
+            for (at, (event, flow)) in some.iter().enumerate() {
+                self.tell_now(*event, flow, (&ahead, at));
+            }
         }
         self.later.events = events;
         let count = std::mem::take(&mut self.later.count);

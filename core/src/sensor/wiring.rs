@@ -8,7 +8,7 @@ use crate::{
     decode::{ArpPacket, InterfaceIndex, IpPacket},
     detect::{DetectConfig, HealthReport},
     flow::{FlowContext, FlowEvent, FlowHost, Origin, PacketPlace, SidePlace},
-    ipam::{Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
+    ipam::{Ahead, Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, Role},
     record::{FindingChange, FlowRecord, Ledger, Observation, RecordSink},
@@ -133,8 +133,8 @@ impl Wiring<'_> {
     }
 
     /// Tells observer and rules what happened to a flow.
-    pub(super) fn tell_now(&mut self, event: FlowEvent, flow: &FlowContext) {
-        self.observe(|observer, places, sink| observer.on_flow(event, flow, places, sink));
+    pub(super) fn tell_now(&mut self, event: FlowEvent, flow: &FlowContext, ahead: (&Ahead, usize)) {
+        self.observe(|observer, places, sink| observer.on_event(event, flow, ahead, places, sink));
         match self.judging {
             Judging::Here(detector) => {
                 detector.on_flow(event, flow, self.places, &mut |change| self.out.finding(change));
@@ -145,7 +145,7 @@ impl Wiring<'_> {
 }
 
 impl FlowHost for Wiring<'_> {
-    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
+    fn side_place(&self, origin: &Origin<'_>, ip: &IpAddr, mac: Option<MacAddress>) -> SidePlace {
         let PacketPlace { scope, space, segment, secretariat } = origin.place;
         let place = Place { segment, secretariat, space, scope };
         // Where its packets came from says something of a segment or its secretariat, and else nothing.
@@ -212,8 +212,8 @@ impl FlowHost for Wiring<'_> {
     fn hears_collapse(
         &self,
         interface: InterfaceIndex,
-        originator: IpAddr,
-        responder: (IpAddr, u16),
+        originator: &IpAddr,
+        responder: &(IpAddr, u16),
         secretariat: Option<u16>,
     ) -> bool {
         let hears = match &self.judging {
@@ -225,7 +225,7 @@ impl FlowHost for Wiring<'_> {
         };
         // What waits may make the rules follow flows of an outside link.
         let hears = hears || !self.later.is_empty() && self.places.role(interface) == Role::Outside;
-        let counts = |observer: &Observer| observer.counts_traffic(interface, originator, self.places);
+        let counts = |observer: &Observer| observer.counts_traffic(interface, *originator, self.places);
         hears || self.observer.as_ref().is_none_or(counts)
     }
 
@@ -241,8 +241,8 @@ impl FlowHost for Wiring<'_> {
 
     fn record(&mut self, record: &mut Box<FlowRecord>) {
         match self.judging {
-            Judging::Here(_) => self.out.flow(record),
-            Judging::Apart(outbox) => outbox.record(record, self.later),
+            Judging::Apart(outbox) if !outbox.keeps_records => outbox.record(record, self.later),
+            _ => self.out.flow(record),
         }
     }
 }

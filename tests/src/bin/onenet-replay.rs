@@ -1,6 +1,6 @@
 //! `onenet-replay`: sends the frames of captures on interfaces, in the order of time, at a stated pace.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::HashMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 
 /// Sends everything; gives how many frames.
 fn replay(arguments: &Arguments) -> Result<u64> {
-    let mut wires = BTreeMap::new();
+    let mut wires = HashMap::new();
     for (at, (interface, _)) in (0_u16..).zip(&arguments.wires) {
         wires.insert(InterfaceIndex(at), Wire::open(interface)?);
     }

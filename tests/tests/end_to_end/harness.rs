@@ -112,6 +112,14 @@ impl Background {
         }
     }
 
+    /// Processor time that it has used, user and system, in ticks of the kernel (proc(5): `stat`).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a process of ours");
+        let fields = stat.rsplit(')').next().expect("fields behind the name");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.map(|field| field.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a process id");

@@ -1,7 +1,16 @@
 //! What became of the packets that a meter saw, over meters that were opened one after the other.
 
-use onenet_core::record::{Layer, Ledger, Reason};
-use onenet_ebpf::{Counters, OddReason};
+use onenet_core::{
+    detect::HealthReport,
+    net::Name,
+    record::{Layer, Ledger, Reason},
+};
+use onenet_ebpf::{Counters, Meter, OddReason};
+
+use crate::{
+    config::Hook,
+    source::counters::{Own, Seen},
+};
 
 /// Sums since the start of the source.
 #[derive(Debug, Default)]
@@ -11,20 +20,43 @@ pub(super) struct Totals {
     now: Sums,
     /// What of the meter that runs is in the ledger.
     entered: Counters,
+    is_xdp: bool,
+    /// As of the latest comparison with the interface.
+    compared: Sums,
 }
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
-    packets: u64,
+    ingress: u64,
+    egress: u64,
+    xdp: u64,
     lost: u64,
     sampled_out: u64,
 }
 
+impl From<&Counters> for Sums {
+    fn from(counters: &Counters) -> Self {
+        Self {
+            ingress: counters.ingress.packets,
+            egress: counters.egress.packets,
+            xdp: counters.xdp.packets,
+            lost: counters.lost.packets,
+            sampled_out: counters.sampled_out.packets,
+        }
+    }
+}
+
 impl Sums {
+    fn packets(&self) -> u64 {
+        self.ingress.saturating_add(self.egress).saturating_add(self.xdp)
+    }
+
     fn plus(self, other: Self) -> Self {
         Self {
-            packets: self.packets.saturating_add(other.packets),
+            ingress: self.ingress.saturating_add(other.ingress),
+            egress: self.egress.saturating_add(other.egress),
+            xdp: self.xdp.saturating_add(other.xdp),
             lost: self.lost.saturating_add(other.lost),
             sampled_out: self.sampled_out.saturating_add(other.sampled_out),
         }
@@ -32,6 +64,11 @@ impl Sums {
 }
 
 impl Totals {
+    /// Of meters on these hooks.
+    pub(super) fn new(hook: Hook) -> Self {
+        Self { is_xdp: hook == Hook::Xdp, ..Self::default() }
+    }
+
     /// Takes the counters of the meter that runs. What it could neither count nor hand on goes to the ledger from here,
     /// since it comes no other way.
     pub(super) fn update(&mut self, counters: &Counters, ledger: &mut Ledger) {
@@ -52,11 +89,7 @@ impl Totals {
                 }
             }
         }
-        self.now = Sums {
-            packets: counters.seen_packets(),
-            lost: counters.lost.packets,
-            sampled_out: counters.sampled_out.packets,
-        };
+        self.now = Sums::from(counters);
         self.entered = *counters;
     }
 
@@ -66,9 +99,41 @@ impl Totals {
         self.entered = Counters::default();
     }
 
+    /// What all meters have seen until this moment, and what of it they lost or left out.
+    pub(super) fn seen(&mut self, meter: Option<&Meter>) -> (u64, Own) {
+        let now = match meter.map(Meter::counters) {
+            Some(Ok(counters)) => Sums::from(&counters),
+            Some(Err(_)) | None => self.now,
+        };
+        self.compared = self.before.plus(now);
+        let dropped = self.compared.lost.saturating_add(self.compared.sampled_out);
+        (self.compared.packets(), Own { dropped, let_through: None })
+    }
+
+    /// What each hook had seen at the latest comparison. What was lost, was lost behind them all.
+    pub(super) fn health(&self, interface: &Name, seen: &Seen) -> Vec<HealthReport> {
+        let report = |hook: &str, packets: u64, offered: Option<u64>, lost: u64| HealthReport {
+            time: seen.time,
+            interface: interface.clone(),
+            hook: Name::from(hook),
+            seen: packets,
+            offered,
+            lost,
+        };
+        let Sums { ingress, egress, xdp, lost, .. } = self.compared;
+        let mut reports = vec![report("ebpf", self.compared.packets(), None, lost)];
+        if self.is_xdp {
+            reports.push(report("ebpf xdp", xdp, Some(seen.received), 0));
+        } else {
+            reports.push(report("ebpf ingress", ingress, Some(seen.received), 0));
+            reports.push(report("ebpf egress", egress, Some(seen.offered.saturating_sub(seen.received)), 0));
+        }
+        reports
+    }
+
     /// Packets that were seen.
     pub(super) fn packets(&self) -> u64 {
-        self.before.plus(self.now).packets
+        self.before.plus(self.now).packets()
     }
 
     /// Packets that neither tables nor rings had room for.

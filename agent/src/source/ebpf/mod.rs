@@ -10,6 +10,7 @@ use account::Totals;
 use interval::{Handed, Intervals, Kernel};
 use onenet_core::{
     decode::{InterfaceIndex, LinkType},
+    detect::HealthReport,
     flow::{FlowDelta, Offload},
     mirror::MirrorPlan,
     record::{DropStage, RecordSink},
@@ -18,7 +19,7 @@ use onenet_core::{
 };
 use onenet_ebpf::{EbpfError, HookChoice, Meter, Mirror, Options, Promiscuous, Punt};
 
-use super::live::Live;
+use super::{counters::Account, live::Live};
 use crate::{
     config::{EbpfSource, Hook},
     run::{SourceView, wall_time},
@@ -55,6 +56,7 @@ pub(crate) struct MeterSource {
     open: Option<Open>,
     intervals: Intervals,
     totals: Totals,
+    account: Account,
     last: Option<Timestamp>,
     quiet: Timestamp,
     error: Option<String>,
@@ -176,7 +178,8 @@ impl MeterSource {
             mirrors: mirrors.to_vec(),
             open: Some(open),
             intervals: Intervals::default(),
-            totals: Totals::default(),
+            totals: Totals::new(source.hook),
+            account: if source.hook == Hook::Xdp { Account::of_received() } else { Account::default() },
             last: None,
             quiet: Timestamp(wall_time()),
             error: None,
@@ -242,8 +245,9 @@ impl Live for MeterSource {
     }
 
     fn look_after(&mut self, reopen_after: Duration) {
-        let Self { source, .. } = self;
-        if let Some(open) = &self.open
+        let Self { source, account, totals, open, .. } = self;
+        account.compare(&source.interface, || totals.seen(open.as_ref().map(|open| &open.meter)));
+        if let Some(open) = open
             && number_of(&source.interface) != open.number
         {
             self.fail("it went away".to_owned());
@@ -280,11 +284,17 @@ impl Live for MeterSource {
         }
     }
 
+    fn health(&self) -> Vec<HealthReport> {
+        let Some(seen) = self.account.seen() else { return Vec::new() };
+        self.totals.health(&self.source.interface, &seen)
+    }
+
     fn view(&self) -> SourceView {
         SourceView {
             name: self.source.interface.to_string(),
             method: Some(self.open.as_ref().map_or_else(|| "ebpf".to_owned(), |open| open.hooks.clone())),
             packets: self.totals.packets(),
+            account: self.account.view().cloned(),
             last_packet: self.last.map(|time| time.to_string()),
             error: self.error.clone(),
             ..SourceView::default()

@@ -5,6 +5,7 @@
 //! counts of all its parts add up to the packets seen. (Only an observation that gave way to others while its
 //! first flow was still going counts that flow's first packet twice.)
 
+mod ahead;
 mod config;
 mod key;
 mod messages;
@@ -16,7 +17,8 @@ mod tests;
 
 use std::net::IpAddr;
 
-use arrayvec::ArrayVec;
+pub use ahead::Ahead;
+use ahead::Looked;
 pub use config::ObserveConfig;
 use key::{Key, Spot};
 use messages::Statement;
@@ -30,9 +32,8 @@ use super::{
     registry::{AddressClass, classify},
 };
 use crate::{
-    bounded::KeyHash,
     decode::{ArpPacket, InterfaceIndex, IpPacket, Link},
-    flow::{FlowContext, FlowEvent, Party, TOGETHER},
+    flow::{FlowContext, FlowEvent, Party},
     net::{MacAddress, Name},
     plan::Role,
     record::ObservationKind,
@@ -173,21 +174,36 @@ impl Observer {
         places: &Places,
         sink: &mut ObservationSink<'_>,
     ) {
+        let mut ahead = Ahead::default();
+        self.look(event, flow, places, &mut ahead);
+        self.on_event(event, flow, (&ahead, 0), places, sink);
+    }
+
+    /// The same where what is looked up was made ahead, and stands there at this place.
+    pub(crate) fn on_event(
+        &mut self,
+        event: FlowEvent,
+        flow: &FlowContext,
+        (ahead, at): (&Ahead, usize),
+        places: &Places,
+        sink: &mut ObservationSink<'_>,
+    ) {
         if !self.enabled || flow.role == Role::Outside {
             return;
         }
         let (originator, responder) = (&flow.originator, &flow.responder);
+        let [of_originator, of_responder] = ahead.of(at);
         match event {
             FlowEvent::Started | FlowEvent::Answered => {
-                let (source, destination) = match flow.by_originator {
-                    Some(true) => (originator, responder),
-                    Some(false) => (responder, originator),
+                let (source, destination, looked) = match flow.by_originator {
+                    Some(true) => (originator, responder, of_originator),
+                    Some(false) => (responder, originator, of_responder),
                     None => return,
                 };
                 // The packet that raised the event is the flow's first, or else its last so far.
                 let time = if event == FlowEvent::Started { flow.start } else { flow.last };
-                let shown = self.learn(flow, source, destination);
-                self.begin(flow, source, shown, time, places, sink);
+                let shown = self.learn(looked, source, destination);
+                self.begin(flow, source, looked, shown, time, places, sink);
             }
             FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => {
                 let (mut shown, mut other) = (None, None);
@@ -199,49 +215,15 @@ impl Observer {
                     || moved(originator)
                     || moved(responder)
                 {
-                    shown = self.learn(flow, originator, responder);
-                    other = self.learn(flow, responder, originator);
+                    shown = self.learn(of_originator, originator, responder);
+                    other = self.learn(of_responder, responder, originator);
                     // Where both sides are one station, it has learned again since.
                     shown = shown.filter(|_| originator.mac != responder.mac);
                 }
-                self.count(flow, originator, shown, places, sink);
-                self.count(flow, responder, other, places, sink);
+                self.count(flow, originator, of_originator, shown, places, sink);
+                self.count(flow, responder, of_responder, other, places, sink);
             }
             FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => {}
-        }
-    }
-
-    /// Makes ready for events that are about to be told together: what they look up is read at once, so that it
-    /// waits for memory once. Changes nothing.
-    pub fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
-        if !self.enabled {
-            return;
-        }
-        for some in events.chunks(TOGETHER) {
-            let mut stations = ArrayVec::<KeyHash, { 2 * TOGETHER }>::new();
-            let mut keys = ArrayVec::<KeyHash, { 2 * TOGETHER }>::new();
-            for (event, flow) in some {
-                let sides = match event {
-                    FlowEvent::Started | FlowEvent::Answered => flow.by_originator.map(|by| (by, !by)),
-                    FlowEvent::Moved | FlowEvent::Collapsed | FlowEvent::Reported(_) => Some((true, true)),
-                    FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => None,
-                };
-                let (first, second) = sides.unwrap_or((false, false));
-                for (party, speaks) in [(&flow.originator, first), (&flow.responder, second)] {
-                    if !speaks || party.packets == 0 {
-                        continue;
-                    }
-                    if let Some(mac) = party.mac {
-                        let vlan = flow.vlans.first().copied();
-                        stations.push(self.stations.hash_of(&Station::new(flow.interface, vlan, mac)));
-                    }
-                    if let Some(key) = key_of(flow, party, places) {
-                        keys.push(self.table.hash_of(&key));
-                    }
-                }
-            }
-            self.stations.warm(&stations);
-            self.table.warm(&keys);
         }
     }
 
@@ -273,68 +255,67 @@ impl Observer {
     }
 
     /// Learns from packets of one side; what the station has shown, where that was looked up.
-    fn learn(&mut self, flow: &FlowContext, source: &Party, destination: &Party) -> Option<Standing> {
-        let mac = source.mac.filter(|_| source.packets > 0)?;
-        let station = Station::new(flow.interface, flow.vlans.first().copied(), mac);
-        self.stations.learn(station, source.locality, destination.locality)
+    fn learn(&mut self, looked: Looked<'_>, source: &Party, destination: &Party) -> Option<Standing> {
+        let &(station, hash) = looked.station?;
+        self.stations.learn(hash, station, source.locality, destination.locality)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a side of a flow, and where what it shows goes")]
     fn begin(
         &mut self,
         flow: &FlowContext,
         party: &Party,
+        looked: Looked<'_>,
         shown: Option<Standing>,
         time: Timestamp,
         places: &Places,
         sink: &mut ObservationSink<'_>,
     ) {
-        let Some((key, verdict)) = self.judge(flow, party, shown, places) else { return };
+        let Some(&(key, hash)) = looked.key else { return };
+        let verdict = self.judge(flow, party, looked, shown, places);
         let sighting = Sighting { packets: 1, ..sighting(flow, party) };
         let mut out = Output { site: &self.site, places, sink };
-        self.table.begin(key, Sighting { first: time, last: time, ..sighting }, verdict, &mut out);
+        self.table.begin(hash, key, Sighting { first: time, last: time, ..sighting }, verdict, &mut out);
     }
 
     fn count(
         &mut self,
         flow: &FlowContext,
         party: &Party,
+        looked: Looked<'_>,
         shown: Option<Standing>,
         places: &Places,
         sink: &mut ObservationSink<'_>,
     ) {
         if party.packets_by_mac > 0
-            && let Some((key, verdict)) = self.judge(flow, party, shown, places)
+            && let Some(&(key, hash)) = looked.key
         {
+            let verdict = self.judge(flow, party, looked, shown, places);
             let mut out = Output { site: &self.site, places, sink };
-            self.table.count(flow.now, key, sighting(flow, party), true, verdict, &mut out);
+            self.table.count(flow.now, hash, key, sighting(flow, party), true, verdict, &mut out);
         }
     }
 
-    /// Whether traffic of this side is evidence, and of what. `shown` is what its station has shown, where that is
-    /// at hand.
+    /// Whether traffic of this side is evidence of what it would be evidence of. `shown` is what its station has
+    /// shown, where that is at hand.
     fn judge(
         &self,
         flow: &FlowContext,
         party: &Party,
+        looked: Looked<'_>,
         shown: Option<Standing>,
         places: &Places,
-    ) -> Option<(Key, Verdict)> {
-        let key = key_of(flow, party, places)?;
-        let verdict = match party.mac {
-            Some(mac) if needs_standing(flow, party) => {
-                let vlan = flow.vlans.first().copied();
-                let standing = by_configuration(places, flow.interface, mac)
-                    .or(shown)
-                    .unwrap_or_else(|| self.stations.standing(&Station::new(flow.interface, vlan, mac)));
-                match standing {
-                    Standing::Edge => Verdict::Discard,
-                    Standing::Segment => Verdict::Use,
-                    Standing::Unknown => Verdict::Hold,
-                }
-            }
-            _ => Verdict::Use,
+    ) -> Verdict {
+        let Some(mac) = party.mac.filter(|_| needs_standing(flow, party)) else { return Verdict::Use };
+        let held = || match looked.station {
+            Some((station, hash)) => self.stations.standing_hashed(*hash, station),
+            None => self.stations.standing(&Station::new(flow.interface, flow.vlans.first().copied(), mac)),
         };
-        Some((key, verdict))
+        match by_configuration(places, flow.interface, mac).or(shown).unwrap_or_else(held) {
+            Standing::Edge => Verdict::Discard,
+            Standing::Segment => Verdict::Use,
+            Standing::Unknown => Verdict::Hold,
+        }
     }
 
     /// Takes what a message states, unless it states it about another segment.
@@ -364,7 +345,8 @@ impl Observer {
         let Statement { details, .. } = statement;
         let sighting = Sighting { first: seen.now, last: seen.now, packets: 1, ttl: (0, 0), details };
         let mut out = Output { site: &self.site, places, sink };
-        self.table.count(seen.now, key, sighting, false, Verdict::Use, &mut out);
+        let hash = self.table.hash_of(&key);
+        self.table.count(seen.now, hash, key, sighting, false, Verdict::Use, &mut out);
     }
 
     /// Whether a message is about an address of another segment: a proxy answers for it, or DHCP passes between

@@ -53,12 +53,17 @@ impl Stations {
         self.0.peek(station).copied().unwrap_or_default()
     }
 
+    /// The same where the hash is known.
+    pub(crate) fn standing_hashed(&self, hash: KeyHash, station: &Station) -> Standing {
+        self.0.peek_hashed(hash, station).copied().unwrap_or_default()
+    }
+
     pub(crate) fn hash_of(&self, station: &Station) -> KeyHash {
         self.0.hash_of(station)
     }
 
     /// Makes ready for lookups of these.
-    pub(crate) fn warm(&self, hashes: &[KeyHash]) {
+    pub(crate) fn warm(&self, hashes: impl ExactSizeIterator<Item = KeyHash> + Clone) {
         self.0.warm(hashes, |station, _| station.port);
     }
 
@@ -66,6 +71,7 @@ impl Stations {
     /// they say anything.
     pub(crate) fn learn(
         &mut self,
+        hash: KeyHash,
         station: Station,
         source: Locality,
         destination: Locality,
@@ -75,7 +81,7 @@ impl Stations {
             (Locality::Inside, Locality::Outside) => Standing::Segment,
             _ => return None,
         };
-        let held = self.0.get_or_insert_with(station, || shown)?;
+        let held = self.0.get_or_insert_hashed(hash, station, || shown)?;
         if *held != Standing::Edge {
             *held = shown;
         }
@@ -91,12 +97,13 @@ mod tests {
     fn who_forwards_foreign_sources_is_the_edge_and_stays_it() {
         let mut stations = Stations::new(4, [0; 4]);
         let station = Station::new(InterfaceIndex(0), Some(7), MacAddress([2; 6]));
-        stations.learn(station, Locality::Inside, Locality::Inside);
+        let hash = stations.hash_of(&station);
+        stations.learn(hash, station, Locality::Inside, Locality::Inside);
         assert_eq!(stations.standing(&station), Standing::Unknown);
-        stations.learn(station, Locality::Inside, Locality::Outside);
+        stations.learn(hash, station, Locality::Inside, Locality::Outside);
         assert_eq!(stations.standing(&station), Standing::Segment);
-        stations.learn(station, Locality::Outside, Locality::Inside);
-        stations.learn(station, Locality::Inside, Locality::Outside);
+        stations.learn(hash, station, Locality::Outside, Locality::Inside);
+        stations.learn(hash, station, Locality::Inside, Locality::Outside);
         assert_eq!(stations.standing(&station), Standing::Edge);
         for other in [
             Station::new(InterfaceIndex(0), Some(8), MacAddress([2; 6])),

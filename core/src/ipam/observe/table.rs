@@ -101,14 +101,20 @@ impl Table {
     }
 
     /// Makes ready for lookups of these.
-    pub(super) fn warm(&self, hashes: &[KeyHash]) {
+    pub(super) fn warm(&self, hashes: impl ExactSizeIterator<Item = KeyHash> + Clone) {
         self.entries.warm(hashes, |key, entry| key.word() ^ entry.packets ^ u64::from(entry.held));
     }
 
     /// A flow began with a packet from this address. Told at once where the address is new; the packet is then
     /// counted when the flow reports.
-    pub(super) fn begin(&mut self, key: Key, sighting: Sighting, verdict: Verdict, out: &mut Output<'_, '_>) {
-        let hash = self.entries.hash_of(&key);
+    pub(super) fn begin(
+        &mut self,
+        hash: KeyHash,
+        key: Key,
+        sighting: Sighting,
+        verdict: Verdict,
+        out: &mut Output<'_, '_>,
+    ) {
         match self.entries.get_hashed(hash, &key) {
             None => self.start(hash, key, sighting, 1, verdict, out),
             Some(entry) => {
@@ -123,9 +129,11 @@ impl Table {
 
     /// A flow reports, or a message was seen: these packets are counted. `in_flow` says that one of them may have
     /// been told when the flow began.
+    #[expect(clippy::too_many_arguments, reason = "what is counted to what, and where that goes")]
     pub(super) fn count(
         &mut self,
         now: Timestamp,
+        hash: KeyHash,
         key: Key,
         sighting: Sighting,
         in_flow: bool,
@@ -135,7 +143,6 @@ impl Table {
         if sighting.packets == 0 {
             return;
         }
-        let hash = self.entries.hash_of(&key);
         let Some(entry) = self.entries.get_hashed(hash, &key) else {
             return self.start(hash, key, sighting, 0, verdict, out);
         };

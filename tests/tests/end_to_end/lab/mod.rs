@@ -14,6 +14,7 @@
 
 mod edges;
 mod flows;
+mod libpcap;
 mod offload;
 
 mod ways;

@@ -131,6 +131,14 @@ fn in_the_lab() {
         );
         assert_eq!(flow.conn_state, ConnState::SF, "{flow:?}");
         assert!(sent.payload_bytes >= BYTES as u64, "{flow:?}");
+        let account = &edge.status()["sources"][0]["account"];
+        assert_eq!(account["unexplained"], 0, "{}: {account:#}", edge.sensor);
+        if edge.sensor == "by-pcap" {
+            // Reckoned by the MTU: right as far as senders fill their segments.
+            assert_eq!(flow.counting, Counting::Estimated, "{flow:?}");
+            let (low, high) = (client * 95 / 100, client * 105 / 100);
+            assert!((low..=high).contains(&sent.packets), "{client} segments: {flow:?}");
+        }
         if edge.sensor == "by-ebpf" {
             assert_eq!((sent.packets, received.packets), (client, server), "{flow:?}");
             assert_eq!(flow.counting, Counting::Exact, "{flow:?}");

@@ -100,6 +100,9 @@ fn in_the_lab() {
             "{name}: {status:#}"
         );
         assert_eq!(number(&status, "dropped"), 0, "{name}: {status:#}");
+        let account = &status["sources"][0]["account"];
+        assert_eq!(account["unexplained"], 0, "{name}: {account:#}");
+        assert_eq!(number(account, "captured"), number(account, "wire"), "{name}: {account:#}");
         assert_same(name, &sums(&flows), &truth);
         if name == "by-ebpf" {
             compare(name, &without_reused(&flows, &read), &without_reused(&read, &read));
