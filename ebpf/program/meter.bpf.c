@@ -3,6 +3,11 @@
  * The meter: every packet that passes an interface is told to user space (punted), counted in a map of flows, left
  * out by sampling, or lost and counted as such; never two of these. The packet itself is not touched.
  * Built twice: for traffic control (TCX or clsact), and with METER_XDP for XDP.
+ *
+ * Measured (ns a packet by test run, Linux 6.18 in a virtual machine, 1 and 131,072 flows): this 102 and 408, IPv6 105
+ * and 454; the bare update of a shared map 84 and 400, of a map per CPU 84 and 552, of one with a lock per entry 127
+ * and 423; an empty run 26 and 44. So the maps are shared, with atomic operations: a CPU of its own per way, which
+ * needs none, gained nothing (102 and 423) for a line of cache more. The coarse clock saves 18, and is an option.
  */
 #include "flows.h"
 #include "fast.h"

@@ -87,8 +87,7 @@ impl Flows {
         })?;
         let idle = usize::from(self.is_second);
         self.is_second = !self.is_second;
-        sys::barrier()
-            .map_err(|error| EbpfError::Kernel { what: "waiting for the swap (membarrier)", error })?;
+        sys::barrier().map_err(|error| EbpfError::Kernel { what: "waiting for the swap", error })?;
         let (now, offset) = sys::clocks();
         let times = Times { offset, now: u64::try_from(now).unwrap_or_default() };
         let mut flows = 0;

@@ -1,6 +1,6 @@
 //! Loading the kernel program: its object, its configuration, the sizes of its maps.
 
-use std::io;
+use std::{fs, io};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -23,6 +23,8 @@ const ENTRY: u64 = 48;
 
 /// Makes the maps and readies the programs, which the kernel has not checked yet.
 pub(crate) fn object(options: &Options, is_xdp: bool, has_link_header: bool) -> Result<Ebpf, EbpfError> {
+    let available = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available);
+    fits(needed(options), available)?;
     let config = options.config(has_link_header);
     let mut loader = EbpfLoader::new();
     loader
@@ -77,6 +79,34 @@ fn bytes_of(options: &Options, map: &str) -> u64 {
     }
 }
 
+/// What all maps take.
+fn needed(options: &Options) -> u64 {
+    let maps = ["V4_A", "V4_B", "V6_A", "V6_B", "SEEN", "RING", "URGENT"];
+    maps.iter().map(|map| bytes_of(options, map)).fold(0, u64::saturating_add)
+}
+
+/// Bytes of MemAvailable.
+fn available(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    rest.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The kernel takes the memory of its maps before it asks whether there is enough, and then ends other processes: what
+/// is more than half of what is available is refused here.
+fn fits(needed: u64, available: Option<u64>) -> Result<(), EbpfError> {
+    match available {
+        Some(available) if needed > available / 2 => Err(EbpfError::Memory {
+            map: "of flows and those beside it".to_owned(),
+            bytes: needed,
+            error: io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!("more than half of the {available} bytes that are available"),
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Why a program did not load: the first line of each cause.
 pub(crate) fn program_error(error: &(dyn std::error::Error + 'static)) -> EbpfError {
     let mut text = error.to_string();
@@ -102,4 +132,24 @@ pub(crate) fn program_error(error: &(dyn std::error::Error + 'static)) -> EbpfEr
     let tail = lines.len().saturating_sub(4).max(1);
     let said = lines.first().into_iter().chain(lines.get(tail..).unwrap_or_default());
     EbpfError::Load(said.copied().collect::<Vec<_>>().join(" / "))
+}
+
+#[cfg(test)]
+mod tests {
+    use onenet_core::decode::InterfaceIndex;
+
+    use super::*;
+
+    #[test]
+    fn maps_that_would_take_most_of_the_memory_are_refused_before_they_are_made() {
+        let meminfo = "MemTotal:       24684000 kB\nMemAvailable:    1000 kB\n";
+        assert_eq!(available(meminfo), Some(1_024_000));
+        assert_eq!(available("MemTotal: 1 kB"), None);
+        let mut options = Options::new("eth0", InterfaceIndex(0));
+        assert!((90_000_000..150_000_000).contains(&needed(&options)), "{}", needed(&options));
+        assert!(fits(needed(&options), Some(1 << 30)).is_ok() && fits(u64::MAX, None).is_ok());
+        options.max_flows = 1 << 26;
+        let error = fits(needed(&options), Some(24 << 30)).expect_err("32 GiB of 24").to_string();
+        assert!(error.contains("lower max_flows"), "{error}");
+    }
 }

@@ -202,6 +202,4 @@ fn options_that_cannot_be_are_refused_with_what_may_be() {
     let lo = || Options { interface: "lo".into(), ..options() };
     let snap = refused(Options { snap: 60, ..lo() }).unwrap();
     assert_eq!(snap, "snap is 60, expected 96 to 2048 bytes");
-    let large = refused(Options { max_flows: 1 << 26, ..lo() });
-    assert!(large.is_none_or(|error| error.contains("lower max_flows")));
 }

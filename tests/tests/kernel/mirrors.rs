@@ -140,9 +140,15 @@ fn a_mirror_has_what_its_conditions_say_and_nothing_else() {
 
 #[test]
 fn a_prefix_of_ipv6_is_compared_whole() {
-    for (prefix, is_its_own) in
-        [("2001:db8::2/128", true), ("2001:db8::3/128", false), ("2001:db8::/125", true)]
-    {
+    let prefixes = [
+        ("2001:db8::2/128", true),
+        ("2001:db8::3/128", false),
+        ("2001:db8::/125", true),
+        ("2001:db8:0:0:1::/80", false),
+        ("2001:db8:0:1::/64", false),
+        ("2001:db9::/32", false),
+    ];
+    for (prefix, is_its_own) in prefixes {
         let plan = MirrorPlan { destination: Some(prefix.parse().unwrap()), ..plan("m", MirrorKind::Vxlan) };
         let Some(mut meter) = meter(&with(vec![plan])) else { return };
         let payload = [&[8, 0, 0, 0, 0, 0, 42, 0][..], &copy()].concat();
