@@ -100,13 +100,24 @@ const fn spread(number: u64) -> u64 {
 /// Hash of an address and a number for counting, the same in every run and on every machine. What is counted
 /// need not withstand aimed collisions.
 pub fn hash_of(ip: IpAddr, number: u64) -> u64 {
-    let (family, bits) = match ip {
-        IpAddr::V4(ip) => (4, u128::from(u32::from(ip))),
-        IpAddr::V6(ip) => (6, u128::from(ip)),
-    };
-    let [a, b, c, d, e, f, g, h, low @ ..] = bits.to_be_bytes();
-    let high = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    [high, u64::from_be_bytes(low), number]
+    match ip {
+        IpAddr::V4(ip) => hash_of_words(false, [0, u32::from(ip).into()], number),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, e, f, g, h, low @ ..] = ip.octets();
+            hash_of_words(
+                true,
+                [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(low)],
+                number,
+            )
+        }
+    }
+}
+
+/// The same of an address in words: IPv4 in the low half of the second.
+#[inline]
+pub(crate) fn hash_of_words(is_v6: bool, [high, low]: [u64; 2], number: u64) -> u64 {
+    let family = if is_v6 { 6 } else { 4 };
+    [high, low, number]
         .iter()
         .fold(family, |hash: u64, &part| spread(hash.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ part))
 }

@@ -164,24 +164,39 @@ impl Flood {
     }
 
     /// Whether a target is watched second by second.
-    pub(super) fn watches(&self, interface: InterfaceIndex, target: Target) -> bool {
-        self.seconds(interface, target).is_some()
+    pub(super) fn watches(&self, interface: InterfaceIndex, space: Space, target: &(IpAddr, u16)) -> bool {
+        self.seconds(interface, space, target).is_some()
     }
 
     /// Whether a target is under a flood as far as can be seen before judgement: so many attempts are kept, and so
     /// few of them resolved, as make one.
-    pub(super) fn floods(&self, interface: InterfaceIndex, target: Target) -> bool {
-        self.seconds(interface, target).is_some_and(|seconds| {
+    pub(super) fn floods(&self, interface: InterfaceIndex, space: Space, target: &(IpAddr, u16)) -> bool {
+        self.seconds(interface, space, target).is_some_and(|seconds| {
             let Second { attempts, resolved } = seconds.all;
             is_flood(attempts.into(), resolved.into(), &self.config)
         })
     }
 
-    fn seconds(&self, interface: InterfaceIndex, target: Target) -> Option<&Seconds> {
+    /// The attempts at a target that is watched second by second.
+    #[inline]
+    fn seconds(
+        &self,
+        interface: InterfaceIndex,
+        space: Space,
+        &(ip, port): &(IpAddr, u16),
+    ) -> Option<&Seconds> {
         if self.hot.is_empty() {
             return None;
         }
-        self.targets.peek_near(self.latest, &(interface, target))?.seconds.as_deref()
+        // An address that was made just now is compared in place: a copy of it would wait for its pieces.
+        let is = |(held_at, held): &Spot| {
+            *held_at == interface && held.port == port && held.ip == ip && held.space == space
+        };
+        let watch = match self.targets.peek_near(self.latest, is) {
+            Some(watch) => watch,
+            None => self.targets.peek(&(interface, Target { space, ip, port }))?,
+        };
+        watch.seconds.as_deref()
     }
 
     fn attempt(&mut self, key: Spot, flow: &FlowContext, places: &Places) {

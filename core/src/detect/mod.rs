@@ -25,7 +25,7 @@ use border::Border;
 pub use config::{
     BeaconConfig, DetectConfig, FloodConfig, InvalidSetting, LeakConfig, ScanConfig, SpoofConfig,
 };
-use flood::{Flood, Target};
+use flood::Flood;
 use leak::Leak;
 use scan::Scan;
 use spoof::Spoof;
@@ -151,10 +151,10 @@ impl Detector {
         if !self.flood.watches_any() {
             return false;
         }
-        let target = Target { space: Space::of(target, places), ip: target.ip, port: target.port };
+        let (space, target) = (Space::of(target, places), (target.ip, target.port));
         match event {
-            FlowEvent::Collapsed => self.flood.watches(flow.interface, target),
-            _ => self.flood.floods(flow.interface, target),
+            FlowEvent::Collapsed => self.flood.watches(flow.interface, space, &target),
+            _ => self.flood.floods(flow.interface, space, &target),
         }
     }
 
@@ -163,13 +163,13 @@ impl Detector {
     pub fn hears_collapse(
         &self,
         interface: InterfaceIndex,
-        (ip, port): (IpAddr, u16),
+        responder: &(IpAddr, u16),
         secretariat: Option<u16>,
         places: &Places,
     ) -> bool {
         let follows = self.leak.sources.follows() || self.spoof.sources.follows();
-        let target = || Target { space: Space::at(ip, secretariat, places), ip, port };
-        follows || !self.flood.watches_any() || !self.flood.watches(interface, target())
+        let space = || Space::at(responder.0, secretariat, places);
+        follows || !self.flood.watches_any() || !self.flood.watches(interface, space(), responder)
     }
 
     /// An address was observed in use.

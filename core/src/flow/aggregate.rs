@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashTable;
 
 use super::{
-    key::{End, KeyedHash, Side},
+    key::{FlowKey, KeyedHash, Side},
     live::{SidePlace, Tally},
     path::Path,
 };
 use crate::{
-    distinct::{Distinct, hash_of},
+    distinct::{Distinct, hash_of_words},
     record::Locality,
     time::{NANOS_PER_SECOND, Timestamp},
 };
@@ -38,11 +38,10 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    fn of(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => Self { v6: false, bits: u128::from(ip.to_bits()) << 96, length: 32 },
-            IpAddr::V6(ip) => Self { v6: true, bits: ip.to_bits(), length: 128 },
-        }
+    /// One address in words, as keys have them.
+    fn of(v6: bool, [high, low]: [u64; 2]) -> Self {
+        let bits = u128::from(high) << 64 | u128::from(low);
+        if v6 { Self { v6, bits, length: 128 } } else { Self { v6, bits: bits << 96, length: 32 } }
     }
 
     fn add(&mut self, other: Self) {
@@ -96,9 +95,9 @@ impl Group {
         Self { what, bits }
     }
 
-    fn target(scope: u16, (ip, port): End) -> Self {
-        let Cover { v6, bits, .. } = Cover::of(ip);
-        Self::new(TARGET, scope, v6, bits, port)
+    fn target(one: &Collapsed<'_>) -> Self {
+        let (Cover { v6, bits, .. }, port) = one.responder();
+        Self::new(TARGET, one.key.scope(), v6, bits, port)
     }
 
     fn sources(scope: u16, v6: bool, prefix: u128) -> Self {
@@ -117,15 +116,27 @@ impl Group {
 /// One attempt, or what an attempt has become, as it is added.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Collapsed<'a> {
-    pub scope: u16,
-    pub originator: IpAddr,
-    pub responder: End,
-    pub path: &'a Path,
-    /// Side of the path that is the originator.
+    pub key: &'a FlowKey,
+    /// Side of the key that is the originator.
     pub side: Side,
+    pub path: &'a Path,
 }
 
 impl Collapsed<'_> {
+    fn originator(&self) -> Cover {
+        Cover::of(self.key.is_v6(), self.key.words_of(self.side).0)
+    }
+
+    fn responder(&self) -> (Cover, u16) {
+        let (words, port) = self.key.words_of(1 - self.side);
+        (Cover::of(self.key.is_v6(), words), port)
+    }
+
+    /// What stands for the originator where different ones are counted.
+    fn hash(&self) -> u64 {
+        hash_of_words(self.key.is_v6(), self.key.words_of(self.side).0, 0)
+    }
+
     /// Originator and responder.
     fn places(&self) -> [&SidePlace; 2] {
         let [low, high] = &self.path.places;
@@ -171,15 +182,16 @@ pub(super) struct Aggregate {
 impl Aggregate {
     fn new(group: Group, one: &Collapsed<'_>, tally: Tally) -> Self {
         let mut sources = Distinct::default();
-        sources.add(hash_of(one.originator, 0));
+        sources.add(one.hash());
+        let (responders, port) = one.responder();
         Self {
             group,
-            scope: one.scope,
+            scope: one.key.scope(),
             flows: 1,
-            originators: Cover::of(one.originator),
-            responders: Cover::of(one.responder.0),
+            originators: one.originator(),
+            responders,
             sources,
-            port: Some(one.responder.1),
+            port: Some(port),
             path: one.path.clone(),
             places: one.places().map(|place| *place),
             tally,
@@ -188,10 +200,11 @@ impl Aggregate {
 
     fn add(&mut self, one: &Collapsed<'_>, counted: &impl Counted) {
         self.flows = self.flows.saturating_add(1);
-        self.originators.add(Cover::of(one.originator));
-        self.responders.add(Cover::of(one.responder.0));
-        self.sources.add(hash_of(one.originator, 0));
-        self.join(Some(one.responder.1), one.path, one.places());
+        let (responder, port) = one.responder();
+        self.originators.add(one.originator());
+        self.responders.add(responder);
+        self.sources.add(one.hash());
+        self.join(Some(port), one.path, one.places());
         counted.add_to(&mut self.tally);
     }
 
@@ -320,7 +333,7 @@ impl Aggregates {
     /// Adds an attempt up.
     pub(super) fn add(&mut self, now: Timestamp, one: &Collapsed<'_>, counted: &impl Counted) {
         self.collapsed = self.collapsed.saturating_add(1);
-        let group = Group::target(one.scope, one.responder);
+        let group = Group::target(one);
         if let Some(held) = self.targets.find(group, &self.hash) {
             return held.add(one, counted);
         }
@@ -372,14 +385,10 @@ impl Aggregates {
 mod tests {
     use super::*;
 
-    fn one(path: &Path, originator: [u8; 4], responder: [u8; 4], port: u16) -> Collapsed<'_> {
-        Collapsed {
-            scope: 0,
-            originator: originator.into(),
-            responder: (responder.into(), port),
-            path,
-            side: 0,
-        }
+    fn add(all: &mut Aggregates, path: &Path, originator: [u8; 4], responder: [u8; 4], port: u16) {
+        let (from, to) = ((originator.into(), 9), (responder.into(), port));
+        let (key, side) = FlowKey::new(0, 6, from, to, false);
+        all.add(Timestamp(0), &Collapsed { key: &key, side, path }, &tally());
     }
 
     fn tally() -> Tally {
@@ -407,8 +416,8 @@ mod tests {
     fn a_flood_is_one_aggregate_with_the_prefix_of_its_sources() {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..200 {
-            all.add(Timestamp(0), &one(&path, [10, 0, 1, number], [192, 0, 2, 1], 80), &tally());
-            all.add(Timestamp(0), &one(&path, [number, 7, 1, 9], [192, 0, 2, 2], 443), &tally());
+            add(&mut all, &path, [10, 0, 1, number], [192, 0, 2, 1], 80);
+            add(&mut all, &path, [number, 7, 1, 9], [192, 0, 2, 2], 443);
         }
         assert!(all.take(Some(Timestamp(GATHER - 1))).is_empty());
         let taken = all.take(Some(Timestamp(GATHER)));
@@ -430,8 +439,8 @@ mod tests {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..20_000_u32 {
             let [_, _, high, low] = number.to_be_bytes();
-            all.add(Timestamp(0), &one(&path, [10, 0, 0, 7], [172, 16, high, low], 23), &tally());
-            all.add(Timestamp(0), &one(&path, [low, high, 3, 4], [192, 0, 2, 1], 80), &tally());
+            add(&mut all, &path, [10, 0, 0, 7], [172, 16, high, low], 23);
+            add(&mut all, &path, [low, high, 3, 4], [192, 0, 2, 1], 80);
         }
         let taken = all.take(None);
         assert!(taken.len() <= LIMIT + 2, "{}", taken.len());
@@ -453,11 +462,7 @@ mod tests {
         let (mut all, path) = (aggregates(), Path::default());
         for number in 0..100_000_u32 {
             let [_, top, high, low] = number.to_be_bytes();
-            all.add(
-                Timestamp(0),
-                &one(&path, [low, high, top, 1], [172, top, high, low], low.into()),
-                &tally(),
-            );
+            add(&mut all, &path, [low, high, top, 1], [172, top, high, low], low.into());
         }
         let taken = all.take(None);
         assert!(taken.len() <= 2 * LIMIT + 1, "{}", taken.len());

@@ -1,7 +1,5 @@
 //! How a flow begins: who started it, which way it takes, and what it is inside of.
 
-use std::net::IpAddr;
-
 use super::{
     compact::{Flow, flag},
     direction::judge,
@@ -60,8 +58,7 @@ impl FlowTable {
             flow.tcp = self.tcp.insert(state);
         }
         self.put(entry, flow);
-        let ends = [key.end(side).0, key.end(1 - side).0];
-        match self.way_of(key.scope(), side, ends, origin, host) {
+        match self.way_of(&key, side, origin, host) {
             Ok(number) => self.flows[at].path = number,
             Err(path) => self.carry_path(at, path),
         }
@@ -78,20 +75,18 @@ impl FlowTable {
         }
     }
 
-    /// The way of a new flow, by its first packet, which `side` sent from the first of these addresses to the second:
-    /// its number, or the way itself where there is no room for it.
+    /// The way of a new flow, by its first packet: its number, or the way itself where there is no room for it.
     pub(super) fn way_of<H: FlowHost>(
         &mut self,
-        scope: u16,
+        key: &FlowKey,
         side: Side,
-        [source, destination]: [IpAddr; 2],
         origin: &Origin<'_>,
         host: &H,
     ) -> Result<u32, Path> {
-        let from = host.side_place(origin, source, origin.link.source_mac);
-        let to = host.side_place(origin, destination, None);
+        let from = host.side_place(origin, key.end(side).0, origin.link.source_mac);
+        let to = host.side_place(origin, key.end(1 - side).0, None);
         let places = if side == 0 { [from, to] } else { [to, from] };
-        let (interface, space) = (origin.interface, origin.place.space);
+        let (scope, interface, space) = (key.scope(), origin.interface, origin.place.space);
         let vlans = &origin.link.vlans;
         if let Some(number) = self.paths.take_again(scope, interface, space, vlans, &places) {
             return Ok(number);

@@ -8,8 +8,8 @@ use super::{
     event::{FlowContext, FlowEvent, Party},
     host::FlowHost,
     identity::FlowIdentity,
-    key::{End, FlowKey},
-    live::{Origin, SidePlace, Tally},
+    key::{FlowKey, Side},
+    live::{Origin, Tally},
     path::{NOWHERE, Path},
     report::View,
     table::{ATTEMPT, FlowAddress, FlowTable},
@@ -45,8 +45,7 @@ impl FlowTable {
             self.collapse(oldest, host);
         }
         // A way that there is no room for is carried by a flow.
-        let ends = [key.end(side), key.end(1 - side)];
-        let number = self.way_of(key.scope(), side, ends.map(|(ip, _)| ip), origin, host).ok()?;
+        let number = self.way_of(&key, side, origin, host).ok()?;
         let packed = self.addresses.pack(&key);
         let slot = self.attempts.push(|attempt| {
             write(attempt);
@@ -54,7 +53,7 @@ impl FlowTable {
         });
         self.index.insert(hash, slot | ATTEMPT);
         let (attempt, path) = (self.attempts.get(slot), self.paths.get(number).unwrap_or(&NOWHERE));
-        let begun = Known { attempt, key: &key, ends, path };
+        let begun = Known { attempt, key: &key, path };
         begun.tell(FlowEvent::Started, self.clock, Some(origin), host);
         Some(slot)
     }
@@ -185,12 +184,10 @@ impl FlowTable {
         let key = self.addresses.unpack(attempt.key);
         let path = self.paths.get(attempt.path).unwrap_or(&NOWHERE);
         let side = attempt.side();
-        let ends = [key.end(side), key.end(1 - side)];
-        let [(originator, _), responder] = ends;
-        let one = Collapsed { scope: key.scope(), originator, responder, path, side };
-        self.aggregates.add(self.clock, &one, attempt);
-        if host.hears_collapse(path.interface, originator, responder, path.places[1 - side].secretariat) {
-            let known = Known { attempt, key: &key, ends, path };
+        self.aggregates.add(self.clock, &Collapsed { key: &key, side, path }, attempt);
+        let secretariat = path.places[1 - side].secretariat;
+        if host.hears_collapse(path.interface, &key.end(side).0, &key.end(1 - side), secretariat) {
+            let known = Known { attempt, key: &key, path };
             known.tell(FlowEvent::Collapsed, self.clock, None, host);
         }
         self.addresses.release(attempt.key);
@@ -225,9 +222,7 @@ impl FlowTable {
             ..Tally::none(flow.created)
         };
         let path = self.paths.get(flow.path).unwrap_or(&NOWHERE);
-        let (originator, responder) = (key.end(side).0, key.end(1 - side));
-        let one = Collapsed { scope: key.scope(), originator, responder, path, side };
-        self.aggregates.add(self.clock, &one, &tally);
+        self.aggregates.add(self.clock, &Collapsed { key: &key, side, path }, &tally);
         self.tell(at, FlowEvent::Collapsed, None, host);
         self.unlink(entry);
         self.release(entry);
@@ -260,8 +255,6 @@ impl FlowTable {
 struct Known<'a> {
     attempt: &'a Attempt,
     key: &'a FlowKey,
-    /// Who sent the SYN, and to whom.
-    ends: [End; 2],
     path: &'a Path,
 }
 
@@ -280,19 +273,19 @@ impl Known<'_> {
         packet: Option<&Origin<'_>>,
         role: Role,
     ) {
-        let Self { attempt, key, ends: [from, to], path } = self;
+        let Self { attempt, key, path } = self;
         let side = attempt.side();
         context.identity =
             FlowIdentity::Parts { scope: path.scope, key: **key, created: attempt.time, serial: 0 };
         context.protocol = key.protocol();
         let originator = &mut context.originator;
-        write_end(originator, *from, &path.places[side]);
+        write_end(originator, key, side, path);
         originator.mac = attempt.mac();
         (originator.packets, originator.packets_by_mac) = (1, 1);
         originator.ip_bytes = attempt.ip_bytes();
         (originator.ttl_min, originator.ttl_max) = (attempt.ttl(), attempt.ttl());
         let responder = &mut context.responder;
-        write_end(responder, *to, &path.places[1 - side]);
+        write_end(responder, key, 1 - side, path);
         responder.mac = None;
         (responder.packets, responder.packets_by_mac, responder.ip_bytes) = (0, 0, 0);
         (responder.ttl_min, responder.ttl_max) = (0, 0);
@@ -309,8 +302,10 @@ impl Known<'_> {
 }
 
 /// Writes what is true of a side whether it sent the SYN or not.
-fn write_end(party: &mut Party, end: End, place: &SidePlace) {
-    (party.ip, party.port) = end;
+#[inline]
+fn write_end(party: &mut Party, key: &FlowKey, side: Side, path: &Path) {
+    let place = &path.places[side];
+    (party.ip, party.port) = key.end(side);
     party.payload_bytes = 0;
     (party.locality, party.segment, party.secretariat) = (place.locality, place.segment, place.secretariat);
 }

@@ -43,8 +43,8 @@ pub trait FlowHost {
     fn hears_collapse(
         &self,
         interface: InterfaceIndex,
-        originator: IpAddr,
-        responder: (IpAddr, u16),
+        originator: &IpAddr,
+        responder: &(IpAddr, u16),
         secretariat: Option<u16>,
     ) -> bool {
         let _ = (interface, originator, responder, secretariat);

@@ -70,9 +70,23 @@ impl FlowKey {
     }
 
     /// Address and port of a side.
+    #[inline]
     pub fn end(&self, side: Side) -> End {
+        let (words, port) = self.words_of(side);
+        (self.address(words), port)
+    }
+
+    /// Address of a side in words, IPv4 in the low half of the second, and its port.
+    #[inline]
+    pub(super) fn words_of(&self, side: Side) -> ([u64; 2], u16) {
         let (words, shift) = if side == 0 { (self.low, 48) } else { (self.high, 32) };
-        (self.address(words), low_16(self.tuple >> shift))
+        (words, low_16(self.tuple >> shift))
+    }
+
+    /// Whether its addresses are of IPv6.
+    #[inline]
+    pub(super) fn is_v6(&self) -> bool {
+        self.flags() & V6 != 0
     }
 
     /// IP protocol number.
@@ -121,12 +135,12 @@ impl FlowKey {
         PackedKey { low, high, tuple: self.tuple }
     }
 
+    #[inline]
     fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
-        let bits = u128::from(upper) << 64 | u128::from(lower);
-        if self.flags() & V6 != 0 {
-            return Ipv6Addr::from_bits(bits).into();
+        if self.is_v6() {
+            return Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into();
         }
-        let [.., a, b, c, d] = bits.to_be_bytes();
+        let [.., a, b, c, d] = lower.to_be_bytes();
         Ipv4Addr::new(a, b, c, d).into()
     }
 }

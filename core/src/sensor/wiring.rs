@@ -199,8 +199,8 @@ impl FlowHost for Wiring<'_> {
     fn hears_collapse(
         &self,
         interface: InterfaceIndex,
-        originator: IpAddr,
-        responder: (IpAddr, u16),
+        originator: &IpAddr,
+        responder: &(IpAddr, u16),
         secretariat: Option<u16>,
     ) -> bool {
         let hears = match &self.judging {
@@ -212,7 +212,7 @@ impl FlowHost for Wiring<'_> {
         };
         // What waits may make the rules follow flows of an outside link.
         let hears = hears || !self.later.is_empty() && self.places.role(interface) == Role::Outside;
-        let counts = |observer: &Observer| observer.counts_traffic(interface, originator, self.places);
+        let counts = |observer: &Observer| observer.counts_traffic(interface, *originator, self.places);
         hears || self.observer.as_ref().is_none_or(counts)
     }
 
