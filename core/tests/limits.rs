@@ -42,7 +42,7 @@ fn held<T>(fill: impl FnOnce() -> T) -> f64 {
 struct Nobody;
 
 impl FlowHost for Nobody {
-    fn side_place(&self, _: &Origin<'_>, _: IpAddr, _: Option<MacAddress>) -> SidePlace {
+    fn side_place(&self, _: &Origin<'_>, _: &IpAddr, _: Option<MacAddress>) -> SidePlace {
         SidePlace::default()
     }
 

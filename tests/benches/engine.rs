@@ -80,7 +80,7 @@ struct Host {
 }
 
 impl FlowHost for Host {
-    fn side_place(&self, _: &Origin<'_>, _: IpAddr, _: Option<MacAddress>) -> SidePlace {
+    fn side_place(&self, _: &Origin<'_>, _: &IpAddr, _: Option<MacAddress>) -> SidePlace {
         SidePlace::default()
     }
 

@@ -268,8 +268,7 @@ mod tests {
     #[test]
     fn attempts_leave_in_the_order_they_came_whatever_was_taken_out() {
         let mut attempts = Attempts::new(4);
-        let push =
-            |attempts: &mut Attempts, time| attempts.push(|attempt| attempt.time = Timestamp(time));
+        let push = |attempts: &mut Attempts, time| attempts.push(|attempt| attempt.time = Timestamp(time));
         let slots = [1, 2, 3, 4].map(|time| push(&mut attempts, time));
         assert!(attempts.is_full());
         assert_eq!(attempts.get(slots[1]).time, Timestamp(2));

@@ -83,8 +83,8 @@ impl FlowTable {
         origin: &Origin<'_>,
         host: &H,
     ) -> Result<u32, Path> {
-        let from = host.side_place(origin, key.end(side).0, origin.link.source_mac);
-        let to = host.side_place(origin, key.end(1 - side).0, None);
+        let from = host.side_place(origin, &key.end(side).0, origin.link.source_mac);
+        let to = host.side_place(origin, &key.end(1 - side).0, None);
         let places = if side == 0 { [from, to] } else { [to, from] };
         let (scope, interface, space) = (key.scope(), origin.interface, origin.place.space);
         let vlans = &origin.link.vlans;

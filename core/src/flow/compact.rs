@@ -441,6 +441,7 @@ pub(super) struct Addresses(Slab<[u64; 4]>);
 
 impl Addresses {
     /// Packs a key; the words of IPv6 addresses are kept until [`Self::release`].
+    #[inline]
     pub(super) fn pack(&mut self, key: &FlowKey) -> PackedKey {
         key.pack(|words| self.0.insert(words))
     }

@@ -127,7 +127,7 @@ impl FlowTable {
         let at = entry as usize;
         let flow = &self.flows[at];
         let ip = self.addresses.unpack(flow.key).end(side).0;
-        let place = host.side_place(origin, ip, origin.link.source_mac);
+        let place = host.side_place(origin, &ip, origin.link.source_mac);
         let path = self.path(flow);
         if path.places[side] != place {
             let mut path = path.clone();

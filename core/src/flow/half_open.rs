@@ -275,8 +275,7 @@ impl Known<'_> {
     ) {
         let Self { attempt, key, path } = self;
         let side = attempt.side();
-        context.identity =
-            FlowIdentity::Parts { scope: path.scope, key: **key, created: attempt.time, serial: 0 };
+        context.identity.write_parts(path.scope, key, attempt.time, 0);
         context.protocol = key.protocol();
         let originator = &mut context.originator;
         write_end(originator, key, side, path);

@@ -18,7 +18,7 @@ use crate::{
 pub trait FlowHost {
     /// What a side is to the plan: asked at the first packet of the flow for both sides, with the MAC address of
     /// the one that sent it, and again at the first packet of the other.
-    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace;
+    fn side_place(&self, origin: &Origin<'_>, ip: &IpAddr, mac: Option<MacAddress>) -> SidePlace;
     /// Side of the edge that an interface is on.
     fn role(&self, interface: InterfaceIndex) -> Role;
     /// Name of an interface.

@@ -28,6 +28,26 @@ pub enum FlowIdentity {
 }
 
 impl FlowIdentity {
+    /// Writes parts over what was there, each in its place where there were parts: a key that is copied twice makes the
+    /// second copy wait for the first.
+    #[inline]
+    pub(super) fn write_parts(
+        &mut self,
+        its_scope: [u8; 8],
+        its_key: &FlowKey,
+        begun: Timestamp,
+        number: u16,
+    ) {
+        match self {
+            Self::Parts { scope, key, created, serial } => {
+                (*scope, *key, *created, *serial) = (its_scope, *its_key, begun, number);
+            }
+            Self::Known(_) => {
+                *self = Self::Parts { scope: its_scope, key: *its_key, created: begun, serial: number };
+            }
+        }
+    }
+
     /// The identity: the first 128 bits of a SHA-1.
     pub fn id(&self) -> FlowId {
         let (scope, key, created, serial) = match self {

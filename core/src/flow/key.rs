@@ -129,6 +129,7 @@ impl FlowKey {
     }
 
     /// Packs it; `keep` puts the words of IPv6 addresses where they are found by the number it gives.
+    #[inline]
     pub(super) fn pack(&self, keep: impl FnOnce([u64; 4]) -> u32) -> PackedKey {
         let (low, high) =
             if self.flags() & V6 != 0 { (keep(self.words()), 0) } else { (v4(self.low), v4(self.high)) };

@@ -109,7 +109,13 @@ impl View<'_> {
     ) {
         let originator = self.flow.originator();
         let wrapping = self.more.and_then(|more| more.wrapping.as_ref());
-        context.identity = self.identity();
+        match self.more.and_then(|more| more.id) {
+            Some(id) => context.identity = FlowIdentity::Known(id),
+            None => {
+                let Flow { created, serial, .. } = self.flow;
+                context.identity.write_parts(self.path.scope, &self.key, *created, *serial);
+            }
+        }
         context.protocol = self.key.protocol();
         self.write_party(&mut context.originator, originator);
         self.write_party(&mut context.responder, 1 - originator);

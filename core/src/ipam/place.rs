@@ -210,8 +210,8 @@ impl Places {
     /// Whether an address is ours. Ours are the plan's prefixes (claimed or public), RFC 1918 and ULA; on a
     /// segment or an inside interface also shared (RFC 6598) and link-local addresses. Other addresses that are
     /// not unicast or not globally reachable are undecided; the rest are not ours.
-    pub fn locality(&self, ip: IpAddr, place: Place) -> Locality {
-        let special = classify(ip);
+    pub fn locality(&self, ip: &IpAddr, place: Place) -> Locality {
+        let special = classify(*ip);
         let on_inside = place.scope >= SCOPE_INSIDE;
         match special.class {
             AddressClass::Private | AddressClass::UniqueLocal => Locality::Inside,
@@ -219,7 +219,7 @@ impl Places {
             AddressClass::Multicast | AddressClass::Broadcast | AddressClass::Unspecified => {
                 Locality::Unknown
             }
-            _ if self.has_prefixes && self.prefixes.covers(ip) => Locality::Inside,
+            _ if self.has_prefixes && self.prefixes.covers(*ip) => Locality::Inside,
             AddressClass::Global => Locality::Outside,
             _ => Locality::Unknown,
         }
@@ -228,14 +228,14 @@ impl Places {
     /// What one side of a flow is to the plan, by its address and its own packets' place: `place` is where its
     /// packets arrived (or those of the other side, before it sent any). Asked when a flow starts or is answered,
     /// not for every packet.
-    pub fn resident(&self, ip: IpAddr, place: Place, came: Came) -> Resident {
+    pub fn resident(&self, ip: &IpAddr, place: Place, came: Came) -> Resident {
         let locality = self.locality(ip, place);
         if came == Came::FromSegment && place.segment.is_some() && locality == Locality::Inside {
             return Resident { locality, segment: place.segment, secretariat: place.secretariat };
         }
         let secretariat = match place.secretariat {
-            Some(own) if came != Came::FromEdge && self.prefixes.claimed_by(ip, own) => Some(own),
-            _ if self.has_prefixes && locality == Locality::Inside => self.prefixes.owner(ip),
+            Some(own) if came != Came::FromEdge && self.prefixes.claimed_by(*ip, own) => Some(own),
+            _ if self.has_prefixes && locality == Locality::Inside => self.prefixes.owner(*ip),
             _ => None,
         };
         Resident { locality, segment: None, secretariat }
@@ -508,7 +508,7 @@ mod tests {
             ("224.0.0.1", Locality::Unknown),
             ("8.8.8.8", Locality::Outside),
         ] {
-            assert_eq!(places.locality(ip.parse().unwrap(), place), expected, "{ip}");
+            assert_eq!(places.locality(&ip.parse().unwrap(), place), expected, "{ip}");
         }
     }
 
@@ -517,7 +517,7 @@ mod tests {
         let places = places();
         let inside = InterfaceIndex(0);
         let place = places.locate(inside, &link(&[101], HOST, ROUTER), None);
-        let resident = |ip: &str, came| places.resident(ip.parse().unwrap(), place, came);
+        let resident = |ip: &str, came| places.resident(&ip.parse().unwrap(), place, came);
         let eohhs = Some(0);
         assert_eq!(resident("10.1.0.1", Came::FromSegment).segment, place.segment);
         assert_eq!(resident("10.9.0.1", Came::FromSegment).secretariat, eohhs);

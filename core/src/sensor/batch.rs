@@ -192,7 +192,7 @@ fn handle_plain(
     let origin = Origin {
         interface: packet.interface,
         link: &link,
-        place: packet_place(wiring.places.locate(packet.interface, &link, None)),
+        place: packet_place(wiring.places.locate_plain(packet)),
         tunnel: None,
         parents: &[],
         leaving: wiring.places.leaving(packet.interface, &link),

@@ -136,7 +136,7 @@ impl Wiring<'_> {
 }
 
 impl FlowHost for Wiring<'_> {
-    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
+    fn side_place(&self, origin: &Origin<'_>, ip: &IpAddr, mac: Option<MacAddress>) -> SidePlace {
         let PacketPlace { scope, space, segment, secretariat } = origin.place;
         let place = Place { segment, secretariat, space, scope };
         // Where its packets came from says something of a segment or its secretariat, and else nothing.

@@ -115,7 +115,7 @@ impl Bench {
         };
         let place = Place { scope, ..Place::default() };
         let party = |(ip, port): (IpAddr, u16)| {
-            let resident = self.places.resident(ip, place, Came::Unheard);
+            let resident = self.places.resident(&ip, place, Came::Unheard);
             Party {
                 ip,
                 port,

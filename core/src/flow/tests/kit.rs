@@ -32,7 +32,7 @@ impl Host {
 }
 
 impl FlowHost for Host {
-    fn side_place(&self, origin: &Origin<'_>, ip: IpAddr, mac: Option<MacAddress>) -> SidePlace {
+    fn side_place(&self, origin: &Origin<'_>, ip: &IpAddr, mac: Option<MacAddress>) -> SidePlace {
         let inside = matches!(ip, IpAddr::V4(v4) if v4.is_private());
         SidePlace {
             locality: if inside { Locality::Inside } else { Locality::Outside },

@@ -81,7 +81,7 @@ impl Bench {
         let link = self.link(vlan, mac, MacAddress::default());
         let place = self.places.locate(at, &link, None);
         let party = |ip: IpAddr, came, mac| {
-            let resident = self.places.resident(ip, place, came);
+            let resident = self.places.resident(&ip, place, came);
             Party {
                 ip,
                 port: 443,
