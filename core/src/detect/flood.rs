@@ -141,21 +141,28 @@ impl Flood {
         }
     }
 
-    /// Makes ready for attempts that are about to be told; in a flood they are all at one target.
+    /// Makes ready for attempts that are about to be told, but for those at the target that was tried last: in a flood
+    /// they all are, and it is at hand.
     pub(super) fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
         let is_attempt = |event: FlowEvent, flow: &FlowContext| {
             event == FlowEvent::Started && flow.protocol == TCP && flow.syn_seen
         };
-        if self.config.enabled && self.hot.is_empty() {
-            let attempts = events.iter().filter(|(event, flow)| is_attempt(*event, flow));
+        if self.config.enabled {
+            let attempts = events.iter().filter(|(event, flow)| is_attempt(*event, flow)).take(TOGETHER);
             let hashes: Hashes = attempts
+                .filter(|(_, flow)| !self.is_latest(flow, places))
                 .map(|(_, flow)| self.targets.hash_of(&spot_of(flow, places)))
-                .take(TOGETHER)
                 .collect();
             self.targets.warm(hashes.into_iter(), |(_, target), watch| {
                 u64::from(target.port) ^ u64::from(watch.early)
             });
         }
+    }
+
+    /// Whether a flow is to the target that was tried last.
+    pub(super) fn is_latest(&self, flow: &FlowContext, places: &Places) -> bool {
+        let spot = spot_of(flow, places);
+        self.targets.peek_near(self.latest, |held| *held == spot).is_some()
     }
 
     /// Whether any target is watched second by second.

@@ -133,9 +133,9 @@ impl Detector {
         for some in events.chunks(TOGETHER) {
             self.flood.warm(some, places);
             // Nearly all attempts of a flood say nothing to scans.
-            if !self.flood.watches_any() {
-                self.scan.warm(some, places);
-            }
+            let says_nothing =
+                |flow: &FlowContext| self.flood.watches_any() && self.flood.is_latest(flow, places);
+            self.scan.warm(some, places, says_nothing);
             self.beacon.warm(some, places);
         }
     }

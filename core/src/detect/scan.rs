@@ -64,11 +64,18 @@ impl Scan {
         }
     }
 
-    /// Makes ready for failures that are about to be told.
-    pub(super) fn warm(&self, events: &[(FlowEvent, FlowContext)], places: &Places) {
+    /// Makes ready for failures that are about to be told, but for those that say nothing.
+    pub(super) fn warm(
+        &self,
+        events: &[(FlowEvent, FlowContext)],
+        places: &Places,
+        says_nothing: impl Fn(&FlowContext) -> bool,
+    ) {
         let failed =
             |event| matches!(event, FlowEvent::Refused | FlowEvent::Unanswered | FlowEvent::Collapsed);
-        let failures = events.iter().filter(|(event, flow)| failed(*event) && flow.protocol == TCP);
+        let failures = events
+            .iter()
+            .filter(|(event, flow)| failed(*event) && flow.protocol == TCP && !says_nothing(flow));
         self.walkers.warm(failures.flat_map(|(_, flow)| {
             let (source, space) = (flow.originator.ip, Space::of(&flow.originator, places));
             let courses = [Course::Hosts(flow.responder.port), Course::Ports(flow.responder.ip)];

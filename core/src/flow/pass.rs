@@ -73,7 +73,7 @@ impl FlowTable {
         for &entry in entries {
             let Some(flow) = self.flows.get(entry as usize) else { continue };
             let hash = self.addresses.hash(&self.hash, flow.key);
-            touched ^= self.index.first(hash);
+            touched ^= self.index.first(hash) ^ u64::from(self.line.touch(entry));
             touched ^= self.tcp.get(flow.tcp).map_or(0, TcpState::touch);
         }
         std::hint::black_box(touched);

@@ -43,6 +43,12 @@ impl Line {
         }
     }
 
+    /// Reads what taking an entry out will read.
+    #[inline]
+    pub(super) fn touch(&self, entry: u32) -> u32 {
+        self.places.get(entry as usize).copied().unwrap_or(0)
+    }
+
     /// Takes an entry out, if it is in.
     pub(super) fn remove(&mut self, entry: u32) {
         if let Some(place) = self.places.get_mut(entry as usize)
