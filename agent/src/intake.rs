@@ -10,7 +10,7 @@ use onenet_core::{
     sensor::{Batch, Rules, Sensor, Tellings},
 };
 
-use crate::{config::Config, interrupt::Interrupt, progress::Progress, source::CaptureSet};
+use crate::{config::Config, interrupt::Interrupt, progress::Progress, source::CaptureSet, tally::FlowTally};
 
 /// Batches that two threads share.
 const BATCHES: usize = 16;
@@ -31,6 +31,15 @@ pub(crate) struct Intake<'a> {
 pub(crate) trait Destination: RecordSink {
     /// Whether nobody is left to read for.
     fn unwanted(&self) -> bool;
+
+    /// Gives away what counts flows, if their records are for nothing else: then they are counted where they come
+    /// about, and do not cross over to another thread.
+    fn give_flows(&mut self) -> Option<FlowTally> {
+        None
+    }
+
+    /// Takes that back.
+    fn take_flows(&mut self, _flows: FlowTally) {}
 }
 
 impl Intake<'_> {
@@ -125,16 +134,23 @@ fn run_apart(filler: &mut Filler<'_, '_>, sensor: &mut Sensor, to: &mut impl Des
         empty.recv().unwrap_or_default()
     });
     let free = (0..BATCHES).map(|_| sensor.batch()).collect();
-    let Some(rules) = sensor.split_rules(hand_over) else { return };
-    let (table, nobody) = (&mut *sensor, Nobody { wants_identities: to.wants_identities() });
-    let near = Near { rules, to, free, under_way: 0, work, returned, cleared };
+    let mut far = Far { wants_identities: to.wants_identities(), flows: to.give_flows() };
+    let Some(rules) = sensor.split_rules(hand_over, far.flows.is_some()) else {
+        far.flows.into_iter().for_each(|flows| to.take_flows(flows));
+        return;
+    };
+    let (table, receiver) = (&mut *sensor, &mut far);
+    let near = Near { rules, to: &mut *to, free, under_way: 0, work, returned, cleared };
     // The scope's own part owns its ends of the channels, so that a panic in it lets the other thread end; a panic
     // there goes on here.
     let rules = std::thread::scope(move |scope| {
-        scope.spawn(move || take_all(table, &batches, nobody, Stop(back)));
+        scope.spawn(move || take_all(table, &batches, receiver, Stop(back)));
         near.run(filler)
     });
     sensor.join_rules(rules);
+    if let Some(flows) = far.flows {
+        to.take_flows(flows);
+    }
 }
 
 /// Tells that nothing more will come, however a thread ends.
@@ -147,10 +163,10 @@ impl Drop for Stop {
 }
 
 /// The part of the thread with the flow table.
-fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, mut nobody: Nobody, back: Stop) {
+fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, receiver: &mut Far, back: Stop) {
     let mut next = batches.recv().ok();
     while let Some(mut batch) = next.take() {
-        sensor.handle_batch(&batch, &mut nobody);
+        sensor.handle_batch(&batch, receiver);
         // While more is at hand it goes over as it gathers; the other thread does not wait for the last batch alone.
         next = batches.try_recv().ok();
         if next.is_none() {
@@ -164,14 +180,19 @@ fn take_all(sensor: &mut Sensor, batches: &Receiver<Batch>, mut nobody: Nobody, 
     }
 }
 
-/// Receives nothing: a sensor without rules tells everything to them. What the records must have is what the receiver
-/// behind the rules wanted at the beginning.
-struct Nobody {
+/// Receives what the sensor does not tell to the rules: the records of flows, where they are only counted. What the
+/// records must have is what the receiver behind the rules wanted at the beginning.
+struct Far {
     wants_identities: bool,
+    flows: Option<FlowTally>,
 }
 
-impl RecordSink for Nobody {
-    fn flow(&mut self, _: &FlowRecord) {}
+impl RecordSink for Far {
+    fn flow(&mut self, record: &FlowRecord) {
+        if let Some(flows) = &mut self.flows {
+            flows.flow(record);
+        }
+    }
     fn observation(&mut self, _: &Observation) {}
     fn finding(&mut self, _: &FindingChange) {}
 
@@ -247,7 +268,7 @@ mod tests {
     use onenet_core::decode::{self, CapturedPacket};
 
     use super::*;
-    use crate::output::json_line;
+    use crate::{output::json_line, summary::Summary, tally::Tally};
 
     /// Every record as a line, in the order they came.
     #[derive(Default)]
@@ -446,6 +467,57 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let capture = [capture(directory.path(), 20_000)];
         PLANS.iter().for_each(|plan| assert_same_each_way(plan, &capture, &[(2, false)]));
+    }
+
+    /// Only counts.
+    #[derive(Default)]
+    struct Counted(Tally, bool);
+
+    impl RecordSink for Counted {
+        fn flow(&mut self, record: &FlowRecord) {
+            self.0.flow(record);
+        }
+        fn observation(&mut self, observation: &Observation) {
+            self.0.observation(observation);
+        }
+        fn finding(&mut self, change: &FindingChange) {
+            self.0.finding(change);
+        }
+    }
+
+    impl Destination for Counted {
+        fn unwanted(&self) -> bool {
+            false
+        }
+        fn give_flows(&mut self) -> Option<FlowTally> {
+            Some(std::mem::take(&mut self.0.of_flows))
+        }
+        fn take_flows(&mut self, flows: FlowTally) {
+            (self.0.of_flows, self.1) = (flows, true);
+        }
+    }
+
+    #[test]
+    fn flows_that_are_only_counted_count_the_same_where_they_come_about() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = capture(directory.path(), 70_000);
+        let summary = |threads| {
+            let (config, mut counted) = (Config::default(), Counted::default());
+            let mut sensor = sensor(&config);
+            let mut captures = CaptureSet::open(std::slice::from_ref(&path), None);
+            let (progress, interrupt) = (&mut Progress::new(true), &Interrupt::default());
+            let mut intake =
+                Intake { config: &config, captures: &mut captures, progress, interrupt, live: false };
+            intake.run(threads, &mut sensor, &mut counted);
+            assert_eq!(counted.1, threads == 2);
+            let on_the_way = counted.0.of_flows.flow_records;
+            sensor.finish(&mut counted);
+            let summary = Summary::new(captures.reports(), sensor.ledger(), &mut counted.0);
+            (on_the_way, serde_json::to_string(&summary).expect("a summary is JSON"))
+        };
+        let (on_the_way, one) = summary(1);
+        assert!(on_the_way > 0, "some flows are to end while the capture is read");
+        assert_eq!(summary(2), (on_the_way, one));
     }
 
     #[test]

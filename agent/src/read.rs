@@ -24,7 +24,7 @@ use crate::{
     progress::Progress,
     source::{CaptureDrops, CaptureSet},
     summary::Summary,
-    tally::Tally,
+    tally::{FlowTally, Tally},
 };
 
 /// Arguments of `read`.
@@ -251,6 +251,14 @@ impl Destination for Records {
     fn unwanted(&self) -> bool {
         let open = self.flows.is_some() || self.observations.is_some() || self.findings.is_some();
         self.ending.failure.is_some() || (self.ending.pipe_closed && !open && !self.has_summary)
+    }
+
+    fn give_flows(&mut self) -> Option<FlowTally> {
+        self.flows.is_none().then(|| std::mem::take(&mut self.tally.of_flows))
+    }
+
+    fn take_flows(&mut self, flows: FlowTally) {
+        self.tally.of_flows = flows;
     }
 }
 

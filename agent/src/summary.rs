@@ -115,7 +115,7 @@ impl<'a> Summary<'a> {
             error: report.error.as_ref().map(|error| error.problem.to_string()),
             error_offset: report.error.as_ref().and_then(|error| error.offset),
         });
-        let by_protocol = tally.protocols().map(|(protocol, counts)| ProtocolSummary {
+        let by_protocol = tally.of_flows.protocols().map(|(protocol, counts)| ProtocolSummary {
             protocol,
             name: protocol_name(protocol),
             flows: counts.flows,
@@ -132,23 +132,24 @@ impl<'a> Summary<'a> {
             last_seen: change.last_seen,
             summary: &change.summary,
         });
-        let talkers = tally.top_talkers(TALKERS).into_iter().map(|(address, counts)| TalkerSummary {
-            address,
-            flows: counts.flows,
-            sent_ip_bytes: counts.sent_ip_bytes,
-            received_ip_bytes: counts.received_ip_bytes,
-        });
+        let talkers =
+            tally.of_flows.top_talkers(TALKERS).into_iter().map(|(address, counts)| TalkerSummary {
+                address,
+                flows: counts.flows,
+                sent_ip_bytes: counts.sent_ip_bytes,
+                received_ip_bytes: counts.received_ip_bytes,
+            });
         Self {
             first: reports.iter().filter_map(|report| report.first).min(),
             last: reports.iter().filter_map(|report| report.last).max(),
             captures: captures.collect(),
             ledger,
             flows: FlowSummary {
-                total: tally.flows,
-                records: tally.flow_records,
-                half: tally.half_flows,
-                estimated: tally.estimated_flows,
-                tunnelled: tally.tunnelled_flows,
+                total: tally.of_flows.flows,
+                records: tally.of_flows.flow_records,
+                half: tally.of_flows.half_flows,
+                estimated: tally.of_flows.estimated_flows,
+                tunnelled: tally.of_flows.tunnelled_flows,
                 by_protocol: by_protocol.collect(),
             },
             observations: ObservationSummary {
@@ -158,7 +159,7 @@ impl<'a> Summary<'a> {
             },
             findings: findings.collect(),
             talkers: talkers.collect(),
-            talkers_beyond_limit: tally.more_talkers(),
+            talkers_beyond_limit: tally.of_flows.more_talkers(),
             findings_raised: tally.findings,
         }
     }

@@ -46,9 +46,9 @@ impl Value for TalkerTally {
 /// each of them waits for memory; so they all wait at the same time.
 const TOGETHER: usize = 64;
 
-/// The counts.
+/// The counts of flows, which can be made apart from the others.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct FlowTally {
     pub(crate) flows: u64,
     pub(crate) flow_records: u64,
     pub(crate) half_flows: u64,
@@ -56,32 +56,41 @@ pub(crate) struct Tally {
     pub(crate) tunnelled_flows: u64,
     /// By number; none of those that never came.
     protocols: Box<[Option<ProtocolTally>; 256]>,
-    pub(crate) observations: u64,
-    pub(crate) findings: u64,
     talkers: Addresses<TalkerTally>,
     /// What is to be added to talkers.
     talked: Vec<(Hashed, TalkerTally)>,
+    /// Addresses that came when as many were followed as are.
+    more_talkers: Distinct,
+    /// Addresses that are followed at most.
+    limit: usize,
+}
+
+/// The counts.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) of_flows: FlowTally,
+    pub(crate) observations: u64,
+    pub(crate) findings: u64,
     /// Names of address spaces, by the number they have in `addresses`.
     spaces: Vec<Name>,
     addresses: Addresses<()>,
     /// What is to be added to addresses.
     observed: Vec<Hashed>,
-    /// Addresses that came when as many were followed as are, for talkers and for observations.
-    more_talkers: Distinct,
+    /// Addresses that came when as many were followed as are.
     more_addresses: Distinct,
     latest: HashMap<FindingId, FindingChange>,
     /// Addresses that are followed at most.
     limit: usize,
 }
 
-impl Default for Tally {
+impl Default for FlowTally {
     fn default() -> Self {
         Self::with_limit(MAX_ADDRESSES)
     }
 }
 
-impl Tally {
-    pub(crate) fn with_limit(limit: usize) -> Self {
+impl FlowTally {
+    fn with_limit(limit: usize) -> Self {
         Self {
             flows: 0,
             flow_records: 0,
@@ -89,16 +98,9 @@ impl Tally {
             estimated_flows: 0,
             tunnelled_flows: 0,
             protocols: Box::new([None; 256]),
-            observations: 0,
-            findings: 0,
             talkers: Addresses::default(),
             talked: Vec::new(),
-            spaces: Vec::new(),
-            addresses: Addresses::default(),
-            observed: Vec::new(),
             more_talkers: Distinct::default(),
-            more_addresses: Distinct::default(),
-            latest: HashMap::new(),
             limit,
         }
     }
@@ -153,6 +155,56 @@ impl Tally {
         }
     }
 
+    /// The protocols that came, by number.
+    pub(crate) fn protocols(&self) -> impl Iterator<Item = (u8, ProtocolTally)> {
+        (0..=u8::MAX).zip(self.protocols.iter()).filter_map(|(number, tally)| Some((number, (*tally)?)))
+    }
+
+    /// Addresses that sent or received and are not among the talkers, because there were too many: exact for a few,
+    /// then an estimate.
+    pub(crate) fn more_talkers(&self) -> u64 {
+        self.more_talkers.count()
+    }
+
+    /// The addresses with the most bytes, most first.
+    pub(crate) fn top_talkers(&self, count: usize) -> Vec<(IpAddr, TalkerTally)> {
+        let mut talkers: Vec<_> = self.talkers.iter().collect();
+        let bytes = |tally: &TalkerTally| tally.sent_ip_bytes.saturating_add(tally.received_ip_bytes);
+        let order = |(ip, tally): &(IpAddr, TalkerTally)| (std::cmp::Reverse(bytes(tally)), *ip);
+        if count < talkers.len() {
+            talkers.select_nth_unstable_by_key(count, order);
+            talkers.truncate(count);
+        }
+        talkers.sort_unstable_by_key(order);
+        talkers
+    }
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::with_limit(MAX_ADDRESSES)
+    }
+}
+
+impl Tally {
+    pub(crate) fn with_limit(limit: usize) -> Self {
+        Self {
+            of_flows: FlowTally::with_limit(limit),
+            observations: 0,
+            findings: 0,
+            spaces: Vec::new(),
+            addresses: Addresses::default(),
+            observed: Vec::new(),
+            more_addresses: Distinct::default(),
+            latest: HashMap::new(),
+            limit,
+        }
+    }
+
+    pub(crate) fn flow(&mut self, flow: &FlowRecord) {
+        self.of_flows.flow(flow);
+    }
+
     pub(crate) fn observation(&mut self, seen: &Observation) {
         self.observations += 1;
         let space = self.spaces.iter().position(|known| *known == seen.address_space).unwrap_or_else(|| {
@@ -180,13 +232,8 @@ impl Tally {
 
     /// Applies what has gathered. Before that, the counts of addresses are behind.
     pub(crate) fn settle(&mut self) {
-        self.settle_talkers();
+        self.of_flows.settle_talkers();
         self.settle_observed();
-    }
-
-    /// The protocols that came, by number.
-    pub(crate) fn protocols(&self) -> impl Iterator<Item = (u8, ProtocolTally)> {
-        (0..=u8::MAX).zip(self.protocols.iter()).filter_map(|(number, tally)| Some((number, (*tally)?)))
     }
 
     pub(crate) fn finding(&mut self, change: &FindingChange) {
@@ -204,25 +251,6 @@ impl Tally {
     /// Addresses beyond those: exact for a few, then an estimate.
     pub(crate) fn more_addresses(&self) -> u64 {
         self.more_addresses.count()
-    }
-
-    /// Addresses that sent or received and are not among the talkers, because there were too many: exact for a few,
-    /// then an estimate.
-    pub(crate) fn more_talkers(&self) -> u64 {
-        self.more_talkers.count()
-    }
-
-    /// The addresses with the most bytes, most first.
-    pub(crate) fn top_talkers(&self, count: usize) -> Vec<(IpAddr, TalkerTally)> {
-        let mut talkers: Vec<_> = self.talkers.iter().collect();
-        let bytes = |tally: &TalkerTally| tally.sent_ip_bytes.saturating_add(tally.received_ip_bytes);
-        let order = |(ip, tally): &(IpAddr, TalkerTally)| (std::cmp::Reverse(bytes(tally)), *ip);
-        if count < talkers.len() {
-            talkers.select_nth_unstable_by_key(count, order);
-            talkers.truncate(count);
-        }
-        talkers.sort_unstable_by_key(order);
-        talkers
     }
 
     /// The latest change of each finding: worst first, then by time.

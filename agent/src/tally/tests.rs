@@ -115,12 +115,12 @@ proptest! {
             plain.observation(seen);
         }
         tally.settle();
-        prop_assert_eq!(tally.protocols().collect::<BTreeMap<_, _>>(), plain.protocols);
-        prop_assert_eq!(tally.top_talkers(usize::MAX).into_iter().collect::<BTreeMap<_, _>>(), plain.talkers);
+        prop_assert_eq!(tally.of_flows.protocols().collect::<BTreeMap<_, _>>(), plain.protocols);
+        prop_assert_eq!(tally.of_flows.top_talkers(usize::MAX).into_iter().collect::<BTreeMap<_, _>>(), plain.talkers);
         prop_assert_eq!(tally.observed_addresses(), plain.addresses.len());
-        prop_assert!(is_near(tally.more_talkers(), plain.more_talkers.len()));
+        prop_assert!(is_near(tally.of_flows.more_talkers(), plain.more_talkers.len()));
         prop_assert!(is_near(tally.more_addresses(), plain.more_addresses.len()));
-        prop_assert_eq!(tally.flow_records, flows.len() as u64);
+        prop_assert_eq!(tally.of_flows.flow_records, flows.len() as u64);
     }
 }
 
@@ -134,6 +134,6 @@ fn the_talkers_with_the_most_bytes_are_first() {
         tally.flow(&flow);
     }
     tally.settle();
-    let top: Vec<IpAddr> = tally.top_talkers(3).into_iter().map(|(ip, _)| ip).collect();
+    let top: Vec<IpAddr> = tally.of_flows.top_talkers(3).into_iter().map(|(ip, _)| ip).collect();
     assert_eq!(top, [flow.responder.ip, [10, 0, 0, 199].into(), [10, 0, 0, 198].into()]);
 }

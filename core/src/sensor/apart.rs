@@ -84,6 +84,8 @@ pub(super) struct Outbox {
     /// Its events are where events wait, until they are handed over.
     told: Tellings,
     hand_over: HandOver,
+    /// Whether records go to the receiver here, and not with the rest.
+    pub(super) keeps_records: bool,
 }
 
 impl fmt::Debug for Outbox {
@@ -288,9 +290,10 @@ impl Near<'_> {
 
 impl Sensor {
     /// Gives the rules away: from now on, what they and the receiver of records are to be told goes to `hand_over`,
-    /// once enough of it has gathered or [`Sensor::hand_over`] asks. None where the sensor does not have them.
-    pub fn split_rules(&mut self, hand_over: HandOver) -> Option<Rules> {
-        let outbox = Box::new(Outbox { told: Tellings::default(), hand_over });
+    /// once enough of it has gathered or [`Sensor::hand_over`] asks. Records of flows stay if the sensor is to keep
+    /// them: they go to the receiver that comes with the packets. None where the sensor does not have the rules.
+    pub fn split_rules(&mut self, hand_over: HandOver, keeps_records: bool) -> Option<Rules> {
+        let outbox = Box::new(Outbox { told: Tellings::default(), hand_over, keeps_records });
         match mem::replace(&mut self.judging, Judging::Apart(outbox)) {
             Judging::Here(detector) => {
                 let observer = if self.places.has_segments() { None } else { self.observer.take() };

@@ -228,8 +228,8 @@ impl FlowHost for Wiring<'_> {
 
     fn record(&mut self, record: &mut Box<FlowRecord>) {
         match self.judging {
-            Judging::Here(_) => self.out.flow(record),
-            Judging::Apart(outbox) => outbox.record(record, self.later),
+            Judging::Apart(outbox) if !outbox.keeps_records => outbox.record(record, self.later),
+            _ => self.out.flow(record),
         }
     }
 }

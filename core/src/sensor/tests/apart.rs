@@ -10,14 +10,14 @@ type Under = Arc<Mutex<Vec<Tellings>>>;
 const CLAIM: &str =
     "[[secretariat]]\nid = 'eohhs'\n[[prefix]]\ncidr = '10.0.0.0/16'\nsecretariat = 'eohhs'\n";
 
-fn split(sensor: &mut Sensor) -> (Rules, Under) {
+fn split(sensor: &mut Sensor, keeps_records: bool) -> (Rules, Under) {
     let under = Under::default();
     let way = under.clone();
     let hand_over = Box::new(move |told| {
         way.lock().expect("nothing panicked").push(told);
         Tellings::default()
     });
-    (sensor.split_rules(hand_over).expect("it has the rules"), under)
+    (sensor.split_rules(hand_over, keeps_records).expect("it has the rules"), under)
 }
 
 fn take(rules: &mut Rules, under: &Under, kept: &mut Kept) {
@@ -67,10 +67,20 @@ fn packets() -> Vec<(i64, Vec<u8>)> {
     packets
 }
 
+/// Where observer and rules are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    Here,
+    Apart,
+    /// And records stay here.
+    ApartFromRecords,
+}
+
 /// What comes of the packets, where a plan follows another while they come.
-fn run(plans: [&str; 2], apart: bool) -> (Kept, Ledger, Vec<bool>) {
+fn run(plans: [&str; 2], apart: Where) -> (Kept, Ledger, Vec<bool>) {
     let (mut sensor, mut kept) = (sensor(plans[0], 1), Kept::default());
-    let mut rules = apart.then(|| split(&mut sensor));
+    let stay = apart == Where::ApartFromRecords;
+    let mut rules = (apart != Where::Here).then(|| split(&mut sensor, stay));
     let mut here = Vec::new();
     for (at, (seconds, data)) in packets().iter().enumerate() {
         if at % 500 == 250 {
@@ -83,7 +93,9 @@ fn run(plans: [&str; 2], apart: bool) -> (Kept, Ledger, Vec<bool>) {
         {
             here.push(sensor.observer.is_some());
             sensor.hand_over();
+            let told = kept.flows.len();
             take(rules, under, &mut kept);
+            assert!(!stay || told == kept.flows.len());
         }
     }
     if let Some((mut rules, under)) = rules {
@@ -105,16 +117,18 @@ fn what_comes_out_is_the_same_with_any_plan_and_over_changes_of_it() {
         ([&segments, CLAIM], None),
         (["", &segments], None),
     ] {
-        let (one, ledger, _) = run(plans, false);
+        let (one, ledger, _) = run(plans, Where::Here);
         assert!(one.flows.len() > 400 && one.observations.len() > 100, "{}", one.observations.len());
-        let (other, other_ledger, here) = run(plans, true);
-        assert_eq!(one.flows, other.flows, "{plans:?}");
-        assert_eq!(one.observations, other.observations, "{plans:?}");
-        assert_eq!(one.findings, other.findings, "{plans:?}");
-        assert_eq!(ledger, other_ledger, "{plans:?}");
-        match stays {
-            Some(stays) => assert!(here.iter().all(|here| *here == stays), "{plans:?}: {here:?}"),
-            None => assert!(here.contains(&true) && here.contains(&false), "{plans:?}: {here:?}"),
+        for apart in [Where::Apart, Where::ApartFromRecords] {
+            let (other, other_ledger, here) = run(plans, apart);
+            assert_eq!(one.flows, other.flows, "{plans:?} {apart:?}");
+            assert_eq!(one.observations, other.observations, "{plans:?} {apart:?}");
+            assert_eq!(one.findings, other.findings, "{plans:?} {apart:?}");
+            assert_eq!(ledger, other_ledger, "{plans:?} {apart:?}");
+            match stays {
+                Some(stays) => assert!(here.iter().all(|here| *here == stays), "{plans:?}: {here:?}"),
+                None => assert!(here.contains(&true) && here.contains(&false), "{plans:?}: {here:?}"),
+            }
         }
     }
 }
@@ -123,7 +137,7 @@ fn what_comes_out_is_the_same_with_any_plan_and_over_changes_of_it() {
 fn what_is_gathered_is_handed_over_before_it_is_much() {
     for plan in ["", &plan_of(&[EOHHS])] {
         let (mut sensor, mut kept) = (sensor(plan, 1), Kept::default());
-        let (_rules, under) = split(&mut sensor);
+        let (_rules, under) = split(&mut sensor, false);
         for (seconds, data) in packets() {
             feed(&mut sensor, seconds, &data, &mut kept);
         }
