@@ -8,6 +8,8 @@ const EMPTY: u64 = 0;
 pub(crate) struct Index {
     words: Vec<u64>,
     held: usize,
+    /// How many are held before it grows.
+    room: usize,
     /// Which hashes were put in since [`Self::mark`], by their highest six bits.
     recent: u64,
 }
@@ -70,15 +72,21 @@ impl Index {
     /// Puts a slot in that is not there.
     pub(crate) fn insert(&mut self, hash: u32, slot: u32) {
         self.recent |= 1 << (hash >> 26);
-        // Five eighths full at most: most lookups then end within one cache line.
-        if self.held >= self.words.len() / 8 * 5 {
-            let wider = vec![EMPTY; (self.words.len() * 2).max(8)];
-            for word in std::mem::replace(&mut self.words, wider) {
-                self.place(word);
-            }
+        if self.held >= self.room {
+            self.widen();
         }
         self.place(word_of(hash, slot));
         self.held += 1;
+    }
+
+    #[cold]
+    fn widen(&mut self) {
+        let wider = vec![EMPTY; (self.words.len() * 2).max(8)];
+        // Five eighths full at most: most lookups then end within one cache line.
+        self.room = wider.len() / 8 * 5;
+        for word in std::mem::replace(&mut self.words, wider) {
+            self.place(word);
+        }
     }
 
     fn place(&mut self, word: u64) {

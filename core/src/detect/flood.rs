@@ -150,7 +150,7 @@ impl Flood {
         if self.config.enabled {
             let attempts = events.iter().filter(|(event, flow)| is_attempt(*event, flow)).take(TOGETHER);
             let hashes: Hashes = attempts
-                .filter(|(_, flow)| !self.is_latest(flow, places))
+                .filter(|(_, flow)| !self.is_latest(flow))
                 .map(|(_, flow)| self.targets.hash_of(&spot_of(flow, places)))
                 .collect();
             self.targets.warm(hashes.into_iter(), |(_, target), watch| {
@@ -159,10 +159,12 @@ impl Flood {
         }
     }
 
-    /// Whether a flow is to the target that was tried last.
-    pub(super) fn is_latest(&self, flow: &FlowContext, places: &Places) -> bool {
-        let spot = spot_of(flow, places);
-        self.targets.peek_near(self.latest, |held| *held == spot).is_some()
+    /// Whether a flow is to the target that was tried last, or to one of that address in another space.
+    pub(super) fn is_latest(&self, flow: &FlowContext) -> bool {
+        let Party { ip, port, .. } = &flow.responder;
+        let is =
+            |(interface, held): &Spot| *interface == flow.interface && held.port == *port && held.ip == *ip;
+        self.targets.peek_near(self.latest, is).is_some()
     }
 
     /// Whether any target is watched second by second.

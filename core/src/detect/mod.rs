@@ -133,8 +133,7 @@ impl Detector {
         for some in events.chunks(TOGETHER) {
             self.flood.warm(some, places);
             // Nearly all attempts of a flood say nothing to scans.
-            let says_nothing =
-                |flow: &FlowContext| self.flood.watches_any() && self.flood.is_latest(flow, places);
+            let says_nothing = |flow: &FlowContext| self.flood.watches_any() && self.flood.is_latest(flow);
             self.scan.warm(some, places, says_nothing);
             self.beacon.warm(some, places);
         }

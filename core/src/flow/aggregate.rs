@@ -96,8 +96,8 @@ impl Group {
     }
 
     fn target(one: &Collapsed<'_>) -> Self {
-        let (Cover { v6, bits, .. }, port) = one.responder();
-        Self::new(TARGET, one.key.scope(), v6, bits, port)
+        let Cover { v6, bits, .. } = one.responder;
+        Self::new(TARGET, one.scope, v6, bits, one.port)
     }
 
     fn sources(scope: u16, v6: bool, prefix: u128) -> Self {
@@ -116,31 +116,32 @@ impl Group {
 /// One attempt, or what an attempt has become, as it is added.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Collapsed<'a> {
-    pub key: &'a FlowKey,
-    /// Side of the key that is the originator.
-    pub side: Side,
-    pub path: &'a Path,
+    scope: u16,
+    originator: Cover,
+    /// What stands for the originator where different ones are counted.
+    hash: u64,
+    responder: Cover,
+    port: u16,
+    path: &'a Path,
+    /// Originator and responder.
+    places: [&'a SidePlace; 2],
 }
 
-impl Collapsed<'_> {
-    fn originator(&self) -> Cover {
-        Cover::of(self.key.is_v6(), self.key.words_of(self.side).0)
-    }
-
-    fn responder(&self) -> (Cover, u16) {
-        let (words, port) = self.key.words_of(1 - self.side);
-        (Cover::of(self.key.is_v6(), words), port)
-    }
-
-    /// What stands for the originator where different ones are counted.
-    fn hash(&self) -> u64 {
-        hash_of_words(self.key.is_v6(), self.key.words_of(self.side).0, 0)
-    }
-
-    /// Originator and responder.
-    fn places(&self) -> [&SidePlace; 2] {
-        let [low, high] = &self.path.places;
-        if self.side == 0 { [low, high] } else { [high, low] }
+impl<'a> Collapsed<'a> {
+    /// An attempt of one side of a key.
+    #[inline]
+    pub(super) fn new(key: &FlowKey, side: Side, path: &'a Path) -> Self {
+        let (is_v6, from, (to, port)) = (key.is_v6(), key.words_of(side).0, key.words_of(1 - side));
+        let [low, high] = &path.places;
+        Self {
+            scope: key.scope(),
+            originator: Cover::of(is_v6, from),
+            hash: hash_of_words(is_v6, from, 0),
+            responder: Cover::of(is_v6, to),
+            port,
+            path,
+            places: if side == 0 { [low, high] } else { [high, low] },
+        }
     }
 }
 
@@ -182,29 +183,27 @@ pub(super) struct Aggregate {
 impl Aggregate {
     fn new(group: Group, one: &Collapsed<'_>, tally: Tally) -> Self {
         let mut sources = Distinct::default();
-        sources.add(one.hash());
-        let (responders, port) = one.responder();
+        sources.add(one.hash);
         Self {
             group,
-            scope: one.key.scope(),
+            scope: one.scope,
             flows: 1,
-            originators: one.originator(),
-            responders,
+            originators: one.originator,
+            responders: one.responder,
             sources,
-            port: Some(port),
+            port: Some(one.port),
             path: one.path.clone(),
-            places: one.places().map(|place| *place),
+            places: one.places.map(|place| *place),
             tally,
         }
     }
 
     fn add(&mut self, one: &Collapsed<'_>, counted: &impl Counted) {
         self.flows = self.flows.saturating_add(1);
-        let (responder, port) = one.responder();
-        self.originators.add(one.originator());
-        self.responders.add(responder);
-        self.sources.add(one.hash());
-        self.join(Some(port), one.path, one.places());
+        self.originators.add(one.originator);
+        self.responders.add(one.responder);
+        self.sources.add(one.hash);
+        self.join(Some(one.port), one.path, one.places);
         counted.add_to(&mut self.tally);
     }
 
@@ -388,7 +387,7 @@ mod tests {
     fn add(all: &mut Aggregates, path: &Path, originator: [u8; 4], responder: [u8; 4], port: u16) {
         let (from, to) = ((originator.into(), 9), (responder.into(), port));
         let (key, side) = FlowKey::new(0, 6, from, to, false);
-        all.add(Timestamp(0), &Collapsed { key: &key, side, path }, &tally());
+        all.add(Timestamp(0), &Collapsed::new(&key, side, path), &tally());
     }
 
     fn tally() -> Tally {

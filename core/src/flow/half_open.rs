@@ -184,7 +184,7 @@ impl FlowTable {
         let key = self.addresses.unpack(attempt.key);
         let path = self.paths.get(attempt.path).unwrap_or(&NOWHERE);
         let side = attempt.side();
-        self.aggregates.add(self.clock, &Collapsed { key: &key, side, path }, attempt);
+        self.aggregates.add(self.clock, &Collapsed::new(&key, side, path), attempt);
         let secretariat = path.places[1 - side].secretariat;
         if host.hears_collapse(path.interface, &key.end(side).0, &key.end(1 - side), secretariat) {
             let known = Known { attempt, key: &key, path };
@@ -222,7 +222,7 @@ impl FlowTable {
             ..Tally::none(flow.created)
         };
         let path = self.paths.get(flow.path).unwrap_or(&NOWHERE);
-        self.aggregates.add(self.clock, &Collapsed { key: &key, side, path }, &tally);
+        self.aggregates.add(self.clock, &Collapsed::new(&key, side, path), &tally);
         self.tell(at, FlowEvent::Collapsed, None, host);
         self.unlink(entry);
         self.release(entry);

@@ -210,10 +210,19 @@ impl Places {
     /// Whether an address is ours. Ours are the plan's prefixes (claimed or public), RFC 1918 and ULA; on a
     /// segment or an inside interface also shared (RFC 6598) and link-local addresses. Other addresses that are
     /// not unicast or not globally reachable are undecided; the rest are not ours.
+    #[inline]
     pub fn locality(&self, ip: &IpAddr, place: Place) -> Locality {
-        let special = classify(*ip);
+        match classify(*ip).class {
+            AddressClass::Private => Locality::Inside,
+            AddressClass::Global if !self.has_prefixes => Locality::Outside,
+            class => self.locality_of(class, ip, place),
+        }
+    }
+
+    #[inline(never)]
+    fn locality_of(&self, class: AddressClass, ip: &IpAddr, place: Place) -> Locality {
         let on_inside = place.scope >= SCOPE_INSIDE;
-        match special.class {
+        match class {
             AddressClass::Private | AddressClass::UniqueLocal => Locality::Inside,
             AddressClass::Shared | AddressClass::LinkLocal if on_inside => Locality::Inside,
             AddressClass::Multicast | AddressClass::Broadcast | AddressClass::Unspecified => {
