@@ -28,6 +28,7 @@ pub use config::{
     SpoofConfig,
 };
 use flood::Flood;
+use flood::Flood;
 use health::Health;
 pub use health::HealthReport;
 use leak::Leak;
