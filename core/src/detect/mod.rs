@@ -28,7 +28,6 @@ pub use config::{
     SpoofConfig,
 };
 use flood::Flood;
-use flood::Flood;
 use health::Health;
 pub use health::HealthReport;
 use leak::Leak;
