@@ -125,7 +125,7 @@ fn sampling_accounts_for_what_it_leaves_out() {
 
 /// Two threads run packets of a few flows in both directions while the maps are swapped and drained all the time.
 fn swaps(hook: HookChoice, hooks: [Hook; 2]) {
-    const ROUNDS: u32 = 60;
+    const ROUNDS: u32 = 480;
     const REPEAT: u32 = 10_000;
     let Some(mut meter) = meter(&Options { rates: Rates::NONE, hook, ..options() }) else { return };
     let runners = hooks.map(|hook| meter.runner(hook).unwrap());
@@ -170,7 +170,7 @@ fn swaps(hook: HookChoice, hooks: [Hook; 2]) {
         }
     });
     let packets = u64::from(2 * ROUNDS * REPEAT);
-    assert!(drains > 5, "{drains}");
+    assert!(drains > 3, "too few swaps to say anything: {drains}");
     for (ends, [count, wire, ip, payload]) in &sums {
         let (frame, header) = if ends[0].0.is_ipv6() { (74, 60) } else { (62, 28) };
         assert_eq!(
