@@ -115,6 +115,8 @@ pub(crate) struct Mirrors {
     fragmented: VecDeque<(usize, Datagram)>,
     streams: Vec<Stream>,
     lost: u64,
+    /// Whether only a part of their packets comes here, so that gaps say nothing.
+    is_partial: bool,
 }
 
 type Datagram = (IpAddr, IpAddr, u32);
@@ -156,6 +158,11 @@ impl Stream {
 impl Mirrors {
     pub(crate) fn add(&mut self, mirror: MirrorPlan, interface: InterfaceIndex) {
         self.mirrors.push((mirror, interface));
+    }
+
+    /// From now on only a part of their packets comes here.
+    pub(crate) fn set_partial(&mut self) {
+        self.is_partial = true;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -201,7 +208,7 @@ impl Mirrors {
 
     /// Counts what is missing in the sequence.
     fn follow(&mut self, mirror: usize, source: IpAddr, inner: &Inner<'_>) {
-        let Some(sequence) = inner.sequence else { return };
+        let Some(sequence) = inner.sequence.filter(|_| !self.is_partial) else { return };
         let key = (mirror, source, inner.tunnel.id);
         let known = self.streams.iter().position(|stream| stream.key == key);
         let at = known.unwrap_or_else(|| {

@@ -117,6 +117,12 @@ impl Sensor {
         InterfaceIndex(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
+    /// Tells that of mirrors' packets only a part comes as packets, and the rest as counts: gaps in their sequence numbers
+    /// are no losses then, and none are told.
+    pub fn set_mirrors_partial(&mut self) {
+        self.mirrors.set_partial();
+    }
+
     /// Tells that of so many flows of an interface only one is metered, for the records to say so.
     pub fn set_sampling(&mut self, interface: InterfaceIndex, one_in: u32) {
         let at = usize::from(interface.0);

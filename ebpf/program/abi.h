@@ -168,7 +168,7 @@ struct config {
 	__u64 burst[KINDS]; /* ns that a bucket can hold */
 	__u64 seed;
 	__u32 seen_mask;
-	__u32 sample; /* 0 and 1: every packet */
+	__u32 sample; /* one in so many flows; 0 and 1: every flow */
 	__u32 snap; /* SMALL_SNAP..SNAP_MAX */
 	__u32 first_packets;
 	__u32 link_header; /* 14, or 0 where frames begin with IP */

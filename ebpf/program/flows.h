@@ -118,6 +118,32 @@ INLINE __u64 hash_of(const struct packet *packet)
 	return mix(hash, packet->key.v4.more);
 }
 
+/* Whether the flow of a packet is not in the sample. Both directions give the same, and so do the fragments of a
+ * datagram and the messages of ICMP between two hosts, which go by their addresses alone. */
+INLINE int is_left_out(const struct packet *packet)
+{
+	__u64 hash = CONFIG.seed, ports;
+
+	if (packet->flags & FLAG_V6) {
+		const struct key_v6 *key = &packet->key.v6;
+
+		hash = mix(hash, key->low[0] ^ key->high[0]);
+		hash = mix(hash, key->low[1] ^ key->high[1]);
+		hash = mix(hash, key->low[1] + key->high[1]);
+		ports = (__u64)(key->low_port ^ key->high_port) << 32 | (__u32)(key->low_port + key->high_port);
+	} else {
+		const struct key_v4 *key = &packet->key.v4;
+
+		hash = mix(hash, key->low ^ key->high);
+		hash = mix(hash, (__u64)key->low + key->high);
+		ports = (__u64)(key->low_port ^ key->high_port) << 32 | (__u32)(key->low_port + key->high_port);
+	}
+	if (packet->flags & (FLAG_FRAGMENT | FLAG_ICMP))
+		ports = 0;
+	hash = mix(mix(hash, ports), packet->protocol);
+	return (__u32)(hash >> 32) % CONFIG.sample != 0;
+}
+
 #define FIRSTS_PUNTED 4
 
 /* The first packets of a flow in each direction. SEEN remembers how many a flow has had, so that the swap of the maps

@@ -84,13 +84,6 @@ INLINE void meter(CONTEXT *ctx, struct packet *packet, const __u8 *data, const _
 	if (!local || packet->hook >= HOOKS)
 		return;
 	packet->frame_wire = packet->length + (packet->tag ? 4 : 0);
-	if (CONFIG.sample > 1 && bpf_get_prandom_u32() % CONFIG.sample) {
-		segment(packet, packet->length);
-		see(packet, local);
-		local->sampled_out.packets += packet->segments;
-		local->sampled_out.bytes += packet->frame_wire;
-		return;
-	}
 	packet->now = CONFIG.coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 	packet->frame_at = 0;
 	packet->mirror_bytes = 0;
@@ -115,6 +108,11 @@ INLINE void meter(CONTEXT *ctx, struct packet *packet, const __u8 *data, const _
 	kind = kind_of(packet);
 	measure(packet, kind);
 	make_key(packet);
+	if (UNLIKELY(CONFIG.sample > 1) && kind != KIND_NDP && kind != KIND_DHCP && is_left_out(packet)) {
+		local->sampled_out.packets += packet->segments;
+		local->sampled_out.bytes += packet->wire_bytes;
+		return;
+	}
 	if (UNLIKELY(kind != KIND_NONE) && punt(ctx, packet, kind)) {
 		if ((packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 			forget_firsts(packet);

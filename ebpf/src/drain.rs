@@ -75,10 +75,12 @@ impl Flows {
         })
     }
 
-    /// Turns the program to the other maps, and hands what is in those it leaves to `take`.
+    /// Turns the program to the other maps, and hands what is in those it leaves to `take`; `entries` says how many were
+    /// made in each, about.
     pub(crate) fn drain(
         &mut self,
         place: &Place<'_>,
+        entries: [u64; 2],
         take: &mut dyn FnMut(&FlowDelta),
     ) -> Result<Drained, EbpfError> {
         self.active.set(0, u32::from(!self.is_second), 0).map_err(|error| EbpfError::Kernel {
@@ -97,29 +99,67 @@ impl Flows {
                 take(&delta);
             }
         };
-        empty(&self.v4[idle], &mut self.keys_v4, &mut self.values, |key, value| {
+        let [v4, v6] = entries;
+        empty(&self.v4[idle], v4, &mut self.keys_v4, &mut self.values, |key, value| {
             hand(delta(place, &times, ends_v4(key), [key.tags, key.more], value));
         })?;
-        empty(&self.v6[idle], &mut self.keys_v6, &mut self.values, |key, value| {
+        empty(&self.v6[idle], v6, &mut self.keys_v6, &mut self.values, |key, value| {
             hand(delta(place, &times, ends_v6(key), [key.tags, key.more], value));
         })?;
         Ok(Drained { flows, until: wall(times.now, offset) })
     }
 }
 
-/// Takes every entry out of a map that nobody writes to.
-fn empty<K: Pod>(
+/// Takes every entry out of a map that nobody writes to. The kernel goes from bucket to bucket, and needs as long as the
+/// flows need to come from memory: of many, the second half of the buckets is emptied at the same time.
+fn empty<K: Pod + Default + Send>(
     map: &MapData,
+    entries: u64,
     keys: &mut [K],
     values: &mut [Value],
     mut take: impl FnMut(&K, &Value),
 ) -> Result<(), EbpfError> {
-    let mut position = None;
+    /// Entries from which on it is worth a thread.
+    const MANY: u64 = 32_768;
+    let failed = |error| EbpfError::Kernel { what: "draining a map of flows", error };
+    let limit = if entries < MANY { 0 } else { map.info().map_or(0, |info| info.max_entries()) };
+    if limit == 0 {
+        return walk(map, None, u32::MAX, keys, values, &mut take).map_err(failed);
+    }
+    // A hash map has as many buckets as entries, rounded up to a power of two.
+    let half = limit.next_power_of_two() / 2;
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            let (mut keys, mut values) = (vec![K::default(); BATCH], vec![Value::default(); BATCH]);
+            let mut taken = Vec::new();
+            walk(map, Some(half), u32::MAX, &mut keys, &mut values, &mut |key, value| {
+                taken.push((*key, *value));
+            })
+            .map(|()| taken)
+        });
+        let first = walk(map, None, half, keys, values, &mut take);
+        let taken = second.join().unwrap_or_else(|_| Err(std::io::Error::other("a thread has failed")));
+        // What was taken out is told, whatever became of the rest.
+        let taken = taken.map(|taken| taken.iter().for_each(|(key, value)| take(key, value)));
+        first.and(taken).map_err(failed)
+    })
+}
+
+/// Takes the entries from one bucket on, and up to another. Those that another thread takes at the same time are taken
+/// by one of both.
+fn walk<K: Pod>(
+    map: &MapData,
+    from: Option<u32>,
+    to: u32,
+    keys: &mut [K],
+    values: &mut [Value],
+    take: &mut impl FnMut(&K, &Value),
+) -> std::io::Result<()> {
+    let mut position = from;
     loop {
-        let (count, is_end) = sys::take_batch(map.fd().as_fd(), &mut position, keys, values)
-            .map_err(|error| EbpfError::Kernel { what: "draining a map of flows", error })?;
+        let (count, is_end) = sys::take_batch(map.fd().as_fd(), &mut position, keys, values)?;
         keys.iter().zip(values.iter()).take(count).for_each(|(key, value)| take(key, value));
-        if is_end {
+        if is_end || position.is_some_and(|position| position >= to) {
             return Ok(());
         }
     }

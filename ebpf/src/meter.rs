@@ -160,7 +160,8 @@ impl Meter {
         let inserts = self.counters()?.inserts;
         let place =
             Place { interface: self.index, mirrors: &self.mirrors, has_link_header: self.has_link_header };
-        let drained = self.flows.drain(&place, take)?;
+        let entries = [0, 1].map(|at| inserts[at].saturating_sub(self.inserts_before[at]));
+        let drained = self.flows.drain(&place, entries, take)?;
         self.inserts_before = inserts;
         Ok(drained)
     }

@@ -101,7 +101,8 @@ pub struct Options {
     pub first_packets: u8,
     /// Bytes of a punted packet, 96 to 2048.
     pub snap: u16,
-    /// One of so many packets is metered; 0 and 1: every one.
+    /// One in so many flows is metered, both directions of it; 0 and 1: every one. NDP and DHCP, and what is no IP, are
+    /// never left out.
     pub sample: u32,
     /// Mirrors that come to this interface; at most four, of which the first that fits a packet has it.
     pub mirrors: Vec<Mirror>,

@@ -113,14 +113,43 @@ fn a_full_ring_loses_no_packet() {
 }
 
 #[test]
-fn sampling_accounts_for_what_it_leaves_out() {
-    let Some(meter) = meter(&Options { sample: 10, rates: Rates::NONE, ..options() }) else { return };
-    meter.test_run(Hook::Ingress, &udp(1), TestContext::default(), 50_000).unwrap();
+fn a_sample_has_whole_flows_and_accounts_for_what_it_leaves_out() {
+    let Some(mut meter) = meter(&Options { sample: 10, rates: Rates::NONE, ..options() }) else { return };
+    let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    let run = |meter: &Meter, packet: &[u8], repeat| {
+        meter.test_run(Hook::Ingress, &frame(1, 2, &[], packet), TestContext::default(), repeat).unwrap();
+    };
+    for flow in 0..4000_u16 {
+        let (there, back) = (Ip::v4(one, other, 17), Ip::v4(other, one, 17));
+        run(&meter, &there.udp_packet(1000 + flow, 53, b"question"), 3);
+        run(&meter, &back.udp_packet(53, 1000 + flow, b"answer"), 3);
+    }
+    // Question and answer of ICMP have keys of their own, and are in the sample together.
+    for host in 0..200_u8 {
+        let (there, back) = (Ip::v4([10, 1, 0, host], other, 1), Ip::v4(other, [10, 1, 0, host], 1));
+        run(&meter, &there.icmp_packet(8, 0, [0; 4], b"x"), 1);
+        run(&meter, &back.icmp_packet(0, 0, [0; 4], b"x"), 1);
+    }
     let all = counters(&meter);
     closed(&all);
-    assert_eq!(all.counted + all.sampled_out.packets, 50_000);
-    assert!((4000..6000).contains(&all.counted), "{all:?}");
-    assert_eq!(all.sampled_out.bytes, all.sampled_out.packets * udp(1).len() as u64);
+    assert_eq!(all.counted + all.sampled_out.packets, 24_000 + 400);
+    let (mut flows, mut echoes) = (0, [0, 0]);
+    meter
+        .drain(&mut |delta| {
+            if delta.protocol == 1 {
+                echoes[usize::from(delta.ends[0].1 == 0)] += 1;
+                return;
+            }
+            flows += 1;
+            assert_eq!(delta.ways.each_ref().map(|way| way.packets), [3, 3], "{delta:?}");
+        })
+        .unwrap();
+    // 400 are expected, with a standard deviation of 19.
+    assert!((300..500).contains(&flows), "{flows}");
+    assert_eq!(echoes[0], echoes[1]);
+    assert!(echoes[0] > 0);
+    meter.test_run(Hook::Ingress, &arp(1, (1, one), (2, other)), TestContext::default(), 50).unwrap();
+    assert_eq!(counters(&meter).sampled_out, all.sampled_out, "ARP is never left out");
 }
 
 /// Two threads run packets of a few flows in both directions while the maps are swapped and drained all the time.

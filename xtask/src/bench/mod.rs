@@ -8,6 +8,7 @@ mod budget;
 mod captures;
 mod check;
 mod document;
+mod ebpf;
 mod flows;
 mod measure;
 mod peers;
@@ -36,7 +37,9 @@ enum What {
     Micro,
     /// Instructions per packet, against the committed budget.
     Budget(budget::Arguments),
-    /// All of these.
+    /// The kernel's meter beside the least that one can do, and user space by eBPF and by libpcap (needs root).
+    Ebpf(ebpf::Arguments),
+    /// `flows`, `micro` and `budget`.
     All(flows::Arguments),
     /// One run of one program; the other commands use it.
     #[command(hide = true)]
@@ -49,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         What::Flows(arguments) => flows::run(arguments),
         What::Micro => micro(),
         What::Budget(arguments) => budget::run(arguments),
+        What::Ebpf(arguments) => ebpf::run(arguments),
         What::All(arguments) => {
             let outcomes = [budget::run(&budget::Arguments::default())?, flows::run(arguments)?, micro()?];
             let failed = outcomes.iter().any(|code| *code != ExitCode::SUCCESS);

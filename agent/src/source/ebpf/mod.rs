@@ -227,6 +227,9 @@ impl Live for MeterSource {
         if let Err(error) = self.collect(interface, sensor) {
             self.fail(error.to_string());
         }
+        if !self.mirrors.is_empty() {
+            sensor.set_mirrors_partial();
+        }
         if self.source.sample > 1 {
             sensor.set_sampling(interface, self.source.sample);
         }

@@ -116,6 +116,16 @@ fn gaps_in_the_sequence_are_losses_and_late_packets_are_not() {
 }
 
 #[test]
+fn where_only_a_part_of_a_mirrors_packets_comes_gaps_are_no_losses() {
+    let (mut sensor, mut kept) = (with_mirror("", mirror(MirrorKind::Erspan)), Kept::default());
+    sensor.set_mirrors_partial();
+    for sequence in [10, 11, 400, 900] {
+        feed(&mut sensor, 0, &erspan(sequence, 1, &copied()), &mut kept);
+    }
+    assert_eq!((sensor.ledger().dropped(DropStage::Mirror), sensor.ledger().mirrored), (0, 4));
+}
+
+#[test]
 fn later_fragments_of_a_mirrors_packet_count_to_no_flow() {
     let (mut sensor, mut kept) = (with_mirror("", mirror(MirrorKind::Erspan)), Kept::default());
     let mut first = erspan(1, 5, &copied());

@@ -43,7 +43,7 @@ fn an_interface_that_goes_and_comes_back_is_read_again_and_losses_are_a_finding(
 }
 
 /// A sensor on interfaces, by libpcap with these settings.
-struct Tap {
+pub(super) struct Tap {
     edge: Edge,
     agent: Background,
 }
@@ -53,7 +53,7 @@ impl Tap {
         Self::start_by("pcap", lab, name, interfaces, settings)
     }
 
-    fn start_by(kind: &str, lab: &Lab, name: &str, interfaces: &[&str], settings: &str) -> Self {
+    pub(super) fn start_by(kind: &str, lab: &Lab, name: &str, interfaces: &[&str], settings: &str) -> Self {
         let source = |interface: &&str| {
             format!(
                 "[[source]]\nkind = \"{kind}\"\ninterface = \"{interface}\"\n{settings}\n\
@@ -77,7 +77,7 @@ impl Tap {
     }
 
     /// Waits until the account of an interface has come to so many packets counted by it.
-    fn account(&self, wire: u64) -> Value {
+    pub(super) fn account(&self, wire: u64) -> Value {
         wait_for("the account of the interface", || {
             let account = self.edge.status()["sources"][0]["account"].clone();
             (account["wire"].as_u64() == Some(wire)).then_some(account)
@@ -85,14 +85,14 @@ impl Tap {
     }
 
     /// Its last word.
-    fn stop(mut self) -> Value {
+    pub(super) fn stop(mut self) -> Value {
         assert!(self.agent.stop().success(), "{}", self.agent.log());
         self.edge.status()
     }
 }
 
 /// UDP datagrams of so many flows in turn, or half of them TCP.
-fn frames(count: u32, flows: u32, with_tcp: bool) -> Vec<Vec<u8>> {
+pub(super) fn frames(count: u32, flows: u32, with_tcp: bool) -> Vec<Vec<u8>> {
     let one = |number: u32| {
         let [_, _, high, low] = (number % flows).to_be_bytes();
         let protocol = if with_tcp && number % 2 == 1 { 6 } else { 17 };

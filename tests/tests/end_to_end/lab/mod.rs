@@ -12,6 +12,7 @@
 //!                  └────────┘
 //! ```
 
+mod blind;
 mod edges;
 mod flows;
 mod libpcap;
