@@ -116,7 +116,7 @@ fn a_full_ring_loses_no_packet() {
 fn a_sample_has_whole_flows_and_accounts_for_what_it_leaves_out() {
     let Some(mut meter) = meter(&Options { sample: 10, rates: Rates::NONE, ..options() }) else { return };
     let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
-    let run = |meter: &Meter, packet: &[u8], repeat| {
+    let run = |meter: &onenet_ebpf::Meter, packet: &[u8], repeat| {
         meter.test_run(Hook::Ingress, &frame(1, 2, &[], packet), TestContext::default(), repeat).unwrap();
     };
     for flow in 0..4000_u16 {

@@ -42,7 +42,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let drain = &report["drain"];
     let (flows, micros) = (number(drain, "flows")?, number(drain, "microseconds")?);
     writeln!(text, "\nA drain of {flows:.0} flows took {:.0} ms.\n", micros / 1000.0)?;
-    targets.push(Target { what: "a drain of 262,144 flows, ms".to_owned(), measured: micros / 1000.0, wanted: 100.0 });
+    targets.push(Target {
+        what: "a drain of 262,144 flows, ms".to_owned(),
+        measured: micros / 1000.0,
+        wanted: 100.0,
+    });
 
     say("packets on a wire to agents by libpcap and by eBPF");
     let lines = on_a_wire(&programs)?;
@@ -92,7 +96,8 @@ fn packets(report: &Value, text: &mut String, targets: &mut Vec<Target>) -> Resu
         let (flows, ns) = (number(column, "flows")?, &column["ns"]);
         let of = |part: &str| -> Result<f64> {
             let subjects = ns.as_object().context("no subjects")?;
-            let found = subjects.iter().filter(|(name, _)| name.contains(part)).filter_map(|(_, ns)| ns.as_f64());
+            let found =
+                subjects.iter().filter(|(name, _)| name.contains(part)).filter_map(|(_, ns)| ns.as_f64());
             found.min_by(f64::total_cmp).with_context(|| format!("nothing named {part} in {ns}"))
         };
         let meter = number(ns, "meter")?;
@@ -110,7 +115,11 @@ fn packets(report: &Value, text: &mut String, targets: &mut Vec<Target>) -> Resu
         // 0.7 and 0.9 of what netobserv's program was measured to take.
         let absolute = if flows < 2.0 { Some(141.0) } else { (flows > 100_000.0).then_some(505.0) };
         if let Some(wanted) = absolute {
-            targets.push(Target { what: format!("{flows:.0} flows: the meter, ns"), measured: meter, wanted });
+            targets.push(Target {
+                what: format!("{flows:.0} flows: the meter, ns"),
+                measured: meter,
+                wanted,
+            });
         }
     }
     Ok(())
@@ -120,7 +129,17 @@ fn packets(report: &Value, text: &mut String, targets: &mut Vec<Target>) -> Resu
 fn on_a_wire(programs: &std::path::Path) -> Result<Vec<String>> {
     let test = "lab::libpcap::what_is_lost_at_speed_is_counted";
     let told = cargo()
-        .args(["test", "--locked", "--package", "onenet-tests", "--test", "end_to_end", "--", "--exact", test])
+        .args([
+            "test",
+            "--locked",
+            "--package",
+            "onenet-tests",
+            "--test",
+            "end_to_end",
+            "--",
+            "--exact",
+            test,
+        ])
         .args(["--nocapture"])
         .env("ONENET_PROGRAMS", programs)
         .output()
