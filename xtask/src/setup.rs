@@ -86,10 +86,10 @@ const NEEDS: &[Need<'static>] = &[
     },
     Need {
         purpose: Purpose::Tests,
-        what: "bpftool, which takes a program off its hook in a test",
-        probe: "PATH=$PATH:/usr/sbin:/sbin command -v bpftool",
-        debian: &["bpftool"],
-        fedora: &["bpftool"],
+        what: "tc, which takes a program off its hook in a test",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v tc",
+        debian: &["iproute2"],
+        fedora: &["iproute-tc"],
     },
     Need {
         purpose: Purpose::Live,

@@ -12,12 +12,12 @@
 //!                  └────────┘
 //! ```
 
+mod auto;
 mod blind;
 mod edges;
 mod flows;
 mod libpcap;
 mod offload;
-
 mod ways;
 
 use std::{path::Path, process::Command, time::Duration};

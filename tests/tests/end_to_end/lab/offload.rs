@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::mpsc::sync_channel,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use onenet_core::record::{ConnState, Counting};
@@ -26,12 +26,20 @@ const SET_UP: &str = "
     ip -n server addr add 203.0.113.2/24 dev eth0 && ip -n server link set eth0 up &&
     ip -n server route add default via 203.0.113.1";
 
+/// How long late segments are waited for.
+const SETTLE: Duration = Duration::from_millis(300);
+
 /// Bytes that are sent.
 const BYTES: usize = 100 << 20;
 
 #[test]
 fn segments_that_offload_joined_are_counted_as_they_are_on_the_wire() {
     inside("offload::in_the_lab", SET_UP);
+}
+
+#[test]
+fn throughput_with_and_without_an_agent() {
+    inside("offload::throughput", SET_UP);
 }
 
 /// Segments that a host's TCP has sent, by its own counters (RFC 4022: OutSegs, and RetransSegs beside).
@@ -66,7 +74,7 @@ fn transfer() -> (u64, u64) {
                 }
                 assert_eq!(received, BYTES);
                 drop(stream);
-                std::thread::sleep(Duration::from_millis(300));
+                std::thread::sleep(SETTLE);
                 segments_sent() - before
             })
         });
@@ -81,7 +89,7 @@ fn transfer() -> (u64, u64) {
                 }
                 stream.shutdown(Shutdown::Write).expect("an end");
                 assert_eq!(stream.read(&mut [0; 1]).expect("the server's end"), 0);
-                std::thread::sleep(Duration::from_millis(300));
+                std::thread::sleep(SETTLE);
                 segments_sent() - before
             })
         });
@@ -145,6 +153,45 @@ fn in_the_lab() {
             let headers = sent.ip_bytes - sent.payload_bytes;
             // 20 bytes of IPv4, 20 to 60 of TCP.
             assert!((client * 40..=client * 80).contains(&headers), "{flow:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs in the namespaces that throughput_with_and_without_an_agent makes"]
+fn throughput() {
+    let mut kinds = vec![None, Some("pcap")];
+    if bpf_permitted() {
+        kinds.insert(1, Some("ebpf"));
+    }
+    let mut lab = Lab::new(None, "");
+    lab.start();
+    for kind in kinds {
+        let mut agent = kind.map(|kind| {
+            let edge = lab.enrol(AgentConfig {
+                sensor: format!("beside-{kind}"),
+                site: "boston".into(),
+                plan: None,
+                top: String::new(),
+                tables: format!("[[source]]\nkind = \"{kind}\"\ninterface = \"tap0\"\n"),
+            });
+            let agent = edge.start(&[]);
+            wait_for("the agent to run", || edge.state_dir.join("status.json").is_file().then_some(()));
+            agent
+        });
+        let mut rates: Vec<f64> = (0..5)
+            .map(|_| {
+                let start = Instant::now();
+                transfer();
+                // Both hosts wait for so long before they count.
+                let took = start.elapsed().saturating_sub(SETTLE);
+                BYTES as f64 * 8.0 / took.as_secs_f64() / 1e9
+            })
+            .collect();
+        rates.sort_by(f64::total_cmp);
+        println!("LAB TCP through the router, {}: {:.1} Gbit/s", kind.unwrap_or("no agent"), rates[2]);
+        if let Some(agent) = &mut agent {
+            assert!(agent.stop().success(), "{}", agent.log());
         }
     }
 }
