@@ -23,11 +23,13 @@ pub enum Subject {
     PerCpu,
     /// The same with a lock in each entry.
     Locked,
+    /// A meter with a lock in each entry, one map for both versions of IP, and a record's fields: netobserv's design.
+    LockedRecord,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Empty, Self::Shared, Self::PerCpu, Self::Locked];
+    pub const ALL: [Self; 5] = [Self::Empty, Self::Shared, Self::PerCpu, Self::Locked, Self::LockedRecord];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Subject {
             Self::Shared => "bare update, shared map with atomics",
             Self::PerCpu => "bare update, map per CPU",
             Self::Locked => "bare update, lock per entry",
+            Self::LockedRecord => "spin-lock meter, keys of both IP versions",
         }
     }
 
@@ -45,6 +48,7 @@ impl Subject {
             Self::Shared => "bench_shared",
             Self::PerCpu => "bench_per_cpu",
             Self::Locked => "bench_locked",
+            Self::LockedRecord => "bench_locked_record",
         }
     }
 }

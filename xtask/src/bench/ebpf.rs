@@ -115,8 +115,8 @@ fn packets(report: &Value, text: &mut String, targets: &mut Vec<Target>) -> Resu
             });
         }
         targets.push(Target {
-            what: format!("{flows:.0} flows: the meter to a lock per entry"),
-            measured: meter / of("lock per entry")?,
+            what: format!("{flows:.0} flows: the meter to a spin-lock meter"),
+            measured: meter / of("spin-lock meter")?,
             wanted: 1.0,
         });
         // 0.7 and 0.9 of what netobserv's program was measured to take.
