@@ -203,6 +203,13 @@ impl MeterSource {
         open.is_filling = false;
         self.quiet = intervals.end(interface, open)?;
         self.totals.update(&open.meter.counters()?, sensor.ledger_mut());
+        // Nothing has been told before the first interval ends.
+        if !self.mirrors.is_empty() {
+            sensor.set_mirrors_partial();
+        }
+        if self.source.sample > 1 {
+            sensor.set_sampling(interface, self.source.sample);
+        }
         Ok(())
     }
 
@@ -226,12 +233,6 @@ impl Live for MeterSource {
     ) -> bool {
         if let Err(error) = self.collect(interface, sensor) {
             self.fail(error.to_string());
-        }
-        if !self.mirrors.is_empty() {
-            sensor.set_mirrors_partial();
-        }
-        if self.source.sample > 1 {
-            sensor.set_sampling(interface, self.source.sample);
         }
         let (told, last) = self.intervals.tell(BURST, until, interface, sensor, sink);
         self.last = last.or(self.last);
