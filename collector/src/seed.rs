@@ -286,6 +286,7 @@ fn lowell_body() -> BatchBody {
             count: 12,
             bytes: 3_400,
             reason: "spool-full".to_owned(),
+            ..v1::Loss::default()
         }],
         ..body(&observations, &[scan("lowell", 950), spoof, closed])
     }

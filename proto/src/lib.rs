@@ -14,4 +14,5 @@ pub mod v1 {
 
 pub mod config;
 pub mod convert;
+pub mod cosign;
 pub mod seal;

@@ -72,6 +72,11 @@ impl SigningKey {
     pub fn public_key(&self) -> &[u8] {
         self.0.public_key().as_ref()
     }
+
+    /// The signature of a hash.
+    pub(crate) fn sign(&self, hash: &BatchHash) -> Vec<u8> {
+        self.0.sign(hash).as_ref().to_vec()
+    }
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -132,14 +137,10 @@ impl Sealer {
         };
         let (header, body) = (header.encode_to_vec(), body.encode_to_vec());
         let hash = hash(&header, &body);
-        let signature = self.key.0.sign(&hash);
+        let signature = self.key.sign(&hash);
         self.head.sequence += 1;
         self.head.hash = hash;
-        SealedBatch {
-            header: header.into(),
-            body: body.into(),
-            signature: signature.as_ref().to_vec().into(),
-        }
+        SealedBatch { header: header.into(), body: body.into(), signature: signature.into() }
     }
 }
 
@@ -208,7 +209,8 @@ mod tests {
     use crate::v1::Loss;
 
     fn body(count: u64) -> BatchBody {
-        let loss = Loss { what: "flow".into(), count, bytes: 1, reason: "spool-full".into() };
+        let loss =
+            Loss { what: "flow".into(), count, bytes: 1, reason: "spool-full".into(), ..Loss::default() };
         BatchBody { losses: vec![loss], ..BatchBody::default() }
     }
 

@@ -44,6 +44,7 @@ impl Losses {
             count,
             bytes,
             reason: reason.to_owned(),
+            ..Loss::default()
         };
         self.0.iter().map(record).collect()
     }

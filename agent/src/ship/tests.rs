@@ -81,7 +81,7 @@ impl Store {
 struct FakeIngest(Arc<Store>);
 
 fn ack(head: ChainHead) -> Ack {
-    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into() }
+    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature: None }
 }
 
 #[tonic::async_trait]

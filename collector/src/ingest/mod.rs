@@ -89,7 +89,7 @@ fn unavailable(error: &StoreError) -> Status {
 }
 
 fn ack(head: &ChainHead) -> Ack {
-    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into() }
+    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature: None }
 }
 
 fn status_of(refusal: &Refusal) -> Status {

@@ -87,7 +87,13 @@ fn event(recorded: &RecordedChange) -> Value {
 fn categories(rule: RuleId) -> &'static [&'static str] {
     match rule {
         RuleId::OverlapAddress | RuleId::LeakPrivate => &["network"],
-        RuleId::SensorBlind | RuleId::SensorLoss => &["host"],
+        RuleId::SensorFork | RuleId::SensorRollback | RuleId::SensorSeal => &["host", "intrusion_detection"],
+        RuleId::SensorBlind
+        | RuleId::SensorLoss
+        | RuleId::SensorGap
+        | RuleId::SensorSilent
+        | RuleId::SensorClock
+        | RuleId::SensorShed => &["host"],
         RuleId::SpoofInbound
         | RuleId::ScanHorizontal
         | RuleId::ScanVertical

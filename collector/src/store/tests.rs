@@ -196,7 +196,13 @@ fn a_revoked_sensor_is_refused_at_its_next_batch() {
 fn what_is_committed_outlives_a_restart_and_the_chain_goes_on() {
     let mut rig = Rig::new();
     let batch = rig.sensor.seal(&BatchBody {
-        losses: vec![Loss { what: "flow".into(), count: 7, bytes: 1, reason: "spool-full".into() }],
+        losses: vec![Loss {
+            what: "flow".into(),
+            count: 7,
+            bytes: 1,
+            reason: "spool-full".into(),
+            ..Loss::default()
+        }],
         ..body(&[flow(1, 5)])
     });
     rig.submit(&[batch]);

@@ -38,6 +38,20 @@ named_enum! {
         SensorBlind = 7 "sensor.blind",
         /// A sensor loses packets.
         SensorLoss = 8 "sensor.loss",
+        /// Batches of a sensor are missing from its chain.
+        SensorGap = 9 "sensor.gap",
+        /// One sensor tells two histories.
+        SensorFork = 10 "sensor.fork",
+        /// A sensor goes back behind what it has delivered.
+        SensorRollback = 11 "sensor.rollback",
+        /// A sensor has not been heard for too long.
+        SensorSilent = 12 "sensor.silent",
+        /// A sensor's clock differs from the collector's, or steps.
+        SensorClock = 13 "sensor.clock",
+        /// A batch's signature does not hold.
+        SensorSeal = 14 "sensor.seal",
+        /// A sensor had to give up records.
+        SensorShed = 15 "sensor.shed",
     }
 }
 
@@ -71,6 +85,13 @@ impl RuleId {
             Self::Beacon => "Host calls out at regular intervals",
             Self::SensorBlind => "Sensor is blind on an interface",
             Self::SensorLoss => "Sensor loses packets",
+            Self::SensorGap => "Batches of a sensor are missing",
+            Self::SensorFork => "Sensor tells two histories",
+            Self::SensorRollback => "Sensor goes back behind what it delivered",
+            Self::SensorSilent => "Sensor has not been heard",
+            Self::SensorClock => "Sensor's clock is wrong",
+            Self::SensorSeal => "Batch with a signature that does not hold",
+            Self::SensorShed => "Sensor gave up records",
         }
     }
 
@@ -81,7 +102,13 @@ impl RuleId {
             | Self::LeakPrivate
             | Self::SpoofInbound
             | Self::SensorBlind
-            | Self::SensorLoss => None,
+            | Self::SensorLoss
+            | Self::SensorGap
+            | Self::SensorClock
+            | Self::SensorShed => None,
+            // Impair Defenses: Disable or Modify Tools; below, Stored Data Manipulation.
+            Self::SensorSilent => Some("T1562.001"),
+            Self::SensorFork | Self::SensorRollback | Self::SensorSeal => Some("T1565.001"),
             Self::ScanHorizontal | Self::ScanVertical => Some("T1046"),
             Self::FloodSyn => Some("T1498.001"),
             Self::Beacon => Some("T1071"),

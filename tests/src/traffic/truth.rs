@@ -103,7 +103,15 @@ pub fn incident(rule: RuleId, subject: &Subject) -> String {
         RuleId::LeakPrivate | RuleId::SpoofInbound | RuleId::ScanHorizontal => text(subject.source),
         RuleId::FloodSyn => text(subject.target),
         // No traffic plants these.
-        RuleId::SensorBlind | RuleId::SensorLoss => "sensor".to_owned(),
+        RuleId::SensorBlind
+        | RuleId::SensorLoss
+        | RuleId::SensorGap
+        | RuleId::SensorFork
+        | RuleId::SensorRollback
+        | RuleId::SensorSilent
+        | RuleId::SensorClock
+        | RuleId::SensorSeal
+        | RuleId::SensorShed => "sensor".to_owned(),
         RuleId::ScanVertical | RuleId::Beacon => {
             format!("{}>{}", text(subject.source), text(subject.target))
         }
