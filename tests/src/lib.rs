@@ -1,6 +1,7 @@
 //! Traffic generator with planted truth, and the tests that run the real programs.
 
 pub mod craft;
+pub mod feed;
 pub mod fuzz;
 pub mod load;
 pub mod meter;

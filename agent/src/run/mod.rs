@@ -22,6 +22,7 @@
 //! which holds once all of it is durable; what is missing becomes a loss record.
 
 mod batch;
+mod feed;
 mod live;
 mod loss;
 mod pump;
@@ -33,8 +34,11 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use crate::config::ConfigArgs;
 
+pub use feed::{Feed, Made, RecordSource};
 pub(crate) use loss::Losses;
 pub(crate) use seal::wall_time;
 pub(crate) use view::{SourceView, View};
@@ -52,6 +56,12 @@ pub struct RunArgs {
 
 /// Runs the command.
 pub fn run(args: &RunArgs) -> Result<(), anyhow::Error> {
-    let started = start::start(&args.config.config, args.until_end)?;
+    let started = start::start(&args.config.config, args.until_end, None)?;
+    supervise::supervise(started)
+}
+
+/// Runs the agent on the records of a program instead of on the sources of its configuration.
+pub fn run_feed(config: &Path, until_end: bool, feed: Feed) -> Result<(), anyhow::Error> {
+    let started = start::start(config, until_end, Some(feed))?;
     supervise::supervise(started)
 }

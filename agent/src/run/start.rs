@@ -3,6 +3,7 @@
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::sync_channel},
     thread::JoinHandle,
@@ -18,6 +19,7 @@ use tracing_subscriber::{
 
 use super::{
     batch::{Batcher, Limits},
+    feed::{Feed, RecordSource},
     live::Sources,
     pump::{Pump, PumpControl, file_views},
     seal::{SealControl, SealLoop, Settings, WhenFull, epoch_now},
@@ -43,6 +45,7 @@ type CaptureFile = (PathBuf, Option<Name>);
 enum Input {
     Files { captures: CaptureSet, paced: bool },
     Live(Sources),
+    Feed(Box<dyn RecordSource>),
 }
 
 /// Changes the log level of a running program.
@@ -65,11 +68,16 @@ pub(crate) struct Started {
 }
 
 /// Starts everything but shipping.
-pub(crate) fn start(config_path: &Path, until_end: bool) -> Result<Started, anyhow::Error> {
+pub(crate) fn start(
+    config_path: &Path,
+    until_end: bool,
+    feed: Option<Feed>,
+) -> Result<Started, anyhow::Error> {
     let config = Config::load(config_path, Purpose::Run)?;
     let log = start_log(&config)?;
-    let files = capture_files(&config)?;
-    let reads_files = files.is_some();
+    let files = if feed.is_some() { None } else { capture_files(&config)? };
+    let repeats = feed.as_ref().and_then(|feed| feed.repeats);
+    let reads_files = files.is_some() || repeats.is_some();
     if until_end && !reads_files {
         return Err(UsageError("--until-end needs capture files: interfaces have no end".to_owned()).into());
     }
@@ -77,11 +85,14 @@ pub(crate) fn start(config_path: &Path, until_end: bool) -> Result<Started, anyh
     let target = target(&config, &identity)?;
     let run = match &files {
         Some(files) => fingerprint(&config, files)?,
-        None => 0,
+        None => repeats.map_or(0, NonZeroU64::get),
     };
     let limit_bytes = u64::from(config.spool.max_mib) << 20;
     let opened = open_spool(&config)?;
-    let input = open_input(&config, files)?;
+    let input = match feed {
+        Some(feed) => Input::Feed(feed.source),
+        None => open_input(&config, files)?,
+    };
     let sealed_before = sealed_before(run, &opened.head.mark);
     if sealed_before > 0 {
         tracing::info!(
@@ -129,6 +140,7 @@ pub(crate) fn start(config_path: &Path, until_end: bool) -> Result<Started, anyh
             match input {
                 Input::Files { captures, paced } => pump.run_files(captures, paced),
                 Input::Live(sources) => pump.run_live(sources),
+                Input::Feed(source) => pump.run_feed(source),
             }
             if !until_end {
                 pump.linger();
