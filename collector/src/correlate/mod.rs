@@ -113,7 +113,7 @@ fn records(batch: &StoredBatch) -> Records {
     if batch.poison.is_some() {
         return Records::default();
     }
-    Records::decode(batch.body.clone()).unwrap_or_else(|problem| {
+    Records::decode_without_flows(batch.body.clone()).unwrap_or_else(|problem| {
         tracing::error!(sensor = %batch.sensor, batch.epoch, batch.sequence, problem, "batch passed over");
         Records::default()
     })

@@ -1,129 +1,53 @@
-//! A flow record as a row: every field a column, in one table of names, one writer and one reader.
+//! The row of a flow: what flows are searched by, and where the record is. The record itself stands once, in the body
+//! of its batch as it was sealed: what is found is what was signed, and a row costs a quarter of what the record would.
 
 use std::net::IpAddr;
 
-use arrayvec::ArrayVec;
-use onenet_core::{
-    net::{MacAddress, Name},
-    record::{
-        Aggregate, ConnState, Counting, Direction, DirectionReason, EndReason, FlowId, FlowRecord, FlowSide,
-        Locality, Tunnel, TunnelKind,
-    },
-    time::Timestamp,
+use onenet_core::record::FlowRecord;
+use onenet_proto::v1;
+use prost::{
+    Message as _,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
-use rusqlite::{
-    Row, Statement, ToSql,
-    types::{FromSql, Type},
-};
+use rusqlite::{Connection, MAIN_DB, Statement, ToSql, blob::Blob};
 
-/// Columns of a flow in the order in which they are written and read, without `id` and `batch`.
-pub(super) const COLUMNS: &[&str] = &[
-    "flow_id BLOB NOT NULL",
-    "community_id TEXT NOT NULL",
-    "flow_start INTEGER NOT NULL",
-    "start INTEGER NOT NULL",
-    "end INTEGER NOT NULL",
-    "part INTEGER NOT NULL",
-    "end_reason INTEGER NOT NULL",
-    "protocol INTEGER NOT NULL",
-    "orig_ip BLOB NOT NULL",
-    "orig_port INTEGER NOT NULL",
-    "orig_mac BLOB",
-    "orig_packets INTEGER NOT NULL",
-    "orig_wire_bytes INTEGER NOT NULL",
-    "orig_ip_bytes INTEGER NOT NULL",
-    "orig_payload_bytes INTEGER NOT NULL",
-    "orig_tcp_flags INTEGER NOT NULL",
-    "orig_fragments INTEGER NOT NULL",
-    "orig_ttl_min INTEGER NOT NULL",
-    "orig_ttl_max INTEGER NOT NULL",
-    "orig_dscp INTEGER NOT NULL",
-    "orig_retransmissions INTEGER NOT NULL",
-    "orig_missed_bytes INTEGER NOT NULL",
-    "orig_locality INTEGER NOT NULL",
-    "orig_segment TEXT",
-    "orig_secretariat TEXT",
-    "resp_ip BLOB NOT NULL",
-    "resp_port INTEGER NOT NULL",
-    "resp_mac BLOB",
-    "resp_packets INTEGER NOT NULL",
-    "resp_wire_bytes INTEGER NOT NULL",
-    "resp_ip_bytes INTEGER NOT NULL",
-    "resp_payload_bytes INTEGER NOT NULL",
-    "resp_tcp_flags INTEGER NOT NULL",
-    "resp_fragments INTEGER NOT NULL",
-    "resp_ttl_min INTEGER NOT NULL",
-    "resp_ttl_max INTEGER NOT NULL",
-    "resp_dscp INTEGER NOT NULL",
-    "resp_retransmissions INTEGER NOT NULL",
-    "resp_missed_bytes INTEGER NOT NULL",
-    "resp_locality INTEGER NOT NULL",
-    "resp_segment TEXT",
-    "resp_secretariat TEXT",
-    "conn_state INTEGER NOT NULL",
-    "history TEXT NOT NULL",
-    "direction_reason INTEGER NOT NULL",
-    "direction INTEGER NOT NULL",
-    "site TEXT NOT NULL",
-    "interface TEXT NOT NULL",
-    "vlans BLOB",
-    "mpls_labels BLOB",
-    "tunnel_kind INTEGER",
-    "tunnel_id INTEGER",
-    "tunnel_parents BLOB",
-    "rtt_syn_to_syn_ack INTEGER",
-    "rtt_syn_ack_to_ack INTEGER",
-    "counting INTEGER NOT NULL",
-    "aggregate_flows INTEGER",
-    "aggregate_originators INTEGER",
-    "aggregate_originator_prefix INTEGER",
-    "aggregate_responder_prefix INTEGER",
-    "orig_zero_windows INTEGER NOT NULL DEFAULT 0",
-    "orig_bad_checksums INTEGER NOT NULL DEFAULT 0",
-    "orig_overlapping_fragments INTEGER NOT NULL DEFAULT 0",
-    "resp_zero_windows INTEGER NOT NULL DEFAULT 0",
-    "resp_bad_checksums INTEGER NOT NULL DEFAULT 0",
-    "resp_overlapping_fragments INTEGER NOT NULL DEFAULT 0",
-    "sampling INTEGER NOT NULL DEFAULT 1",
-];
+use super::Records;
 
-/// Columns that segments of this schema version have: the first so many of [`COLUMNS`].
-fn columns_of(version: i64) -> usize {
-    match version {
-        ..2 => COLUMNS.len() - 11,
-        2 => COLUMNS.len() - 1,
-        _ => COLUMNS.len(),
-    }
-}
+/// The table, without its indexes.
+pub(super) const TABLE: &str = "
+CREATE TABLE flows (
+    id INTEGER PRIMARY KEY,
+    batch INTEGER NOT NULL,
+    at INTEGER NOT NULL,                -- the record within the body of the batch: its first byte, from 0
+    size INTEGER NOT NULL,              -- and its bytes
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    protocol INTEGER NOT NULL,
+    orig_ip BLOB NOT NULL,
+    orig_port INTEGER NOT NULL,
+    resp_ip BLOB NOT NULL,
+    resp_port INTEGER NOT NULL,
+    flow_id BLOB NOT NULL,
+    community_id TEXT NOT NULL,
+    site TEXT NOT NULL,
+    orig_secretariat TEXT,
+    resp_secretariat TEXT
+) STRICT;
+CREATE INDEX flows_start ON flows (start);
+";
 
-/// The columns that a segment of this schema version is without.
-pub(super) fn columns_since(version: i64) -> &'static [&'static str] {
-    &COLUMNS[columns_of(version)..]
-}
+/// The statement that [`insert`] binds.
+pub(super) const INSERT: &str = "
+INSERT INTO flows (batch, at, size, start, end, protocol, orig_ip, orig_port, resp_ip, resp_port, flow_id,
+    community_id, site, orig_secretariat, resp_secretariat)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// The names of the columns, separated by commas, each behind `prefix`, in a segment of this schema version; for
-/// those that it is without stands what they are by default.
-pub(super) fn names(prefix: &str, version: i64) -> String {
-    let known = columns_of(version);
-    let names = COLUMNS.iter().enumerate().map(|(at, column)| {
-        let name = column.split(' ').next().unwrap_or_default();
-        if at < known {
-            return format!("{prefix}{name}");
-        }
-        column.split_once(" DEFAULT ").map_or("NULL", |(_, default)| default).to_owned()
-    });
-    names.collect::<Vec<_>>().join(", ")
-}
+/// Field of the flows in a `BatchBody`.
+const FLOWS: u32 = 1;
 
 /// A counter as SQLite's 64-bit integer; what does not fit (9.2e18) is cut there.
 pub(super) fn counter(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Big-endian bytes of a list; none where it is empty.
-fn list<const N: usize>(items: impl Iterator<Item = [u8; N]>) -> Option<Vec<u8>> {
-    let bytes = items.flatten().collect::<Vec<u8>>();
-    (!bytes.is_empty()).then_some(bytes)
 }
 
 /// The bytes of an address in network order, 4 or 16.
@@ -151,6 +75,46 @@ impl AsRef<[u8]> for IpBytes {
     }
 }
 
+/// Where a record is within the body of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its first byte, from 0.
+    at: usize,
+    /// Its bytes.
+    size: usize,
+}
+
+/// Where the flows are within a body, in its order; what does not parse ends the list.
+pub(super) struct Places<'a> {
+    body: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Places<'a> {
+    pub(super) const fn of(body: &'a [u8]) -> Self {
+        Self { body, rest: body }
+    }
+}
+
+impl Iterator for Places<'_> {
+    type Item = Place;
+
+    fn next(&mut self) -> Option<Place> {
+        while !self.rest.is_empty() {
+            let (field, kind) = decode_key(&mut self.rest).ok()?;
+            if field != FLOWS || kind != WireType::LengthDelimited {
+                skip_field(kind, field, &mut self.rest, DecodeContext::default()).ok()?;
+                continue;
+            }
+            let size = usize::try_from(decode_varint(&mut self.rest).ok()?).ok()?;
+            let at = self.body.len() - self.rest.len();
+            self.rest = self.rest.get(size..)?;
+            return Some(Place { at, size });
+        }
+        None
+    }
+}
+
 /// Binds parameters one after another.
 struct Binder<'a, 'c> {
     statement: &'a mut Statement<'c>,
@@ -162,218 +126,120 @@ impl Binder<'_, '_> {
         self.index += 1;
         self.statement.raw_bind_parameter(self.index, value)
     }
-
-    fn side_since_2(&mut self, side: &FlowSide) -> Result<(), rusqlite::Error> {
-        self.put(counter(side.zero_windows))?;
-        self.put(counter(side.bad_checksums))?;
-        self.put(counter(side.overlapping_fragments))
-    }
-
-    fn side(&mut self, side: &FlowSide) -> Result<(), rusqlite::Error> {
-        self.put(IpBytes::of(side.ip).as_ref())?;
-        self.put(side.port)?;
-        self.put(side.mac.as_ref().map(|mac| &mac.0[..]))?;
-        self.put(counter(side.packets))?;
-        self.put(counter(side.wire_bytes))?;
-        self.put(counter(side.ip_bytes))?;
-        self.put(counter(side.payload_bytes))?;
-        self.put(side.tcp_flags)?;
-        self.put(counter(side.fragments))?;
-        self.put(side.ttl_min)?;
-        self.put(side.ttl_max)?;
-        self.put(side.dscp)?;
-        self.put(counter(side.retransmissions))?;
-        self.put(counter(side.missed_bytes))?;
-        self.put(side.locality.code())?;
-        self.put(side.segment.as_deref())?;
-        self.put(side.secretariat.as_deref())
-    }
 }
 
-/// Inserts one flow by the statement that [`insert_sql`] gives.
-pub(super) fn insert(
+/// Inserts the row of one flow by the statement [`INSERT`].
+fn insert(
     statement: &mut Statement<'_>,
     batch: i64,
+    place: Place,
     flow: &FlowRecord,
 ) -> Result<(), rusqlite::Error> {
+    let (originator, responder) = (&flow.originator, &flow.responder);
     let mut row = Binder { statement, index: 0 };
     row.put(batch)?;
-    row.put(&flow.flow_id.0.to_be_bytes()[..])?;
-    row.put(flow.community_id.as_str())?;
-    row.put(flow.flow_start.0)?;
+    row.put(counter(place.at as u64))?;
+    row.put(counter(place.size as u64))?;
     row.put(flow.start.0)?;
     row.put(flow.end.0)?;
-    row.put(flow.part)?;
-    row.put(flow.end_reason.code())?;
     row.put(flow.protocol)?;
-    row.side(&flow.originator)?;
-    row.side(&flow.responder)?;
-    row.put(flow.conn_state.code())?;
-    row.put(flow.history.as_str())?;
-    row.put(flow.direction_reason.code())?;
-    row.put(flow.direction.code())?;
+    row.put(IpBytes::of(originator.ip).as_ref())?;
+    row.put(originator.port)?;
+    row.put(IpBytes::of(responder.ip).as_ref())?;
+    row.put(responder.port)?;
+    row.put(&flow.flow_id.0.to_be_bytes()[..])?;
+    row.put(flow.community_id.as_str())?;
     row.put(&*flow.site)?;
-    row.put(&*flow.interface)?;
-    row.put(list(flow.vlans.iter().map(|id| id.to_be_bytes())))?;
-    row.put(list(flow.mpls_labels.iter().map(|label| label.to_be_bytes())))?;
-    row.put(flow.tunnel.map(|tunnel| tunnel.kind.code()))?;
-    row.put(flow.tunnel.and_then(|tunnel| tunnel.id))?;
-    row.put(list(flow.tunnel_parents.iter().map(|id| id.0.to_be_bytes())))?;
-    row.put(flow.rtt_syn_to_syn_ack)?;
-    row.put(flow.rtt_syn_ack_to_ack)?;
-    row.put(flow.counting.code())?;
-    row.put(flow.aggregate.map(|aggregate| counter(aggregate.flows)))?;
-    row.put(flow.aggregate.map(|aggregate| counter(aggregate.originators)))?;
-    row.put(flow.aggregate.map(|aggregate| aggregate.originator_prefix))?;
-    row.put(flow.aggregate.map(|aggregate| aggregate.responder_prefix))?;
-    row.side_since_2(&flow.originator)?;
-    row.side_since_2(&flow.responder)?;
-    row.put(flow.sampling)?;
+    row.put(originator.secretariat.as_deref())?;
+    row.put(responder.secretariat.as_deref())?;
     statement.raw_execute().map(|_| ())
 }
 
-/// The statement that [`insert`] binds.
-pub(super) fn insert_sql() -> String {
-    let marks = vec!["?"; COLUMNS.len() + 1].join(", ");
-    format!("INSERT INTO flows (batch, {}) VALUES ({marks})", names("", super::segment::VERSION))
+/// Inserts the rows of all flows of a batch, which are those of its body.
+pub(super) fn insert_all(
+    connection: &Connection,
+    batch: i64,
+    body: &[u8],
+    flows: &[FlowRecord],
+) -> Result<(), rusqlite::Error> {
+    let mut statement = connection.prepare_cached(INSERT)?;
+    for (place, flow) in Places::of(body).zip(flows) {
+        insert(&mut statement, batch, place, flow)?;
+    }
+    Ok(())
 }
 
-/// Reads columns one after another.
-struct Reader<'a, 'r> {
-    row: &'a Row<'r>,
-    index: usize,
-}
-
-impl Reader<'_, '_> {
-    fn get<T: FromSql>(&mut self) -> Result<T, rusqlite::Error> {
-        self.index += 1;
-        self.row.get(self.index - 1)
-    }
-
-    fn wrong(&self, expected: &str) -> rusqlite::Error {
-        rusqlite::Error::FromSqlConversionFailure(
-            self.index.saturating_sub(1),
-            Type::Blob,
-            format!("expected {expected}").into(),
-        )
-    }
-
-    fn counter(&mut self) -> Result<u64, rusqlite::Error> {
-        self.get::<i64>().map(|value| u64::try_from(value).unwrap_or(0))
-    }
-
-    fn code<T>(&mut self, from_code: fn(u8) -> Option<T>) -> Result<T, rusqlite::Error> {
-        let code = self.get()?;
-        from_code(code).ok_or_else(|| self.wrong("a known code"))
-    }
-
-    fn ip(&mut self) -> Result<IpAddr, rusqlite::Error> {
-        let bytes: Vec<u8> = self.get()?;
-        let v4 = <[u8; 4]>::try_from(&bytes[..]).map(IpAddr::from);
-        v4.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from))
-            .map_err(|_| self.wrong("an address of 4 or 16 bytes"))
-    }
-
-    fn id(&mut self) -> Result<FlowId, rusqlite::Error> {
-        Ok(FlowId(u128::from_be_bytes(self.get::<[u8; 16]>()?)))
-    }
-
-    fn list<T, const N: usize, const LIMIT: usize>(
-        &mut self,
-        item: fn([u8; N]) -> T,
-    ) -> Result<ArrayVec<T, LIMIT>, rusqlite::Error> {
-        let bytes: Option<Vec<u8>> = self.get()?;
-        let (items, rest) = bytes.as_deref().unwrap_or_default().as_chunks::<N>();
-        if !rest.is_empty() || items.len() > LIMIT {
-            return Err(self.wrong("a list of whole items within its limit"));
+/// Makes the table anew from the bodies of the batches, for a segment of an earlier version.
+pub(super) fn rebuild(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch("DROP TABLE IF EXISTS flows")?;
+    connection.execute_batch(TABLE)?;
+    let mut batches = connection
+        .prepare("SELECT id, body FROM batches WHERE poison IS NULL AND records > 0 ORDER BY id")?;
+    let mut rows = batches.query([])?;
+    while let Some(row) = rows.next()? {
+        let (batch, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        // What was poison then has no rows; what is so by today's reading gets none either.
+        if let Ok(records) = Records::decode(body.clone().into()) {
+            insert_all(connection, batch, &body, &records.flows)?;
         }
-        Ok(items.iter().map(|&bytes| item(bytes)).collect())
+    }
+    Ok(())
+}
+
+/// Reads records out of the bodies of their batches.
+pub(super) struct Bodies<'c> {
+    connection: &'c Connection,
+    open: Option<Blob<'c>>,
+}
+
+impl<'c> Bodies<'c> {
+    pub(super) const fn new(connection: &'c Connection) -> Self {
+        Self { connection, open: None }
     }
 
-    fn side_since_2(&mut self, side: &mut FlowSide) -> Result<(), rusqlite::Error> {
-        side.zero_windows = self.counter()?;
-        side.bad_checksums = self.counter()?;
-        side.overlapping_fragments = self.counter()?;
-        Ok(())
-    }
-
-    fn side(&mut self) -> Result<FlowSide, rusqlite::Error> {
-        Ok(FlowSide {
-            ip: self.ip()?,
-            port: self.get()?,
-            mac: self.get::<Option<[u8; 6]>>()?.map(MacAddress),
-            packets: self.counter()?,
-            wire_bytes: self.counter()?,
-            ip_bytes: self.counter()?,
-            payload_bytes: self.counter()?,
-            tcp_flags: self.get()?,
-            fragments: self.counter()?,
-            ttl_min: self.get()?,
-            ttl_max: self.get()?,
-            dscp: self.get()?,
-            retransmissions: self.counter()?,
-            missed_bytes: self.counter()?,
-            zero_windows: 0,
-            bad_checksums: 0,
-            overlapping_fragments: 0,
-            locality: self.code(Locality::from_code)?,
-            segment: self.get()?,
-            secretariat: self.get()?,
-        })
+    /// The record at a place in the body of this batch.
+    pub(super) fn read(&mut self, batch: i64, at: i64, size: i64) -> Result<FlowRecord, rusqlite::Error> {
+        let blob = match &mut self.open {
+            Some(blob) => {
+                blob.reopen(batch)?;
+                blob
+            }
+            none => none.insert(self.connection.blob_open(MAIN_DB, "batches", "body", batch, true)?),
+        };
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default().min(blob.len())];
+        blob.read_at_exact(&mut bytes, usize::try_from(at).unwrap_or(usize::MAX))?;
+        let flow = v1::Flow::decode(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
+        FlowRecord::try_from(flow).map_err(|error| wrong(error.to_string()))
     }
 }
 
-impl Reader<'_, '_> {
-    fn aggregate(&mut self) -> Result<Option<Aggregate>, rusqlite::Error> {
-        let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-        let (flows, originators) = (count(self.get()?), count(self.get()?).unwrap_or(0));
-        let prefixes: (Option<u8>, Option<u8>) = (self.get()?, self.get()?);
-        Ok(flows.map(|flows| Aggregate {
-            flows,
-            originators,
-            originator_prefix: prefixes.0.unwrap_or(0),
-            responder_prefix: prefixes.1.unwrap_or(0),
-        }))
-    }
+/// A row that does not fit its batch.
+fn wrong(problem: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, problem.into())
 }
 
-/// Reads the columns that [`names`] lists, from column `first` on.
-pub(super) fn read(row: &Row<'_>, first: usize) -> Result<FlowRecord, rusqlite::Error> {
-    let mut row = Reader { row, index: first };
-    let mut flow = FlowRecord {
-        flow_id: row.id()?,
-        community_id: row.get()?,
-        flow_start: Timestamp(row.get()?),
-        start: Timestamp(row.get()?),
-        end: Timestamp(row.get()?),
-        part: row.get()?,
-        end_reason: row.code(EndReason::from_code)?,
-        protocol: row.get()?,
-        originator: row.side()?,
-        responder: row.side()?,
-        conn_state: row.code(ConnState::from_code)?,
-        history: row.get()?,
-        direction_reason: row.code(DirectionReason::from_code)?,
-        direction: row.code(Direction::from_code)?,
-        site: row.get::<Name>()?,
-        interface: row.get::<Name>()?,
-        vlans: row.list(u16::from_be_bytes)?,
-        mpls_labels: row.list(u32::from_be_bytes)?,
-        tunnel: {
-            let kind: Option<u8> = row.get()?;
-            let id = row.get()?;
-            let known = |kind| TunnelKind::from_code(kind).ok_or_else(|| row.wrong("a known tunnel"));
-            kind.map(known).transpose()?.map(|kind| Tunnel { kind, id })
-        },
-        tunnel_parents: row.list(|bytes| FlowId(u128::from_be_bytes(bytes)))?,
-        rtt_syn_to_syn_ack: row.get()?,
-        rtt_syn_ack_to_ack: row.get()?,
-        counting: row.code(Counting::from_code)?,
-        sampling: 1,
-        aggregate: row.aggregate()?,
-    };
-    row.side_since_2(&mut flow.originator)?;
-    row.side_since_2(&mut flow.responder)?;
-    flow.sampling = row.get()?;
-    Ok(flow)
+#[cfg(test)]
+mod tests {
+    use onenet_proto::v1::{BatchBody, Flow, Loss};
+
+    use super::*;
+
+    #[test]
+    fn the_places_of_flows_are_found_among_other_fields_and_damage_ends_them() {
+        let flow = |part| Flow { part, site: "boston".into(), ..Flow::default() };
+        let loss = Loss { count: 9, ..Loss::default() };
+        let body = BatchBody { flows: vec![flow(1), flow(2)], losses: vec![loss], ..BatchBody::default() };
+        let mut bytes = body.encode_to_vec();
+        // A third behind everything else, as another encoder may put it.
+        bytes.extend(BatchBody { flows: vec![flow(3)], ..BatchBody::default() }.encode_to_vec());
+        let parts = |bytes: &[u8]| -> Vec<u32> {
+            Places::of(bytes)
+                .map(|place| Flow::decode(&bytes[place.at..place.at + place.size]).expect("a flow").part)
+                .collect()
+        };
+        assert_eq!(parts(&bytes), [1, 2, 3]);
+        for cut in 0..bytes.len() {
+            assert!(Places::of(&bytes[..cut]).count() < 3, "cut at {cut}");
+        }
+    }
 }

@@ -12,8 +12,8 @@ use rusqlite::{ToSql, types::Value};
 use serde::{Serialize, Serializer};
 
 use super::{
-    SegmentFile, SegmentNumber, SegmentStats, Store, StoreError, connection,
-    flow_row::{self, IpBytes},
+    SegmentFile, SegmentNumber, SegmentStats, Store, StoreError,
+    flow_row::{Bodies, IpBytes},
 };
 
 /// What flows to look for. Every condition that is stated must hold.
@@ -267,15 +267,16 @@ fn search(segment: &SegmentFile, query: &FlowQuery, wanted: usize) -> Result<Vec
     conditions.values.push(Value::Integer(i64::try_from(wanted).unwrap_or(i64::MAX)));
     segment.readers.with(|connection| {
         let sql = format!(
-            "SELECT flows.id, sensor, epoch, sequence, {} FROM flows JOIN batches ON batches.id = batch
+            "SELECT flows.id, sensor, epoch, sequence, batch, at, size
+             FROM flows JOIN batches ON batches.id = batch
              WHERE {} ORDER BY start DESC, flows.id DESC LIMIT ?",
-            flow_row::names("flows.", connection::version(connection)?),
             conditions.sql.join(" AND ")
         );
         let mut statement = connection.prepare_cached(&sql)?;
         let parameters: Vec<&dyn ToSql> = conditions.values.iter().map(|value| value as &dyn ToSql).collect();
+        let mut bodies = Bodies::new(connection);
         let rows = statement.query_map(&parameters[..], |row| {
-            let record = flow_row::read(row, 4)?;
+            let record = bodies.read(row.get(4)?, row.get(5)?, row.get(6)?)?;
             Ok(StoredFlow {
                 cursor: FlowCursor { start: record.start.0, segment: segment.number, row: row.get(0)? },
                 sensor: row.get(1)?,

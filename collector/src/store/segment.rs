@@ -15,9 +15,9 @@ use super::{
 /// Number of a segment; later segments have greater numbers.
 pub type SegmentNumber = u32;
 
-/// Version of the schema, in SQLite's `user_version`. Segments of versions 1 and 2, which know less of a flow, are read
-/// as they are; the one that is written to next is brought up to date first.
-pub(super) const VERSION: i64 = 3;
+/// Version of the schema, in SQLite's `user_version`. Up to version 3 a flow's row held the whole record; [`upgrade`]
+/// brings such segments up to date, from the batches that they hold.
+pub(super) const VERSION: i64 = 4;
 
 const BATCHES: &str = "
 CREATE TABLE batches (
@@ -91,7 +91,7 @@ pub(super) fn open(path: &Path, heads: &Heads) -> Result<Connection, StoreError>
     let found = connection::version(&connection).map_err(StoreError::sqlite(path))?;
     match found {
         0 => create(&mut connection, heads).map_err(StoreError::sqlite(path))?,
-        1 | 2 => upgrade(&mut connection, found).map_err(StoreError::sqlite(path))?,
+        1..VERSION => upgrade(path, &mut connection)?,
         VERSION => {}
         found => return Err(StoreError::Schema { path: path.to_owned(), found, expected: VERSION }),
     }
@@ -102,11 +102,7 @@ fn create(connection: &mut Connection, heads: &Heads) -> Result<(), rusqlite::Er
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     transaction.execute_batch(BATCHES)?;
     transaction.execute_batch(heads::SCHEMA)?;
-    transaction.execute_batch(&format!(
-        "CREATE TABLE flows (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, {}) STRICT;
-         CREATE INDEX flows_start ON flows (start);",
-        flow_row::COLUMNS.join(", ")
-    ))?;
+    transaction.execute_batch(flow_row::TABLE)?;
     for (sensor, head) in heads {
         heads::write(&transaction, sensor, head)?;
     }
@@ -114,14 +110,27 @@ fn create(connection: &mut Connection, heads: &Heads) -> Result<(), rusqlite::Er
     transaction.commit()
 }
 
-/// Adds the columns that a segment of an earlier version is without. SQLite rewrites no row for that.
-fn upgrade(connection: &mut Connection, found: i64) -> Result<(), rusqlite::Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    for column in flow_row::columns_since(found) {
-        transaction.execute_batch(&format!("ALTER TABLE flows ADD COLUMN {column}"))?;
+/// Brings a segment of an earlier version up to date, in one transaction. It takes seconds for a full one.
+fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
+    tracing::info!("{}: of an earlier version, brought up to date", path.display());
+    let mut run = || {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        flow_row::rebuild(&transaction)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()
+    };
+    run().map_err(StoreError::sqlite(path))
+}
+
+/// Brings a closed segment up to date and builds its indexes, where it is of an earlier version.
+pub(super) fn upgrade_closed(path: &Path) -> Result<(), StoreError> {
+    let mut connection = connection::open_writer(path)?;
+    let found = connection::version(&connection).map_err(StoreError::sqlite(path))?;
+    if !(1..VERSION).contains(&found) {
+        return Ok(());
     }
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+    upgrade(path, &mut connection)?;
+    connection.execute_batch(CLOSED_INDEXES).map_err(StoreError::sqlite(path))
 }
 
 /// Whether a file holds a segment's tables; one that was being made when the collector stopped does not.

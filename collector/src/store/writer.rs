@@ -168,7 +168,6 @@ struct Committer {
     stats: SegmentStats,
     /// Collector time of the segment's first batch, in nanoseconds.
     begun: i64,
-    insert_flow: String,
     closers: Vec<JoinHandle<()>>,
     /// Held as long as this process may commit.
     _lock: File,
@@ -185,6 +184,9 @@ struct Draft {
 
 impl Committer {
     fn start(store: Store, lock: File) -> Result<Self, StoreError> {
+        for segment in store.segments().iter().rev().skip(1) {
+            segment::upgrade_closed(segment.readers.path())?;
+        }
         let heads = store.heads()?;
         let number = store.segments().last().map_or(1, |segment| segment.number);
         let (segment, connection) = begin(&store, number, &heads)?;
@@ -203,7 +205,6 @@ impl Committer {
             connection,
             stats,
             begun: begun.unwrap_or_else(|| clock::now().0),
-            insert_flow: flow_row::insert_sql(),
             closers: Vec::new(),
             _lock: lock,
             store,
@@ -382,11 +383,8 @@ impl Committer {
             ])?;
         let batch = transaction.last_insert_rowid();
         if let Ok(records) = &incoming.records {
-            let mut statement = transaction.prepare_cached(&self.insert_flow)?;
-            for flow in &records.flows {
-                flow_row::insert(&mut statement, batch, flow)?;
-                stats.add(flow);
-            }
+            flow_row::insert_all(transaction, batch, &sealed.body, &records.flows)?;
+            records.flows.iter().for_each(|flow| stats.add(flow));
         }
         heads::write(transaction, &incoming.sensor, head)?;
         Ok(batch)

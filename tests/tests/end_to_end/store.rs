@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use onenet_proto::v1;
+use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 
 /// What is stored of one sensor.
@@ -59,6 +61,16 @@ fn open(path: &Path) -> Connection {
     connection
 }
 
+/// What is compared of a flow, from its record as it was sealed.
+fn totals(record: &[u8]) -> FlowTotals {
+    let flow = v1::Flow::decode(record).expect("a flow record");
+    let sides = [flow.originator.expect("a side"), flow.responder.expect("a side")];
+    let of = |counter: fn(&v1::FlowSide) -> u64| sides.each_ref().map(|side| counter(side).cast_signed());
+    let ([a, b], [c, d], [e, f]) =
+        (of(|side| side.packets), of(|side| side.ip_bytes), of(|side| side.payload_bytes));
+    (flow.flow_id.to_vec(), flow.part.into(), [a, b, c, d, e, f])
+}
+
 /// Everything in the segments of a collector's directory, by sensor.
 pub(crate) fn read(collector_dir: &Path) -> BTreeMap<String, Stored> {
     let mut stored: BTreeMap<String, Stored> = BTreeMap::new();
@@ -75,18 +87,12 @@ pub(crate) fn read(collector_dir: &Path) -> BTreeMap<String, Stored> {
             stored.entry(sensor).or_default().batches.push(batch);
         }
         let mut rows = segment
-            .prepare(
-                "SELECT sensor, flow_id, part, orig_packets, resp_packets, orig_ip_bytes, resp_ip_bytes,
-                 orig_payload_bytes, resp_payload_bytes FROM flows JOIN batches ON batches.id = flows.batch",
-            )
+            .prepare("SELECT sensor, substr(body, at + 1, size) FROM flows JOIN batches ON batches.id = flows.batch")
             .expect("flows");
-        let flows = rows.query_map([], |row| {
-            let counters = [row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?];
-            Ok((row.get::<_, String>(0)?, (row.get(1)?, row.get(2)?, counters)))
-        });
+        let flows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)));
         for flow in flows.expect("flows") {
-            let (sensor, flow) = flow.expect("a flow");
-            stored.entry(sensor).or_default().flows.push(flow);
+            let (sensor, record) = flow.expect("a flow");
+            stored.entry(sensor).or_default().flows.push(totals(&record));
         }
     }
     for sensor in stored.values_mut() {
