@@ -73,6 +73,11 @@ impl Background {
         bail!("{} did not stop within {} s of SIGTERM and was killed", self.name, PATIENCE.as_secs())
     }
 
+    /// Its process id.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name

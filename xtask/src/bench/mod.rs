@@ -7,11 +7,13 @@
 mod budget;
 mod captures;
 mod check;
+mod delivery;
 mod document;
 mod ebpf;
 mod flows;
 mod measure;
 mod peers;
+mod relp;
 mod rounds;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -39,6 +41,8 @@ enum What {
     Budget(budget::Arguments),
     /// The kernel's meter beside the least that one can do, and user space by eBPF and by libpcap (needs root).
     Ebpf(ebpf::Arguments),
+    /// Sealed flows a second from spool to commit, beside rsyslog with RELP and TLS.
+    Delivery(delivery::Arguments),
     /// `flows`, `micro` and `budget`.
     All(flows::Arguments),
     /// One run of one program; the other commands use it.
@@ -53,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         What::Micro => micro(),
         What::Budget(arguments) => budget::run(arguments),
         What::Ebpf(arguments) => ebpf::run(arguments),
+        What::Delivery(arguments) => delivery::run(arguments),
         What::All(arguments) => {
             let outcomes = [budget::run(&budget::Arguments::default())?, flows::run(arguments)?, micro()?];
             let failed = outcomes.iter().any(|code| *code != ExitCode::SUCCESS);
