@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 use super::{ack, status_of, unavailable};
 use crate::{
     clock,
-    store::{Event, EventKind, Incoming, Records, SensorEntry, Store, Verdict, WriterHandle},
+    store::{Contents, Event, EventKind, Incoming, SensorEntry, Store, Verdict, WriterHandle},
 };
 
 /// Batches of one stream that are verified at one time.
@@ -141,13 +141,13 @@ fn verify(store: &Store, sensor: &SensorEntry, sealed: SealedBatch) -> Result<In
         tracing::warn!(sensor = %sensor.name, "{message}");
         return Err(Status::permission_denied(message));
     }
-    let records = Records::decode(sealed.body.clone()).and_then(|records| {
-        let (held, stated) = (records.count(), verified.header.records as usize);
+    let contents = Contents::check(&sealed.body).and_then(|contents| {
+        let (held, stated) = (contents.count(), verified.header.records as usize);
         let differs = || format!("the header states {stated} records, the body holds {held}");
-        if held == stated { Ok(records) } else { Err(differs()) }
+        if held == stated { Ok(contents) } else { Err(differs()) }
     });
     let name = Name::clone(&sensor.name);
-    Ok(Incoming { sensor: name, fingerprint: sensor.fingerprint, sealed, verified, records })
+    Ok(Incoming { sensor: name, fingerprint: sensor.fingerprint, sealed, verified, contents })
 }
 
 /// Records a seal that does not hold, once for each batch however often it comes.

@@ -11,6 +11,7 @@
 mod batches;
 mod chain;
 mod connection;
+mod contents;
 mod control;
 pub(crate) mod control_cursors;
 pub(crate) mod control_findings;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 
 pub use batches::{Cursor, StoredBatch};
 pub use chain::Refusal;
+pub use contents::Contents;
 pub use error::StoreError;
 pub use events::{Event, EventKind, StoredEvent};
 pub use flows::{FlowCursor, FlowPage, FlowQuery, StoredFlow};

@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use onenet_core::record::FlowRecord;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::{
@@ -71,8 +70,9 @@ pub struct SegmentStats {
 }
 
 impl SegmentStats {
-    pub(super) fn add(&mut self, flow: &FlowRecord) {
-        let (start, end) = (flow.start.0, flow.end.0.max(flow.start.0));
+    /// Adds a flow with this start and end.
+    pub(super) fn add(&mut self, start: i64, end: i64) {
+        let end = end.max(start);
         self.flows = self.flows.saturating_add(1);
         self.span = Some(self.span.map_or((start, end), |(first, last)| (first.min(start), last.max(end))));
     }

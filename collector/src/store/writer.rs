@@ -18,7 +18,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    Cursor, Heads, Records, SegmentFile, SegmentStats, SensorHead, SensorState, Sha256, Store, StoreConfig,
+    Contents, Cursor, Heads, SegmentFile, SegmentStats, SensorHead, SensorState, Sha256, Store, StoreConfig,
     StoreError,
     chain::{self, Judgement, Refusal},
     events::{self, Event, EventKind},
@@ -49,8 +49,8 @@ pub struct Incoming {
     pub sealed: SealedBatch,
     /// Its header and hash.
     pub verified: VerifiedBatch,
-    /// Its records, or why its body makes no sense.
-    pub records: Result<Records, String>,
+    /// What its body holds, or why that makes no sense.
+    pub contents: Result<Contents, String>,
 }
 
 /// What became of a batch.
@@ -219,7 +219,7 @@ impl Committer {
     }
 
     fn run(&mut self, queue: &mut mpsc::Receiver<Message>) {
-        let size = |job: &Job| job.incoming.records.as_ref().map_or(0, |records| records.flows.len());
+        let size = |job: &Job| job.incoming.contents.as_ref().map_or(0, |contents| contents.flows.len());
         while let Some(message) = queue.blocking_recv() {
             let (mut flows, mut group) = (0, Vec::new());
             let mut next = Some(message);
@@ -323,7 +323,7 @@ impl Committer {
             Judgement::Next => {
                 let now = clock::now();
                 self.record_unusual(incoming, &head, now)?;
-                head.advance(&incoming.verified, &incoming.records, now);
+                head.advance(&incoming.verified, &incoming.contents, now);
                 let id = self
                     .insert(transaction, incoming, &head, &mut draft.stats)
                     .map_err(StoreError::sqlite(self.segment.readers.path()))?;
@@ -378,13 +378,13 @@ impl Committer {
                 &sealed.body[..],
                 &sealed.signature[..],
                 head.received_at.0,
-                incoming.records.as_ref().map_or(0, |records| flow_row::counter(records.count() as u64)),
-                incoming.records.as_ref().err(),
+                incoming.contents.as_ref().map_or(0, |contents| flow_row::counter(contents.count() as u64)),
+                incoming.contents.as_ref().err(),
             ])?;
         let batch = transaction.last_insert_rowid();
-        if let Ok(records) = &incoming.records {
-            flow_row::insert_all(transaction, batch, &sealed.body, &records.flows)?;
-            records.flows.iter().for_each(|flow| stats.add(flow));
+        if let Ok(contents) = &incoming.contents {
+            flow_row::insert_all(transaction, batch, &contents.flows)?;
+            contents.flows.iter().for_each(|flow| stats.add(flow.start, flow.end));
         }
         heads::write(transaction, &incoming.sensor, head)?;
         Ok(batch)
@@ -413,7 +413,7 @@ impl Committer {
     ) -> Result<(), StoreError> {
         let header = &incoming.verified.header;
         let mut unusual = Vec::new();
-        if let Err(reason) = &incoming.records {
+        if let Err(reason) = &incoming.contents {
             let message = format!("batch {} of epoch {}: {reason}", header.sequence, header.epoch);
             tracing::warn!(sensor = %incoming.sensor, "{message}");
             unusual.push(self.event(incoming, EventKind::Poison, message));
