@@ -12,7 +12,7 @@ use onenet_proto::config::ConfigError;
 
 use crate::{
     config::Config,
-    enroll, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
+    enroll, evidence, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
     store::{Store, StoreError},
 };
 
@@ -44,6 +44,8 @@ enum Command {
     Findings(findings::FindingsArgs),
     /// Look for flow records.
     Flows(flows::FlowsArgs),
+    /// Check that what is stored is what the sensors sealed: all of it, unchanged, in its order.
+    Verify(evidence::command::VerifyArgs),
 }
 
 /// Which collector a command is about.
@@ -156,6 +158,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Overlaps(args) => overlaps::run(&args),
         Command::Findings(args) => findings::run(&args),
         Command::Flows(args) => flows::run(&args),
+        Command::Verify(args) => evidence::command::run(&args),
     }
 }
 

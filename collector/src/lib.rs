@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 mod correlate;
 pub mod enroll;
+mod evidence;
 mod findings;
 mod flows;
 pub mod follow;
