@@ -318,14 +318,17 @@ fn collector_line(status: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{run::SourceView, samples};
+    use crate::{
+        run::{Place, SourceView},
+        samples,
+    };
 
     fn report() -> Report {
         let sources = vec![SourceView { name: "a.pcap".into(), packets: 10, ..SourceView::default() }];
         let mut ledger = samples::ledger();
         ledger.finding_changes = 2;
         let mut losses = Losses::default();
-        losses.add("flow", 3, 300, "spool-full");
+        losses.add("flow", 3, 300, "spool-full", Place::default());
         Report {
             sensor: "boston-1".into(),
             site: "boston".into(),

@@ -52,6 +52,7 @@ fn start(directory: &Path, key: &[u8], when_full: WhenFull, limit_bytes: u64) ->
     let control = SealControl::new();
     let spool = opened.writer.shared().clone();
     let settings = Settings {
+        clock: super::wall_time,
         sensor: "boston-1".into(),
         signing_key: key.to_vec(),
         limit_bytes,
@@ -62,7 +63,7 @@ fn start(directory: &Path, key: &[u8], when_full: WhenFull, limit_bytes: u64) ->
     };
     let mark = opened.head.mark;
     let sealed_before = if mark.run == RUN { mark.run_records } else { 0 };
-    let seal = SealLoop::new(settings, control.clone(), opened.writer, opened.head).unwrap();
+    let seal = SealLoop::new(settings, control.clone(), opened).unwrap();
     let (drafts, receiver) = sync_channel(1);
     let thread = std::thread::spawn(move || seal.run(&receiver));
     Thread { control, spool, drafts, thread, sealed_before }

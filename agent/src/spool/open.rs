@@ -17,7 +17,7 @@ use super::{
     record::Header,
     segment::{SEGMENT_HEADER_BYTES, SegmentReader, Step, segment_id, segment_path},
     shared::{Inner, Segment, Shared},
-    state::{State, StateFile},
+    state::{Start, StartReason, State, StateFile},
     writer::Writer,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Opened {
     pub(crate) head: Head,
     /// Why the epoch is a new one, where it is.
     pub(crate) new_epoch: Option<&'static str>,
+    /// What the epoch's first batch tells, where that is still to be sealed.
+    pub(crate) start: Start,
 }
 
 /// The last sound record of a segment, and where it ends.
@@ -89,15 +91,17 @@ pub(crate) fn open(
     inner.segments = index(directory, &ids).map_err(fail("read the segments"))?;
     let last = repair_tail(directory, &filesystem, &mut inner).map_err(fail("repair the last segment"))?;
 
-    let (head, reason) = recover_head(known.as_ref(), last.as_ref(), had_state_file, new_epoch);
+    let (head, reason, start) = recover_head(known.as_ref(), last.as_ref(), had_state_file, new_epoch);
     let acked = known.map_or_else(ChainHead::default, |state| state.acked);
     let floor = known.map_or(0, |state| state.floor);
     let next_id = ids.last().map_or(1, |id| id.saturating_add(1)).max(floor).max(1);
     let is_empty = inner.segments.is_empty();
     inner.durable = head;
     inner.acked = acked;
+    let cosigned = known.and_then(|state| state.cosigned);
+    inner.cosigned = cosigned;
     let generation = known.map_or(0, |state| state.generation);
-    let state = State { generation, floor, epoch: head.chain.epoch, head, acked };
+    let state = State { generation, floor, epoch: head.chain.epoch, head, acked, cosigned, start };
     let state = StateFile::start(&*filesystem, &state_path, state).map_err(fail("write the state"))?;
     match probe(directory, &filesystem) {
         Ok(()) => {}
@@ -107,7 +111,7 @@ pub(crate) fn open(
     }
     let shared = Arc::new(Shared::new(directory.to_owned(), inner));
     let writer = Writer::new(filesystem, settings, shared, state, next_id, lock);
-    Ok(Opened { writer, head, new_epoch: reason })
+    Ok(Opened { writer, head, new_epoch: reason, start })
 }
 
 fn lock(directory: &Path) -> Result<Flock<fs::File>, OpenError> {
@@ -220,26 +224,33 @@ fn repair_tail(
     Ok(None)
 }
 
-/// Where the chain goes on: behind the last batch that is known, or in a new epoch.
+/// Where the chain goes on: behind the last batch that is known, or in a new epoch; why it is a new one; and what is
+/// known of the chain before.
 fn recover_head(
     known: Option<&State>,
     last: Option<&Header>,
     had_state_file: bool,
     new_epoch: u64,
-) -> (Head, Option<&'static str>) {
+) -> (Head, Option<&'static str>, Start) {
     let from_segments = last.map(|last| Head {
         chain: ChainHead { epoch: last.position.epoch, sequence: last.position.sequence, hash: last.hash },
         mark: last.mark,
     });
     let Some(state) = known else {
-        let reason =
-            if had_state_file || last.is_some() { "the spool's state was lost" } else { "the spool is new" };
-        let epoch = new_epoch.max(last.map_or(1, |last| last.position.epoch.saturating_add(1)));
+        let lost = had_state_file || last.is_some();
+        let (reason, text) = if lost {
+            (StartReason::StateLost, "the spool's state was lost")
+        } else {
+            (StartReason::New, "the spool is new")
+        };
+        let previous = from_segments.map_or_else(ChainHead::default, |head| head.chain);
+        let epoch = new_epoch.max(previous.epoch.saturating_add(1));
         let mark = last.map_or_else(Default::default, |last| last.mark);
-        return (Head { chain: ChainHead { epoch, ..ChainHead::default() }, mark }, Some(reason));
+        let head = Head { chain: ChainHead { epoch, ..ChainHead::default() }, mark };
+        return (head, Some(text), Start { reason, previous });
     };
     let later = |head: &Head| Position::from(&head.chain) > Position::from(&state.head.chain);
-    (from_segments.filter(later).unwrap_or(state.head), None)
+    (from_segments.filter(later).unwrap_or(state.head), None, state.start)
 }
 
 /// Whether the disk takes a few more bytes.

@@ -10,7 +10,7 @@ use std::{
 use onenet_proto::seal::ChainHead;
 use tokio::sync::watch;
 
-use super::{Head, Position, reader::Reader};
+use super::{Head, Position, reader::Reader, state::Cosigned};
 
 /// One segment that may be read.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub(super) struct Inner {
     pub(super) segments: VecDeque<Segment>,
     pub(super) durable: Head,
     pub(super) acked: ChainHead,
+    pub(super) cosigned: Option<Cosigned>,
     pub(super) damage: Damage,
     /// Place up to which damage has been counted.
     pub(super) counted: (u64, u64),
@@ -62,6 +63,11 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the spool is.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        &self.directory
     }
 
     /// Tells the readers what is durable.
@@ -99,6 +105,28 @@ impl Shared {
             drop(inner);
             self.acknowledged.notify_all();
         }
+    }
+
+    /// The latest head that the collector has cosigned.
+    pub(crate) fn cosigned(&self) -> Option<Cosigned> {
+        self.lock().cosigned
+    }
+
+    /// Keeps a cosignature that was verified; it is durable with one of the next writes of the state. One for an older
+    /// head, or for another one in the same place, changes nothing.
+    pub(crate) fn keep_cosignature(&self, cosigned: Cosigned) {
+        let mut inner = self.lock();
+        let behind = |known: Cosigned| Position::from(&known.head) >= Position::from(&cosigned.head);
+        if !inner.cosigned.is_some_and(behind) {
+            inner.cosigned = Some(cosigned);
+        }
+    }
+
+    /// Goes back to what the collector holds, and gives up the head that it cosigned.
+    pub(crate) fn set_back(&self, held: ChainHead) {
+        let mut inner = self.lock();
+        inner.acked = held;
+        inner.cosigned = None;
     }
 
     /// Waits for an acknowledgement, at most this long.

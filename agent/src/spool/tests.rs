@@ -348,7 +348,7 @@ fn an_epoch_that_was_not_published_leaves_no_trace() {
     assert!(again >= floor);
     append(&mut opened.writer, EPOCH + 5, 1);
     append(&mut opened.writer, EPOCH + 5, 2);
-    opened.writer.publish_epoch(again, EPOCH + 5).unwrap();
+    opened.writer.publish_epoch(again, EPOCH + 5, Start::default()).unwrap();
     assert_eq!(waiting(&opened), [1, 2]);
     drop(opened);
     let opened = open_on_disk(directory.path());

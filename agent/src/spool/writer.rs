@@ -17,7 +17,7 @@ use super::{
     record::Header,
     segment::{SEGMENT_HEADER_BYTES, SegmentReader, Step, segment_header, segment_path},
     shared::{Segment, Shared},
-    state::StateFile,
+    state::{Start, StateFile},
 };
 
 /// The shortest time between two writes of the state that only record acks.
@@ -72,6 +72,8 @@ pub(crate) struct Writer {
     pending: Pending,
     next_id: u64,
     state_written: Option<Instant>,
+    /// The head is to be written down too.
+    closing: bool,
     _lock: Flock<std::fs::File>,
 }
 
@@ -95,6 +97,7 @@ impl Writer {
             pending,
             next_id,
             state_written,
+            closing: false,
             _lock: lock,
         }
     }
@@ -233,14 +236,17 @@ impl Writer {
     pub(crate) fn tidy(&mut self) -> io::Result<()> {
         self.end_full_segment();
         let floor = self.first_needed()?;
-        let (acked, durable) = (self.shared.acked(), self.shared.durable());
+        let (acked, durable, cosigned) = (self.shared.acked(), self.shared.durable(), self.shared.cosigned());
         let state = self.state.state();
         let frees = floor > state.floor && self.shared.lock().segments.front().is_some_and(|s| s.id < floor);
         let due = self.state_written.is_none_or(|at| at.elapsed() >= STATE_INTERVAL);
-        if frees || (state.acked != acked && due) {
+        let news =
+            state.acked != acked || state.cosigned != cosigned || (self.closing && state.head != durable);
+        if frees || (news && due) {
             self.state.write(|state| {
                 state.floor = state.floor.max(floor);
                 state.acked = acked;
+                state.cosigned = cosigned;
                 state.head = durable;
             })?;
             self.state_written = Some(Instant::now());
@@ -252,7 +258,24 @@ impl Writer {
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.flush()?;
         self.state_written = None;
+        self.closing = true;
         self.tidy()
+    }
+
+    /// Goes back to what the collector holds: its ack counts as the last, and the head that it cosigned is given up.
+    /// Durable on return.
+    pub(crate) fn set_back(&mut self, held: &ChainHead) -> io::Result<()> {
+        let held = if Position::from(&self.shared.acked()) < Position::from(held) {
+            self.shared.acked()
+        } else {
+            *held
+        };
+        self.state.write(|state| {
+            state.acked = held;
+            state.cosigned = None;
+        })?;
+        self.shared.set_back(held);
+        Ok(())
     }
 
     /// The first segment that holds anything not acknowledged, or is still written to.
@@ -322,14 +345,18 @@ impl Writer {
     }
 
     /// Makes the epoch that begins at segment `floor` the one that holds: everything before is deleted.
-    pub(crate) fn publish_epoch(&mut self, floor: u64, epoch: u64) -> io::Result<()> {
+    pub(crate) fn publish_epoch(&mut self, floor: u64, epoch: u64, start: Start) -> io::Result<()> {
         self.flush()?;
         let durable = self.shared.durable();
-        self.state.write(|state| {
-            state.floor = floor;
-            state.epoch = epoch;
-            state.head = durable;
-        })?;
+        // Both slots: with one of the epoch before, damage to the other would have the new epoch deleted.
+        for _ in 0..2 {
+            self.state.write(|state| {
+                state.floor = floor;
+                state.epoch = epoch;
+                state.head = durable;
+                state.start = start;
+            })?;
+        }
         self.delete_below_floor()
     }
 
