@@ -57,7 +57,7 @@ impl SealLoop {
         }
         self.miss(last, Position { sequence: old.sequence.saturating_add(1), ..old });
         self.epoch_start = Some(epoch_start);
-        self.seal_heartbeat();
+        self.seal_heartbeat_at_any_rate();
         while let Err(error) = self.writer.publish_epoch(floor, epoch, start) {
             if self.control.closing.load(Ordering::SeqCst) {
                 return Err(unusable(error));
@@ -74,7 +74,7 @@ impl SealLoop {
         self.writer.set_back(held).map_err(unusable)?;
         tracing::warn!("accepted: {detail}");
         self.control.audit("head-accepted", detail);
-        self.seal_heartbeat();
+        self.seal_heartbeat_at_any_rate();
         self.flush();
         Ok(())
     }

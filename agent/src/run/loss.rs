@@ -82,6 +82,13 @@ impl Losses {
         }
     }
 
+    /// The same losses for another reason.
+    pub(crate) fn with_reason(&self, reason: &'static str) -> Self {
+        let mut losses = Self::default();
+        self.0.iter().for_each(|(&(what, _, epoch), sum)| losses.enter((what, reason, epoch), sum));
+        losses
+    }
+
     /// Whether nothing was lost.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

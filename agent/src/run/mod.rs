@@ -27,6 +27,7 @@
 //! a batch at most `spool.fsync_ms` for its fsync. Losses are sealed at once when shedding begins and every second
 //! while it goes on, so that no more than a second of their account can go the same way.
 
+mod aggregate;
 mod anew;
 mod batch;
 mod feed;
@@ -34,6 +35,7 @@ mod live;
 mod loss;
 mod pump;
 mod seal;
+mod shed;
 mod start;
 mod supervise;
 mod view;

@@ -18,10 +18,7 @@ use onenet_proto::{
 use prost::Message as _;
 use tokio::sync::watch;
 
-use super::{
-    batch::Draft,
-    loss::{Losses, Place, SPOOL_FULL},
-};
+use super::{batch::Draft, loss::Losses, shed::Shedding};
 use crate::{
     ship::Anew,
     spool::{Batch, Head, Mark, Opened, Writer},
@@ -33,8 +30,10 @@ const FLUSH_BYTES: u64 = 2 << 20;
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the thread looks up where nothing comes in.
 const TICK: Duration = Duration::from_millis(50);
-/// How often losses are sealed while they go on.
-const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes that a seal and its place in the spool add to a batch, at most.
+const SEAL_BYTES: u64 = 512;
+/// How often the reserve is taken again, if it was given back.
+const RESERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What to do with records that the spool has no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,14 +185,16 @@ pub(crate) struct SealLoop {
     pub(super) sealer: Sealer,
     /// What the first batch of the epoch tells.
     pub(super) epoch_start: Option<EpochStart>,
-    mark: Mark,
+    pub(super) mark: Mark,
     losses: Losses,
+    pub(super) shedding: Shedding,
+    reserve_tried: Instant,
     losses_sealed: Instant,
     started: Instant,
     /// Monotonic time at the start.
     account: u64,
     heartbeat_sealed: Instant,
-    failed_at: Option<Instant>,
+    pub(super) failed_at: Option<Instant>,
     /// A draft was given up, so that none behind it may be sealed either.
     given_up: bool,
 }
@@ -212,6 +213,8 @@ impl SealLoop {
         if mark.run != settings.run || settings.run == 0 {
             mark = Mark { run: settings.run, run_records: 0, monotonic: 0, ..mark };
         }
+        // Before anything else that may be done to this run.
+        control.audit("started", format!("onenet-agent {}", env!("CARGO_PKG_VERSION")));
         let now = Instant::now();
         Ok(Self {
             settings,
@@ -221,6 +224,8 @@ impl SealLoop {
             epoch_start: Some(start.to_wire(new_epoch.unwrap_or_default().to_owned())),
             mark,
             losses: Losses::default(),
+            shedding: Shedding::new(),
+            reserve_tried: now,
             losses_sealed: now,
             started: now,
             account: mark.monotonic,
@@ -232,7 +237,6 @@ impl SealLoop {
 
     /// Seals until there are no more drafts, and keeps the spool until told to close.
     pub(crate) fn run(mut self, drafts: &Receiver<Draft>) {
-        self.control.audit("started", format!("onenet-agent {}", env!("CARGO_PKG_VERSION")));
         self.seal_heartbeat();
         let mut open = true;
         loop {
@@ -242,6 +246,7 @@ impl SealLoop {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => {
                         open = false;
+                        self.tell_aggregates(true);
                         let stopping = self.control.stopping.load(Ordering::SeqCst);
                         let why = if stopping { "asked to stop" } else { "every source has ended" };
                         self.control.audit("stopped", why.to_owned());
@@ -274,11 +279,18 @@ impl SealLoop {
     /// What is due at any time: fsync, heartbeat, losses, deletion, requests.
     fn look_after(&mut self) {
         self.control.beat.fetch_add(1, Ordering::Relaxed);
-        let due = self.heartbeat_sealed.elapsed() >= self.settings.heartbeat;
+        if self.reserve_tried.elapsed() >= RESERVE_INTERVAL {
+            self.reserve_tried = Instant::now();
+            if self.writer.is_tight() && self.writer.take_reserve().is_ok() {
+                tracing::info!("the spool's disk has room again, and its reserve is taken");
+            }
+        }
+        self.tell_aggregates(false);
+        let due = self.heartbeat_sealed.elapsed() >= self.heartbeat_interval();
         if due || !lock(&self.control.audit).is_empty() {
             self.seal_heartbeat();
         }
-        if !self.losses.is_empty() && self.losses_sealed.elapsed() >= LOSS_INTERVAL {
+        if !self.losses.is_empty() && self.losses_sealed.elapsed() >= self.loss_interval() {
             self.seal_heartbeat();
         }
         let old = self.writer.pending_age().is_some_and(|age| age >= self.settings.flush_interval);
@@ -335,8 +347,9 @@ impl SealLoop {
     fn wait_for_room(&mut self, bytes: u64) -> bool {
         let spool = self.writer.shared().clone();
         loop {
-            let fits = self.writer.used_bytes().saturating_add(bytes) <= self.settings.limit_bytes;
-            if fits && self.failed_at.is_none() {
+            let needed = self.writer.used_bytes().saturating_add(bytes).saturating_add(SEAL_BYTES);
+            let fits = needed <= self.settings.limit_bytes;
+            if fits && self.failed_at.is_none() && !self.writer.is_tight() {
                 return true;
             }
             if self.control.stopping.load(Ordering::SeqCst) {
@@ -347,40 +360,6 @@ impl SealLoop {
             self.tell(true);
             spool.wait_for_acknowledgement(TICK);
         }
-    }
-
-    /// Sheds what there is no room for: flows first, then observations, then findings.
-    fn shed(&mut self, body: &mut BatchBody) {
-        let limit = self.settings.limit_bytes;
-        let used = self.writer.used_bytes();
-        let failing = self.failed_at.is_some();
-        let room = |percent: u64, bytes: usize| {
-            !failing && used.saturating_add(bytes as u64) <= limit / 100 * percent
-        };
-        let (flows, observations, findings) =
-            (sum(&body.flows), sum(&body.observations), sum(&body.findings));
-        let mut lost = Losses::default();
-        let place = self.next_place();
-        if !room(80, flows) {
-            let count = std::mem::take(&mut body.flows).len() as u64;
-            lost.add("flow", count, flows, SPOOL_FULL, place);
-        }
-        if !room(90, observations) {
-            let count = std::mem::take(&mut body.observations).len() as u64;
-            lost.add("observation", count, observations, SPOOL_FULL, place);
-        }
-        if !room(100, findings) {
-            let count = std::mem::take(&mut body.findings).len() as u64;
-            lost.add("finding", count, findings, SPOOL_FULL, place);
-        }
-        self.lose(&lost);
-    }
-
-    /// Where a record that is lost now would have stood.
-    fn next_place(&self) -> Place {
-        let head = self.sealer.head();
-        let next = head.sequence.saturating_add(1);
-        Place { epoch: head.epoch, first: next, last: next, time: self.wall_time() }
     }
 
     pub(super) fn lose(&mut self, lost: &Losses) {
@@ -397,6 +376,12 @@ impl SealLoop {
     }
 
     pub(super) fn seal_heartbeat(&mut self) {
+        if self.may_seal_heartbeat() {
+            self.seal_heartbeat_at_any_rate();
+        }
+    }
+
+    pub(super) fn seal_heartbeat_at_any_rate(&mut self) {
         let ledger = lock(&self.control.ledger).as_ref().map(v1::Ledger::from);
         self.heartbeat_sealed = Instant::now();
         self.seal(BatchBody { ledger, ..BatchBody::default() }, BatchKind::Heartbeat, self.mark);
@@ -455,6 +440,6 @@ impl SealLoop {
     }
 }
 
-fn sum<M: prost::Message>(messages: &[M]) -> usize {
+pub(super) fn sum<M: prost::Message>(messages: &[M]) -> usize {
     messages.iter().map(prost::Message::encoded_len).sum()
 }

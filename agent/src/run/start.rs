@@ -251,7 +251,8 @@ fn open_live(config: &Config) -> Result<Sources, anyhow::Error> {
 
 fn open_spool(config: &Config) -> Result<Opened, anyhow::Error> {
     let directory = config.sensor.state_dir.join("spool");
-    let settings = spool::Settings { segment_bytes: u64::from(config.spool.segment_mib) << 20 };
+    let segment_bytes = u64::from(config.spool.segment_mib) << 20;
+    let settings = spool::Settings::new(segment_bytes, u64::from(config.spool.max_mib) << 20);
     let opened = spool::open(&directory, settings, epoch_now(), spool::on_disk())?;
     match opened.new_epoch {
         Some(reason) => tracing::info!(epoch = opened.head.chain.epoch, "{reason}: a new epoch begins"),

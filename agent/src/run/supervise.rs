@@ -217,6 +217,9 @@ impl Supervisor {
             spool_limit_bytes: started.limit_bytes,
             spool_oldest: started.spool.oldest_waiting(),
             damage: started.spool.damage(),
+            storage: started.spool.storage(),
+            reserve_bytes: started.spool.reserve_bytes(),
+            cosigned: started.spool.cosigned(),
             collector: started.target.endpoint.to_string(),
             connection: self.connection.state(),
         }

@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -48,9 +49,15 @@ impl Acceptance {
         }
     }
 
-    /// Enters an acceptance, durable on return.
+    /// Enters an acceptance, durable on return. It is the spool's owner's, whoever enters it, so that the agent can read
+    /// it.
     pub(crate) fn enter(&self, cosigned: &ChainHead) -> io::Result<()> {
-        replace_file(&self.path, line(cosigned).as_bytes())
+        replace_file(&self.path, line(cosigned).as_bytes())?;
+        let owner = fs::metadata(self.path.parent().unwrap_or_else(|| Path::new(".")))?;
+        if fs::metadata(&self.path)?.uid() == owner.uid() {
+            return Ok(());
+        }
+        chown(&self.path, Some(owner.uid()), Some(owner.gid()))
     }
 
     /// Removes it. One that stays covers no other head.

@@ -265,7 +265,7 @@ struct Sensor {
 impl Sensor {
     fn new() -> (Self, Vec<u8>) {
         let directory = spool::scratch();
-        let settings = spool::Settings { segment_bytes: 4096 };
+        let settings = spool::Settings { segment_bytes: 4096, reserve_bytes: 0, quarantine_bytes: 1 << 20 };
         let opened = spool::open(directory.path(), settings, 5, spool::on_disk()).unwrap();
         let (key, _) = SigningKey::generate().unwrap();
         let public_key = key.public_key().to_vec();
@@ -520,7 +520,7 @@ async fn the_latest_cosignature_is_kept_over_a_restart() {
     lab.sensor.writer.close().unwrap();
     let Sensor { writer, _directory: directory, .. } = lab.sensor;
     drop(writer);
-    let settings = spool::Settings { segment_bytes: 4096 };
+    let settings = spool::Settings { segment_bytes: 4096, reserve_bytes: 0, quarantine_bytes: 1 << 20 };
     let opened = spool::open(directory.path(), settings, 5, spool::on_disk()).unwrap();
     assert_eq!(opened.writer.shared().cosigned(), Some(cosigned));
 }

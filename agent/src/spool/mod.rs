@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `lock` | held under `flock` while an agent uses the directory |
 //! | `state` | two slots of 512 bytes, at 0 and 4096 |
+//! | `reserve` | bytes kept back for a full disk: 4 MiB, at most an eighth of the limit |
+//! | `quarantine/` | damaged bytes, at most a sixteenth of the limit: `<segment>-<offset>.damaged`, `<segment>.segment` |
 //! | `accept-head` | there while an operator's acceptance waits to be taken up: the cosigned head it gives up |
 //! | `<16 hexadecimal digits>.segment` | batches, oldest first; numbers grow and are never used again |
 //!
@@ -67,20 +69,33 @@
 //!   published in both slots before anything of the one before is deleted, so that no damage to one of them undoes it.
 //! - The state names the latest cosigned head; acks below it are refused until an operator accepts that.
 //!
+//! - The reserve is given back when the disk is full, and taken again when there is room: heartbeats, losses, the state
+//!   and deletion go on meanwhile.
+//! - Damaged bytes are copied to quarantine before anything deletes them; what does not fit there is counted.
+//!
 //! # Recovery
 //! Opening reads the first header of every segment and all of the last one, so a backlog of any size starts at
-//! once. What follows the last sound record of the last segment is a torn write: it was never sent, and is cut
-//! off. Elsewhere damage is passed over to the next sound header and counted; the shipper sees the missing
+//! once. What follows the last sound record of the last segment is taken for a torn write, which was never sent, and is
+//! cut off. (Should it have been durable, and damaged since, the state that an orderly end writes still knows of it; after
+//! a kill nothing does, and it is only counted as torn bytes.) Elsewhere damage is passed over to the next sound header and counted; the shipper sees the missing
 //! sequence and seals anew what follows (see [`crate::run`]). With no sound state slot the chain begins a new,
 //! greater epoch, because what was deleted can no longer be known.
 
 pub(crate) mod disk;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod memory;
 mod open;
+#[cfg(test)]
+mod outage;
+mod quarantine;
 mod reader;
 mod record;
 mod segment;
 mod shared;
 mod state;
+mod survey;
 mod writer;
 
 #[cfg(test)]
@@ -90,9 +105,10 @@ use onenet_proto::seal::ChainHead;
 
 pub(crate) use open::{Opened, Settings, on_disk, open};
 pub(crate) use reader::{Entry, Reader};
-pub(crate) use record::Mark;
-pub(crate) use shared::{Damage, Shared};
+pub(crate) use record::{Header, Mark};
+pub(crate) use shared::{Damage, Shared, Storage};
 pub(crate) use state::{Cosigned, Start, StartReason};
+pub(crate) use survey::{Found, Survey, What};
 pub(crate) use writer::{Batch, Writer};
 
 #[cfg(test)]

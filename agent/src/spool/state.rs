@@ -5,6 +5,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use onenet_proto::{
@@ -14,7 +15,7 @@ use onenet_proto::{
 
 use super::{
     Head,
-    disk::{Filesystem, WriteFile},
+    disk::{CommitPoint, Filesystem, WriteFile, read_start},
     record::{Cursor, Fields},
 };
 
@@ -200,6 +201,7 @@ impl State {
 
 /// The state file, open for writing.
 pub(super) struct StateFile {
+    filesystem: Arc<dyn Filesystem>,
     file: Box<dyn WriteFile>,
     state: State,
     path: PathBuf,
@@ -207,19 +209,16 @@ pub(super) struct StateFile {
 
 impl StateFile {
     /// Reads the state, none where there is none or no slot is sound.
-    pub(super) fn read(path: &Path) -> io::Result<Option<State>> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
+    pub(super) fn read(filesystem: &dyn Filesystem, path: &Path) -> io::Result<Option<State>> {
+        let Some(bytes) = read_start(filesystem, path, SLOT_STRIDE + SLOT_BYTES)? else { return Ok(None) };
         let slots = [0, SLOT_STRIDE].map(|at| bytes.get(at..).and_then(State::decode));
         Ok(slots.into_iter().flatten().max_by_key(|state| state.generation))
     }
 
     /// Opens the file for writing and writes `state` durably into it.
-    pub(super) fn start(filesystem: &dyn Filesystem, path: &Path, state: State) -> io::Result<Self> {
+    pub(super) fn start(filesystem: &Arc<dyn Filesystem>, path: &Path, state: State) -> io::Result<Self> {
         let file = filesystem.open(path)?;
-        let mut opened = Self { file, state, path: path.to_owned() };
+        let mut opened = Self { filesystem: filesystem.clone(), file, state, path: path.to_owned() };
         // Both slots, so that the file has its full size from here on.
         opened.write(|_| ())?;
         opened.write(|_| ())?;
@@ -244,6 +243,7 @@ impl StateFile {
         state.generation = self.state.generation.saturating_add(1);
         let offset = if state.generation.is_multiple_of(2) { 0 } else { SLOT_STRIDE as u64 };
         self.file.write_at(&state.encode(), offset)?;
+        self.filesystem.reached(CommitPoint::StateWritten);
         self.file.sync()?;
         self.state = state;
         Ok(())
@@ -253,6 +253,10 @@ impl StateFile {
 #[cfg(test)]
 mod tests {
     use super::{super::disk::Disk, *};
+
+    fn disk() -> Arc<dyn Filesystem> {
+        Arc::new(Disk)
+    }
 
     fn sample() -> State {
         State {
@@ -289,20 +293,20 @@ mod tests {
     fn the_state_reads_back_and_a_torn_write_leaves_the_one_before() {
         let dir = super::super::tests::scratch();
         let path = dir.path().join("state");
-        assert_eq!(StateFile::read(&path).unwrap(), None);
-        let mut file = StateFile::start(&Disk, &path, sample()).unwrap();
+        assert_eq!(StateFile::read(&Disk, &path).unwrap(), None);
+        let mut file = StateFile::start(&disk(), &path, sample()).unwrap();
         file.write(|state| state.floor = 5).unwrap();
         let before = *file.state();
         file.write(|state| state.floor = 6).unwrap();
         let last = *file.state();
-        assert_eq!(StateFile::read(&path).unwrap(), Some(last));
+        assert_eq!(StateFile::read(&Disk, &path).unwrap(), Some(last));
         let sound = std::fs::read(&path).unwrap();
         let slot = if last.generation.is_multiple_of(2) { 0 } else { SLOT_STRIDE };
         for bit in 0..SLOT_BYTES * 8 {
             let mut torn = sound.clone();
             torn[slot + bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, torn).unwrap();
-            assert_eq!(StateFile::read(&path).unwrap(), Some(before), "bit {bit}");
+            assert_eq!(StateFile::read(&Disk, &path).unwrap(), Some(before), "bit {bit}");
         }
     }
 
@@ -336,9 +340,9 @@ mod tests {
         old[188..].copy_from_slice(&crc.to_le_bytes());
         std::fs::write(&path, old).unwrap();
         let expected = State { cosigned: None, start: Start::default(), ..sample() };
-        assert_eq!(StateFile::read(&path).unwrap(), Some(expected));
-        drop(StateFile::start(&Disk, &path, expected).unwrap());
-        let read = StateFile::read(&path).unwrap().unwrap();
+        assert_eq!(StateFile::read(&Disk, &path).unwrap(), Some(expected));
+        drop(StateFile::start(&disk(), &path, expected).unwrap());
+        let read = StateFile::read(&Disk, &path).unwrap().unwrap();
         assert_eq!(State { generation: 0, ..read }, expected);
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes.starts_with(&MAGIC) && bytes[SLOT_STRIDE..].starts_with(&MAGIC));
