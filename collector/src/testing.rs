@@ -23,7 +23,7 @@ use crate::{
     clock,
     config::Config,
     enroll, init,
-    store::{self, Incoming, IssuedCertificate, NewToken, Records, Store, StoreConfig},
+    store::{self, Contents, Incoming, IssuedCertificate, NewToken, Store, StoreConfig},
 };
 
 /// A collector's directory as `init` makes it, with free ports.
@@ -173,7 +173,7 @@ impl Sensor {
             sensor: Name::clone(&self.name),
             fingerprint: self.fingerprint,
             verified: seal::verify(sealed, &self.public_key).expect("the seal holds"),
-            records: Records::decode(sealed.body.clone()),
+            contents: Contents::check(&sealed.body),
             sealed: sealed.clone(),
         }
     }

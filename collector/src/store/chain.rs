@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use onenet_core::time::Timestamp;
 use onenet_proto::seal::{BatchHash, ChainHead, VerifiedBatch};
 
-use super::{Records, SensorHead};
+use super::{Contents, SensorHead};
 
 /// Why a batch is refused. Nothing of it is stored as data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +91,7 @@ impl SensorHead {
     pub(super) fn advance(
         &mut self,
         batch: &VerifiedBatch,
-        records: &Result<Records, String>,
+        contents: &Result<Contents, String>,
         received_at: Timestamp,
     ) {
         let monotonic_time = batch.header.monotonic_time;
@@ -105,13 +105,14 @@ impl SensorHead {
         self.monotonic_time = monotonic_time;
         self.batches = self.batches.saturating_add(1);
         let add = |total: &mut u64, count: usize| *total = total.saturating_add(count as u64);
-        match records {
-            Ok(records) => {
-                add(&mut self.flows, records.flows.len());
-                add(&mut self.observations, records.observations.len());
-                add(&mut self.findings, records.findings.len());
-                self.lost = self.lost.saturating_add(records.lost());
-                if let Some(ledger) = &records.ledger {
+        match contents {
+            Ok(contents) => {
+                let others = &contents.others;
+                add(&mut self.flows, contents.flows.len());
+                add(&mut self.observations, others.observations.len());
+                add(&mut self.findings, others.findings.len());
+                self.lost = self.lost.saturating_add(others.lost());
+                if let Some(ledger) = &others.ledger {
                     self.ledger = Some(ledger.clone());
                 }
             }
@@ -125,7 +126,7 @@ mod tests {
     use onenet_core::record::Ledger;
     use onenet_proto::v1::BatchHeader;
 
-    use super::*;
+    use super::{super::Records, *};
 
     fn batch(epoch: u64, sequence: u64, previous: u8, hash: u8) -> VerifiedBatch {
         let header = BatchHeader { epoch, sequence, ..BatchHeader::default() };
@@ -178,7 +179,8 @@ mod tests {
         let records = |packets| {
             let mut ledger = Ledger::default();
             ledger.packets = packets;
-            Ok(Records { ledger: Some(ledger), ..Records::default() })
+            let others = Records { ledger: Some(ledger), ..Records::default() };
+            Ok(Contents { others, ..Contents::default() })
         };
         for (monotonic_time, packets, total) in [(10, 5, 5), (20, 8, 8), (3, 2, 10), (9, 4, 12)] {
             let mut batch = batch(1, 1, 0, 1);

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use onenet_core::record::FlowRecord;
 use onenet_proto::v1;
 use prost::{
-    Message as _,
-    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+    DecodeError, Message as _,
+    encoding::{DecodeContext, WireType, check_wire_type, decode_key, decode_varint, skip_field},
 };
 use rusqlite::{Connection, MAIN_DB, Statement, ToSql, blob::Blob};
 
-use super::Records;
+use super::contents::{Contents, FlowRow};
 
 /// The table, without its indexes.
 pub(super) const TABLE: &str = "
@@ -79,20 +79,47 @@ impl AsRef<[u8]> for IpBytes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// Its first byte, from 0.
-    at: usize,
+    pub(super) at: usize,
     /// Its bytes.
-    size: usize,
+    pub(super) size: usize,
 }
 
 /// Where the flows are within a body, in its order; what does not parse ends the list.
 pub(super) struct Places<'a> {
     body: &'a [u8],
     rest: &'a [u8],
+    ended_early: bool,
 }
 
 impl<'a> Places<'a> {
     pub(super) const fn of(body: &'a [u8]) -> Self {
-        Self { body, rest: body }
+        Self { body, rest: body, ended_early: false }
+    }
+
+    /// Whether something did not parse.
+    pub(super) const fn has_ended_early(&self) -> bool {
+        self.ended_early
+    }
+
+    /// The next flow; an error of any kind says only that there is none.
+    fn advance(&mut self) -> Result<Option<Place>, DecodeError> {
+        while !self.rest.is_empty() {
+            let (field, kind) = decode_key(&mut self.rest)?;
+            if field != FLOWS {
+                skip_field(kind, field, &mut self.rest, DecodeContext::default())?;
+                continue;
+            }
+            check_wire_type(WireType::LengthDelimited, kind)?;
+            let size = usize::try_from(decode_varint(&mut self.rest)?).unwrap_or(usize::MAX);
+            let at = self.body.len() - self.rest.len();
+            let Some(rest) = self.rest.get(size..) else {
+                self.ended_early = true;
+                return Ok(None);
+            };
+            self.rest = rest;
+            return Ok(Some(Place { at, size }));
+        }
+        Ok(None)
     }
 }
 
@@ -100,18 +127,13 @@ impl Iterator for Places<'_> {
     type Item = Place;
 
     fn next(&mut self) -> Option<Place> {
-        while !self.rest.is_empty() {
-            let (field, kind) = decode_key(&mut self.rest).ok()?;
-            if field != FLOWS || kind != WireType::LengthDelimited {
-                skip_field(kind, field, &mut self.rest, DecodeContext::default()).ok()?;
-                continue;
-            }
-            let size = usize::try_from(decode_varint(&mut self.rest).ok()?).ok()?;
-            let at = self.body.len() - self.rest.len();
-            self.rest = self.rest.get(size..)?;
-            return Some(Place { at, size });
+        if self.ended_early {
+            return None;
         }
-        None
+        self.advance().unwrap_or_else(|_| {
+            self.ended_early = true;
+            None
+        })
     }
 }
 
@@ -129,19 +151,14 @@ impl Binder<'_, '_> {
 }
 
 /// Inserts the row of one flow by the statement [`INSERT`].
-fn insert(
-    statement: &mut Statement<'_>,
-    batch: i64,
-    place: Place,
-    flow: &FlowRecord,
-) -> Result<(), rusqlite::Error> {
+fn insert(statement: &mut Statement<'_>, batch: i64, flow: &FlowRow) -> Result<(), rusqlite::Error> {
     let (originator, responder) = (&flow.originator, &flow.responder);
     let mut row = Binder { statement, index: 0 };
     row.put(batch)?;
-    row.put(counter(place.at as u64))?;
-    row.put(counter(place.size as u64))?;
-    row.put(flow.start.0)?;
-    row.put(flow.end.0)?;
+    row.put(counter(flow.place.at as u64))?;
+    row.put(counter(flow.place.size as u64))?;
+    row.put(flow.start)?;
+    row.put(flow.end)?;
     row.put(flow.protocol)?;
     row.put(IpBytes::of(originator.ip).as_ref())?;
     row.put(originator.port)?;
@@ -155,18 +172,14 @@ fn insert(
     statement.raw_execute().map(|_| ())
 }
 
-/// Inserts the rows of all flows of a batch, which are those of its body.
+/// Inserts the rows of the flows of a batch.
 pub(super) fn insert_all(
     connection: &Connection,
     batch: i64,
-    body: &[u8],
-    flows: &[FlowRecord],
+    flows: &[FlowRow],
 ) -> Result<(), rusqlite::Error> {
     let mut statement = connection.prepare_cached(INSERT)?;
-    for (place, flow) in Places::of(body).zip(flows) {
-        insert(&mut statement, batch, place, flow)?;
-    }
-    Ok(())
+    flows.iter().try_for_each(|flow| insert(&mut statement, batch, flow))
 }
 
 /// Makes the table anew from the bodies of the batches, for a segment of an earlier version.
@@ -179,8 +192,8 @@ pub(super) fn rebuild(connection: &Connection) -> Result<(), rusqlite::Error> {
     while let Some(row) = rows.next()? {
         let (batch, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
         // What was poison then has no rows; what is so by today's reading gets none either.
-        if let Ok(records) = Records::decode(body.clone().into()) {
-            insert_all(connection, batch, &body, &records.flows)?;
+        if let Ok(contents) = Contents::check(&body.into()) {
+            insert_all(connection, batch, &contents.flows)?;
         }
     }
     Ok(())

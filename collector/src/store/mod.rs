@@ -11,11 +11,13 @@
 mod batches;
 mod chain;
 mod connection;
+mod contents;
 mod control;
 pub(crate) mod control_cursors;
 pub(crate) mod control_findings;
 pub(crate) mod control_inventory;
 pub(crate) mod control_losses;
+mod cosign;
 mod error;
 mod events;
 mod flow_row;
@@ -41,6 +43,7 @@ use tokio::sync::watch;
 
 pub use batches::{Cursor, StoredBatch};
 pub use chain::Refusal;
+pub use contents::Contents;
 pub use error::StoreError;
 pub use events::{Event, EventKind, StoredEvent};
 pub use flows::{FlowCursor, FlowPage, FlowQuery, StoredFlow};
@@ -80,6 +83,7 @@ pub struct Store {
 struct Inner {
     config: StoreConfig,
     control: control::Control,
+    cosigner: cosign::Cosigner,
     segments: RwLock<BTreeMap<SegmentNumber, Arc<SegmentFile>>>,
     committed: watch::Sender<Cursor>,
 }
@@ -117,6 +121,7 @@ impl Store {
         let inner = Inner {
             config: config.clone(),
             control,
+            cosigner: cosign::Cosigner::load_or_create(&config.directory)?,
             segments: RwLock::default(),
             committed: watch::Sender::new(Cursor::default()),
         };

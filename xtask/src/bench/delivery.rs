@@ -12,7 +12,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use super::{document, relp};
@@ -219,7 +223,7 @@ impl Bench {
         let usage = Usage::of(receiver.process_id())?;
         (taken.receiver, taken.receiver_peak) = (usage.cpu, usage.peak);
         self.check(flows, directory)?;
-        receiver.stop()?;
+        stop(&mut receiver, counted)?;
         let files: Vec<PathBuf> = senders.into_iter().map(|(_, counts)| counts).chain([counts]).collect();
         let syncs = if counted { syncs(&files)? / taken.wall } else { 0.0 };
         Ok((taken, syncs))
@@ -305,6 +309,22 @@ pub(super) fn start(
         text_of(program)?,
     ];
     Background::start(name, Path::new("strace"), &[&strace[..], arguments].concat(), log)
+}
+
+/// Stops a program and waits. Under strace it is strace's child that has to be told.
+pub(super) fn stop(program: &mut Background, counted: bool) -> Result<()> {
+    if counted {
+        let strace = program.process_id();
+        let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"))?;
+        let child = children.split_whitespace().next().context("strace has no child")?;
+        kill(Pid::from_raw(child.parse()?), Signal::SIGTERM)?;
+        let deadline = Instant::now() + LIMIT;
+        while program.ended()?.is_none() {
+            anyhow::ensure!(Instant::now() < deadline, "it did not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    program.stop().map(drop)
 }
 
 /// The calls that strace counted, over all files.

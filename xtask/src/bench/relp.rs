@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::delivery::{LIMIT, Run, SITES, Usage, empty, loopback_bytes, quietly, start, syncs, text_of};
+use super::delivery::{
+    LIMIT, Run, SITES, Usage, empty, loopback_bytes, quietly, start, stop, syncs, text_of,
+};
 use crate::setup::{Need, Purpose};
 
 /// What the peer needs.
@@ -83,9 +85,9 @@ pub(super) fn run(folder: &Path, records: u64, counted: bool) -> Result<(Run, f6
     let usage = usage(&receiver_pid)?;
     (taken.receiver, taken.receiver_peak) = (usage.cpu, usage.peak);
     for (sender, _) in &mut senders {
-        sender.stop()?;
+        stop(sender, counted)?;
     }
-    receiver.stop()?;
+    stop(&mut receiver, counted)?;
     let syncs = if counted { syncs(&files)? / taken.wall } else { 0.0 };
     Ok((taken, syncs))
 }
