@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use onenet_proto::config::ConfigError;
 
 use crate::{
+    audit,
     config::Config,
     enroll, evidence, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
     store::{Store, StoreError},
@@ -44,8 +45,12 @@ enum Command {
     Findings(findings::FindingsArgs),
     /// Look for flow records.
     Flows(flows::FlowsArgs),
-    /// Check that what is stored is what the sensors sealed: all of it, unchanged, in its order.
+    /// Check that what is stored, or a bundle, is what the sensors sealed: all of it, unchanged, in its order.
     Verify(evidence::command::VerifyArgs),
+    /// Write a bundle of evidence that a third party verifies with `verify BUNDLE`.
+    Export(evidence::export::ExportArgs),
+    /// Show the audit trail: what operators did with this collector, and what happened to its sensors.
+    Audit(audit::AuditArgs),
 }
 
 /// Which collector a command is about.
@@ -159,6 +164,8 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Findings(args) => findings::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Verify(args) => evidence::command::run(&args),
+        Command::Export(args) => evidence::export::run(&args),
+        Command::Audit(args) => audit::run(&args),
     }
 }
 

@@ -129,6 +129,7 @@ impl Config {
         in_range("enrollment.certificate_days", self.enrollment.certificate_days.into(), 1, 3_650)?;
         in_range("store.segment_max_flows", self.store.segment_max_flows, 1, 1_000_000_000)?;
         in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)?;
+        in_range("store.keep_days", self.store.keep_days.into(), 0, 36_500)?;
         in_range("siem.file.max_bytes", self.siem.file.max_bytes, 65_536, 1 << 40)?;
         in_range("siem.file.keep", self.siem.file.keep.into(), 0, 10_000)?;
         if let Some(syslog) = &self.siem.syslog {

@@ -6,6 +6,7 @@
 //! feeds, API and web page.
 
 mod api;
+mod audit;
 pub mod ca;
 pub mod cli;
 pub mod clock;
@@ -22,6 +23,7 @@ mod inventory;
 mod overlaps;
 mod plan;
 mod render;
+mod retain;
 pub mod run;
 mod search;
 #[cfg(test)]

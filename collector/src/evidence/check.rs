@@ -155,6 +155,11 @@ impl Checker {
         self.chain(sensor).start = start;
     }
 
+    /// How a sensor's first batch must begin.
+    pub(crate) fn start(&self, sensor: &str) -> Start {
+        self.chains.get(sensor).map(|chain| chain.start).unwrap_or_default()
+    }
+
     /// Enters a fault; only the first of a sensor counts, because it is the cause of others.
     pub(crate) fn fail(&mut self, fault: Fault) {
         if let Some((sensor, ..)) = &fault.batch {

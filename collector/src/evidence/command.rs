@@ -1,8 +1,11 @@
 //! The command `verify`: whether what is stored, or a bundle, is what the sensors sealed, all of it, in its order.
 
+use std::{fs::File, io::BufReader, path::PathBuf};
+
 use clap::Args;
 
 use super::{
+    bundled,
     check::ChainReport,
     stored::{self, Findings, Scope},
 };
@@ -15,6 +18,9 @@ use crate::{
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
+    /// A bundle made by `export --evidence`, in place of the store; nothing else is needed.
+    #[arg(value_name = "BUNDLE", conflicts_with_all = ["config", "dir", "sensor", "from", "to"])]
+    bundle: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
     /// Check the batches of this sensor alone.
@@ -57,6 +63,18 @@ const COLUMNS: [Column<ChainReport>; 11] = [
 
 /// Runs the command.
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), CliError> {
+    if let Some(bundle) = &args.bundle {
+        let file = File::open(bundle)
+            .map_err(|error| CliError::failure(anyhow::anyhow!("{}: {error}", bundle.display())))?;
+        let findings = bundled::verify(BufReader::new(file), args.trust_key.as_ref());
+        if args.trust_key.is_none() && args.format == Format::Table {
+            eprintln!(
+                "the bundle vouches for itself by the key {}: hold it against the collector's, or state --trust-key",
+                findings.public_key
+            );
+        }
+        return report(&findings, args.format);
+    }
     let config = args.place.config()?;
     let scope = Scope {
         sensor: args.sensor.as_deref().map(Into::into),
@@ -77,8 +95,8 @@ fn report(findings: &Findings, format: Format) -> Result<(), CliError> {
             eprintln!("note: {}: {note}", chain.sensor);
         }
         eprintln!(
-            "{} batches in quarantine, {} entries of the audit trail; the collector's key is SHA-256 {}",
-            findings.quarantined, findings.audit_entries, findings.key
+            "{} batches in quarantine, {} entries of the audit trail; the collector's key is {}",
+            findings.quarantined, findings.audit_entries, findings.public_key
         );
     }
     match &findings.fault {

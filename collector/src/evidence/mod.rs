@@ -1,8 +1,11 @@
 //! Evidence: what the sensors sealed can be verified again, offline, from the store or from a bundle that a third party
 //! holds. `docs/evidence.md` says what is signed, and the format of bundles.
 
+pub(crate) mod bundle;
+pub(crate) mod bundled;
 pub(crate) mod check;
 pub(crate) mod command;
+pub(crate) mod export;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;

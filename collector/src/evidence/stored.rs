@@ -1,7 +1,7 @@
 //! The check of a store: every batch of every segment, the rows beside it, the heads, the quarantine and the audit
 //! trail, offline and read-only.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::{
@@ -12,10 +12,12 @@ use prost::Message as _;
 
 use super::check::{ChainReport, Checker, Evidence, Fault, Start};
 use crate::{
+    audit::Trail,
     ca::hex,
     store::{
-        Contents, StoreError,
+        Contents, DELETED, StoreError,
         archive::{Archive, ArchiveSegment, BatchRow, FlowRows, HeadRow, QuarantineRow},
+        audit,
     },
 };
 
@@ -39,8 +41,8 @@ pub(crate) struct Findings {
     pub(crate) audit_entries: u64,
     /// Batches in quarantine whose seals hold.
     pub(crate) quarantined: u64,
-    /// SHA-256 of the collector's key.
-    pub(crate) key: String,
+    /// The collector's public key that vouches, in hexadecimal digits.
+    pub(crate) public_key: String,
     /// The first that is wrong.
     pub(crate) fault: Option<Fault>,
 }
@@ -56,14 +58,14 @@ pub(crate) fn verify(
     if let Some(trusted) = trusted {
         keys.collector = trusted.to_vec();
     }
-    let key = hex(&crate::ca::sha256(&keys.collector));
+    let public_key = hex(&keys.collector);
     let mut checker = Checker::new(keys, false);
     // Read before the segments, so that it cannot be ahead of them.
     let correlated = archive.correlated()?;
     let numbers = archive.segments()?;
     begin(&archive, scope, &mut checker)?;
     let mut expected = numbers.first().copied();
-    let mut newest = None;
+    let mut segments = Vec::new();
     for &number in &numbers {
         if let Some(missing) = expected.filter(|&expected| expected < number) {
             checker
@@ -77,28 +79,33 @@ pub(crate) fn verify(
             let problem = format!("row {read} has been read here, but the last that is left is {last}");
             checker.fail(Fault::at(&segment.name, problem));
         }
-        newest = Some(segment);
+        segments.push(segment);
     }
     if correlated.segment > numbers.last().copied().unwrap_or(0) {
         let problem = format!("segment {} has been read, but is no longer here", correlated.segment);
         checker.fail(Fault::at("segments", problem));
     }
-    if let (Some(newest), None) = (newest, scope.to) {
-        verify_heads(&archive, &newest, scope, &mut checker)?;
+    if let (Some(newest), None) = (segments.last(), scope.to) {
+        verify_heads(&archive, newest, scope, &mut checker)?;
     }
     let quarantined = verify_quarantine(&archive, scope, &mut checker)?;
+    let audit_entries = verify_audit(&archive, &segments, scope, &mut checker)?;
     let (chains, fault) = checker.finish();
-    Ok(Findings { chains, audit_entries: 0, quarantined, key, fault })
+    Ok(Findings { chains, audit_entries, quarantined, public_key, fault })
 }
 
-/// Says where the chains begin: where retention has deleted segments, behind the last batch deleted.
+/// Says where the chains begin: where retention has deleted segments, behind the last batch deleted, which the audit
+/// trail has to vouch for.
 fn begin(archive: &Archive, scope: &Scope, checker: &mut Checker) -> Result<(), StoreError> {
     let sensors: Vec<Name> = checker.keys().sensors.keys().cloned().collect();
     for sensor in sensors.iter().filter(|name| wanted(scope, name)) {
-        let anywhere = scope.from.is_some();
-        checker.begin(sensor, if anywhere { Start::Anywhere } else { Start::Beginning });
+        let start = match archive.anchor(sensor)? {
+            _ if scope.from.is_some() => Start::Anywhere,
+            Some(anchor) => Start::After(anchor.head),
+            None => Start::Beginning,
+        };
+        checker.begin(sensor, start);
     }
-    let _ = archive;
     Ok(())
 }
 
@@ -208,14 +215,15 @@ fn verify_heads(
             continue;
         }
         checker.end(sensor, &place, head, cosignature.as_ref());
-        let kept = checker.batches(sensor);
+        let deleted = archive.anchor(sensor)?.map_or(0, |anchor| anchor.batches);
+        let kept = checker.batches(sensor).saturating_add(deleted);
         if scope.from.is_none() && !checker.has_failed(sensor) && kept != *batches {
-            let problem = format!("{batches} batches have been committed, {kept} are here");
+            let problem =
+                format!("{batches} batches have been committed, {kept} are here or deleted by retention");
             let batch = Some((Name::clone(sensor), head.epoch, head.sequence));
             checker.fail(Fault { place: place.clone(), batch, problem });
         }
     }
-    let _ = archive;
     let known: Vec<Name> = checker.keys().sensors.keys().cloned().collect();
     for sensor in known.into_iter().filter(|name| wanted(scope, name)) {
         let headless = heads.iter().all(|head| head.sensor != sensor);
@@ -256,4 +264,102 @@ fn verify_quarantine(archive: &Archive, scope: &Scope, checker: &mut Checker) ->
         Ok(())
     })?;
     Ok(count)
+}
+
+/// The latest head of each sensor and epoch that the collector has vouched for in its trail: sequence and hash.
+type Vouched = BTreeMap<(Name, u64), (u64, Vec<u8>)>;
+
+/// The last batch of each sensor that the trail says was deleted.
+type Deleted = BTreeMap<Name, (u64, u64, Vec<u8>)>;
+
+/// Checks the audit trail, that it reaches as far as its mark says, and that what it vouches for is here.
+fn verify_audit(
+    archive: &Archive,
+    segments: &[ArchiveSegment],
+    scope: &Scope,
+    checker: &mut Checker,
+) -> Result<u64, StoreError> {
+    const PLACE: &str = "control.db, audit trail";
+    let mark = archive.mark.as_ref();
+    let (mut trail, mut vouched, mut problem) = (Trail::default(), Vouched::new(), None);
+    let mut deleted = Deleted::new();
+    let mut reached = false;
+    archive.audit::<StoreError>(|entry| {
+        if problem.is_none() {
+            problem = trail.take(&entry, &checker.keys().collector).err();
+            reached |= mark.is_some_and(|mark| (mark.sequence, &mark.hash) == (entry.sequence, &entry.hash));
+            if entry.action == DELETED && wanted(scope, &entry.sensor) {
+                deleted.insert(entry.sensor.into(), (entry.epoch, entry.batch_sequence, entry.batch_hash.0));
+            } else if entry.action == audit::HEAD_HELD && wanted(scope, &entry.sensor) {
+                vouched
+                    .insert((entry.sensor.into(), entry.epoch), (entry.batch_sequence, entry.batch_hash.0));
+            }
+        }
+        Ok(())
+    })?;
+    let last = trail.last();
+    let problem = problem.or_else(|| match mark {
+        Some(mark) if !reached => Some(format!(
+            "audit.mark names entry {}, the last here is {last}: the end is cut off or changed",
+            mark.sequence
+        )),
+        None if last > 0 => Some(format!("audit.mark is missing, which should name entry {last}")),
+        _ => None,
+    });
+    if let Some(problem) = problem {
+        checker.fail(Fault::at(PLACE, problem));
+    } else if (scope.from, scope.to) == (None, None) {
+        verify_deleted(&deleted, checker);
+        verify_vouched(segments, &vouched, checker)?;
+    }
+    Ok(trail.count)
+}
+
+/// Where a chain begins behind deleted batches, the audit trail has to tell of just that deletion.
+fn verify_deleted(deleted: &Deleted, checker: &mut Checker) {
+    let sensors: Vec<Name> = checker.keys().sensors.keys().cloned().collect();
+    for sensor in sensors {
+        let Start::After(head) = checker.start(&sensor) else { continue };
+        if deleted.get(&sensor) != Some(&(head.epoch, head.sequence, head.hash.to_vec())) {
+            let problem =
+                "the batches up to this one are gone, but the audit trail tells of no such deletion";
+            let batch = Some((sensor, head.epoch, head.sequence));
+            checker.fail(Fault {
+                place: "control.db, chain_anchors".to_owned(),
+                batch,
+                problem: problem.to_owned(),
+            });
+        }
+    }
+}
+
+/// A head that the collector has vouched for has to be here, unless retention has deleted it.
+fn verify_vouched(
+    segments: &[ArchiveSegment],
+    vouched: &Vouched,
+    checker: &mut Checker,
+) -> Result<(), StoreError> {
+    for ((sensor, epoch), (sequence, hash)) in vouched {
+        let deleted = matches!(checker.start(sensor), Start::After(head) if (head.epoch, head.sequence) >= (*epoch, *sequence));
+        if deleted || checker.has_failed(sensor) {
+            continue;
+        }
+        let mut found = None;
+        for segment in segments.iter().rev() {
+            found = segment.hash_of(sensor, *epoch, *sequence)?;
+            if found.is_some() {
+                break;
+            }
+        }
+        let problem = match found {
+            Some(found) if found[..] == hash[..] => continue,
+            Some(found) => {
+                format!("the audit trail vouches for the hash {}, here it is {}", hex(hash), hex(&found))
+            }
+            None => "the audit trail vouches for this batch, but it is not here".to_owned(),
+        };
+        let batch = Some((Name::clone(sensor), *epoch, *sequence));
+        checker.fail(Fault { place: "segments".to_owned(), batch, problem });
+    }
+    Ok(())
 }

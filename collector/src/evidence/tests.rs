@@ -11,7 +11,11 @@ use onenet_proto::{
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use super::stored::{self, Findings, Scope};
+use super::{
+    bundle::{self, BundleReader, BundleWriter, Manifest, Record},
+    bundled, export,
+    stored::{self, Findings, Scope},
+};
 use crate::{
     store::{Store, StoreConfig, Verdict, Writer},
     testing::{Sensor, store_config},
@@ -40,7 +44,7 @@ fn submit(writer: &Writer, sensor: &Sensor, sealed: &SealedBatch) -> Verdict {
 impl Rig {
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let config = StoreConfig { segment_max_flows: 12, ..store_config(&directory) };
+        let config = StoreConfig { segment_max_flows: 8, ..store_config(&directory) };
         let (store, writer) = Store::open(&config).expect("a new store");
         let (mut boston, mut lowell) = (Sensor::new("boston-1"), Sensor::new("lowell-1"));
         boston.enter(&store);
@@ -142,7 +146,7 @@ fn mutate(rng: &mut Rng, rig: &Rig, data: &Path) -> Option<String> {
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| segment.execute(sql, values).expect("changed");
     let which = format!("{sensor} row {id} epoch {epoch} sequence {sequence}");
     let renumbered = rng.bool();
-    Some(match rng.u8(0..11) {
+    Some(match rng.u8(0..13) {
         0 => {
             run("DELETE FROM flows WHERE batch = ?", &[&id]);
             run("DELETE FROM batches WHERE id = ?", &[&id]);
@@ -253,6 +257,44 @@ fn mutate(rng: &mut Rng, rig: &Rig, data: &Path) -> Option<String> {
             run("UPDATE batches SET sequence = sequence + 500 WHERE id >= ?", &[&id]);
             format!("{which} renumbered from here on")
         }
+        10 => {
+            // The tail is cut and everything that no key vouches for is made to fit: the head, its count, the cursor.
+            let last = all.last().expect("segments");
+            let held = self::rows(last, sensor);
+            let [.., (kept, ..), (tail, ..)] = held[..] else { return None };
+            last.execute("DELETE FROM flows WHERE batch >= ?", [tail]).expect("changed");
+            last.execute("DELETE FROM batches WHERE id >= ?", [tail]).expect("changed");
+            last.execute(
+                "UPDATE heads SET (epoch, sequence, hash, cosignature) =
+                     (SELECT epoch, sequence, hash, cosignature FROM batches WHERE id = ?1), batches = batches - 1
+                 WHERE sensor = ?2",
+                params![kept, sensor],
+            )
+            .expect("changed");
+            format!("{sensor} x x x x x tail cut cleverly from row {tail} on")
+        }
+        11 => {
+            let control = Connection::open(data.join("control.db")).expect("it opens");
+            let count: i64 =
+                control.query_row("SELECT count(*) FROM audit", [], |row| row.get(0)).expect("counted");
+            let at = rng.i64(1..=count);
+            let sql = *rng
+                .choice(&[
+                    "DELETE FROM audit WHERE sequence = ?",
+                    "DELETE FROM audit WHERE sequence >= ?",
+                    "UPDATE audit SET detail = detail || '.' WHERE sequence = ?",
+                    "UPDATE audit SET actor = 'nobody' WHERE sequence = ?",
+                    "UPDATE audit SET time = time + 1 WHERE sequence = ?",
+                    "UPDATE audit SET sequence = -sequence WHERE sequence = ?",
+                    "UPDATE audit SET signature = zeroblob(64) WHERE sequence = ?",
+                    "INSERT INTO audit SELECT (SELECT max(sequence) + 1 FROM audit), NULL, time, actor, action, sensor,
+                         epoch, batch_sequence, batch_hash, detail, previous, hash, signature
+                     FROM audit WHERE sequence = ?",
+                ])
+                .expect("eight");
+            control.execute(sql, [at]).expect("changed");
+            format!("x x x x x x x audit {sql} at {at}")
+        }
         _ => {
             let column = *rng
                 .choice(&["at", "size", "start", "end", "protocol", "orig_port", "resp_port", "batch"])
@@ -280,6 +322,8 @@ fn a_store_that_nobody_touched_is_whole() {
     assert_eq!((boston.epoch, boston.sequence), (2, 5));
     assert_eq!(findings.quarantined, 1);
     assert_eq!(boston.notes, Vec::<String>::new());
+    // Two enrolments with a token each, a fork, three starts of epochs, two poisoned batches, three heads.
+    assert_eq!(findings.audit_entries, 13);
     assert!(segments(&rig.config.directory).len() > 1, "the chain spans segments");
 }
 
@@ -338,4 +382,270 @@ fn a_span_or_a_sensor_alone_can_be_checked() {
     let early = Scope { to: Some(onenet_core::time::Timestamp(from)), ..Scope::default() };
     let fault = stored::verify(&data, &early, None).expect("it reads").fault.expect("the body is changed");
     assert_eq!(fault.batch.expect("about a batch").0.as_ref(), "lowell-1");
+}
+
+/// The bundle of a store.
+fn bundle_of(rig: &Rig, wanted: &export::Wanted) -> Vec<u8> {
+    let store = Store::attach(&rig.config).expect("it opens");
+    let file = rig.directory.path().join(format!("{}.tar", fastrand::u64(..)));
+    let now = crate::clock::now();
+    export::export(&rig.config.directory, store.cosigner().key(), wanted, &file, now).expect("it is written");
+    std::fs::read(file).expect("it reads")
+}
+
+fn members(bundle: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut reader = BundleReader::new(bundle);
+    std::iter::from_fn(|| reader.next_member().expect("a sound bundle")).collect()
+}
+
+fn write(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut out = BundleWriter::new(Vec::new());
+    members.iter().for_each(|(name, bytes)| out.put(name, bytes).expect("written"));
+    out.finish().expect("written")
+}
+
+/// Writes a bundle anew with a manifest that fits its members, signed by the collector's key: what somebody could do
+/// who has that key, but not those of the sensors.
+fn resign(rig: &Rig, mut members: Vec<(String, Vec<u8>)>) -> Vec<u8> {
+    use onenet_proto::statement::{self, Domain};
+    let store = Store::attach(&rig.config).expect("it opens");
+    let (_signature, manifest) = (members.pop(), members.pop().expect("a manifest"));
+    let mut manifest: Manifest = serde_json::from_slice(&manifest.1).expect("it parses");
+    manifest.members = members.iter().map(|(name, bytes)| bundle::Member::of(name, bytes)).collect();
+    let text = serde_json::to_vec(&manifest).expect("it is written");
+    let signature = statement::sign(store.cosigner().key(), &statement::digest(Domain::Manifest, &[&text]));
+    members.extend([(bundle::MANIFEST.to_owned(), text), (bundle::SIGNATURE.to_owned(), signature)]);
+    write(&members)
+}
+
+fn decode(bytes: &[u8]) -> Vec<Record> {
+    let mut rest = bytes;
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        records.push(<Record as prost::Message>::decode_length_delimited(&mut rest).expect("a record"));
+    }
+    records
+}
+
+fn encode(records: &[Record]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for record in records {
+        prost::Message::encode_length_delimited(record, &mut out).expect("it is written");
+    }
+    out
+}
+
+#[test]
+fn a_bundle_is_whole_by_itself_and_says_the_same_as_the_store() {
+    let rig = Rig::new();
+    let bundle = bundle_of(&rig, &export::Wanted::default());
+    let (from_bundle, from_store) = (bundled::verify(&bundle[..], None), verified(&rig.config.directory));
+    assert_eq!(from_bundle, from_store);
+    assert_eq!(from_bundle.fault, None);
+    let (_directory, data) = rig.copy();
+    std::fs::remove_file(data.join("cosign.key")).expect("removed");
+    let other =
+        Store::attach(&StoreConfig { directory: data, ..rig.config.clone() }).expect("another key is made");
+    let other = other.cosigner().public_key().try_into().expect("32 bytes");
+    let fault = bundled::verify(&bundle[..], Some(&other)).fault.expect("not the trusted key");
+    assert!(fault.to_string().starts_with("chains.json: it is by the collector "), "{fault}");
+}
+
+#[test]
+fn a_bundle_of_a_span_begins_behind_the_batch_before_and_ends_before_the_head() {
+    let rig = Rig::new();
+    let time = |sql: &str| -> i64 {
+        segments(&rig.config.directory)[1].query_row(sql, [], |row| row.get(0)).expect("there")
+    };
+    let from = onenet_core::time::Timestamp(time("SELECT min(received_at) FROM batches"));
+    for scope in [
+        Scope { from: Some(from), ..Scope::default() },
+        Scope { to: Some(from), ..Scope::default() },
+        Scope { sensor: Some("lowell-1".into()), ..Scope::default() },
+    ] {
+        let wanted = export::Wanted { scope: scope.clone(), finding: None };
+        let findings = bundled::verify(&bundle_of(&rig, &wanted)[..], None);
+        assert_eq!(findings.fault, None, "{scope:?}");
+        let batches: u64 = findings.chains.iter().map(|chain| chain.batches).sum();
+        assert!((1..17).contains(&batches), "{scope:?}: {batches}");
+    }
+}
+
+#[test]
+fn every_mutation_of_a_bundle_is_noticed() {
+    let rig = Rig::new();
+    let whole = bundle_of(&rig, &export::Wanted::default());
+    let members = members(&whole);
+    let mut rng = Rng::with_seed(7);
+    for round in 0..mutations() {
+        let mut changed = members.clone();
+        let at = rng.usize(0..changed.len());
+        let (what, bundle) = match rng.u8(0..8) {
+            0 => {
+                let mut bytes = whole.clone();
+                let at = rng.usize(0..bytes.len());
+                bytes[at] ^= rng.u8(1..);
+                (format!("byte {at} flipped"), bytes)
+            }
+            1 => {
+                let length = rng.usize(0..whole.len());
+                (format!("cut at {length}"), whole[..length].to_vec())
+            }
+            2 => {
+                let name = changed.remove(at).0;
+                (format!("{name} taken out"), write(&changed))
+            }
+            3 => {
+                let copy = changed[at].clone();
+                changed.insert(at, copy);
+                (format!("member {at} twice"), write(&changed))
+            }
+            4 => {
+                let other = rng.usize(0..changed.len());
+                if at == other {
+                    continue;
+                }
+                changed.swap(at, other);
+                (format!("members {at} and {other} swapped"), write(&changed))
+            }
+            5 => {
+                let bytes = &mut changed[at].1;
+                bytes.push(b'\n');
+                (format!("a byte behind member {at}"), write(&changed))
+            }
+            6 => {
+                let last: Vec<u8> = (0..rng.usize(1..600)).map(|_| rng.u8(..)).collect();
+                (format!("{} bytes behind the end", last.len()), [&whole[..], &last].concat())
+            }
+            _ => match mutate_records(&mut rng, &mut changed) {
+                Some(what) => (what, resign(&rig, changed)),
+                None => continue,
+            },
+        };
+        let findings = bundled::verify(&bundle[..], None);
+        assert!(findings.fault.is_some(), "mutation {round}: {what}: not noticed");
+    }
+}
+
+/// Changes the records of one member, as somebody could who has the collector's key.
+fn mutate_records(rng: &mut Rng, members: &mut [(String, Vec<u8>)]) -> Option<String> {
+    let batches: Vec<usize> =
+        (0..members.len()).filter(|&at| members[at].0.starts_with(bundle::BATCHES)).collect();
+    let at = *rng.choice(&batches)?;
+    let mut records = decode(&members[at].1);
+    let index = rng.usize(0..records.len());
+    let what = match rng.u8(0..6) {
+        0 => {
+            records.remove(index);
+            "deleted"
+        }
+        1 => {
+            let copy = records[index].clone();
+            records.push(copy);
+            "replayed"
+        }
+        2 => {
+            let other = rng.usize(0..records.len());
+            if other == index {
+                return None;
+            }
+            records.swap(index, other);
+            "swapped"
+        }
+        3 => {
+            let mut other = Sensor::new("boston-1");
+            records[index].sealed = Some(other.batch(1));
+            "by another key"
+        }
+        4 => {
+            let sealed = records[index].sealed.as_mut()?;
+            let mut body = sealed.body.to_vec();
+            let at = rng.usize(0..body.len().max(1));
+            *body.get_mut(at)? ^= rng.u8(1..);
+            sealed.body = body.into();
+            "changed"
+        }
+        _ => {
+            let sealed = records[index].sealed.as_mut()?;
+            let mut header: onenet_proto::v1::BatchHeader =
+                prost::Message::decode(&sealed.header[..]).ok()?;
+            header.sequence += 100;
+            sealed.header = prost::Message::encode_to_vec(&header).into();
+            "renumbered"
+        }
+    };
+    members[at].1 = encode(&records);
+    Some(format!("{} record {index} {what}, signed anew", members[at].0))
+}
+
+#[test]
+fn a_hostile_bundle_is_refused_with_what_was_expected() {
+    let refused = |bytes: &[u8], expected: &str| {
+        let fault = bundled::verify(bytes, None).fault.expect("it is refused").to_string();
+        assert!(fault.contains(expected), "{fault}");
+    };
+    refused(b"", "cut off");
+    refused(&[0; 1024], "ends without manifest.json");
+    refused(&[7; 512], "not the header of a member");
+    for name in ["../chains.json", "a//b", "/etc/passwd", "batches/../../x"] {
+        let mut block = [0; 512];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes().copy_from_slice(&block);
+        header.set_size(0);
+        header.set_cksum();
+        refused(header.as_bytes(), "is not the name of a member");
+    }
+    let mut header = tar::Header::new_ustar();
+    header.set_path("chains.json").expect("a name");
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(1 << 33);
+    header.set_cksum();
+    refused(header.as_bytes(), "chains.json has 8589934592 bytes, expected at most 16777216");
+    refused(&write(&[("x".to_owned(), vec![1])]), "expected chains.json as the first member");
+    refused(&write(&[("chains.json".to_owned(), b"{".to_vec())]), "chains.json: it does not parse");
+}
+
+#[test]
+fn what_is_older_than_what_is_kept_is_deleted_and_the_rest_still_verifies() {
+    let rig = Rig::new();
+    let before = verified(&rig.config.directory);
+    let count = segments(&rig.config.directory).len();
+    let (store, writer) = Store::open(&rig.config).expect("it opens");
+    let now = crate::clock::now();
+    let kept = store.delete_before(onenet_core::time::Timestamp(0), now).expect("the store works");
+    assert_eq!(kept, Vec::<u32>::new());
+    let deleted = store.delete_before(now.plus(1), now).expect("the store works");
+    assert_eq!(deleted.len(), count - 1, "all but the newest");
+    let heads = store.heads().expect("readable");
+    assert_eq!(heads.len(), 2, "the heads stay");
+    writer.stop();
+    drop(store);
+    assert_eq!(segments(&rig.config.directory).len(), 1);
+    let after = verified(&rig.config.directory);
+    assert_eq!(after.fault, None);
+    for (before, after) in before.chains.iter().zip(&after.chains) {
+        assert!(after.batches < before.batches, "{after:?}");
+    }
+    let bundle = bundle_of(&rig, &export::Wanted::default());
+    assert_eq!(bundled::verify(&bundle[..], None).fault, None);
+    // What proves the deletion cannot be moved on to hide another one.
+    let (_directory, data) = rig.copy();
+    segments(&data)[0]
+        .execute_batch("DELETE FROM flows WHERE batch = 1; DELETE FROM batches WHERE id = 1")
+        .expect("changed");
+    assert!(verified(&data).fault.is_some());
+    let (_directory, data) = rig.copy();
+    segments(&data)[0]
+        .execute_batch("DELETE FROM flows WHERE batch = 1; DELETE FROM batches WHERE id = 1")
+        .expect("changed");
+    let control = Connection::open(data.join("control.db")).expect("it opens");
+    control
+        .execute_batch("UPDATE chain_anchors SET sequence = sequence + 1, batches = batches + 1")
+        .expect("changed");
+    assert!(verified(&data).fault.is_some());
 }

@@ -14,9 +14,15 @@ use rusqlite::{
     fallible_streaming_iterator::FallibleStreamingIterator as _, params,
 };
 
+use super::retention::{self, Anchor};
 use super::{
-    Contents, Cursor, SegmentNumber, StoreError, connection, contents::FlowRow, control_cursors,
-    flow_row::IpBytes, segment,
+    Contents, Cursor, SegmentNumber, StoreError,
+    audit::{self, Mark},
+    connection,
+    contents::FlowRow,
+    control_cursors,
+    flow_row::IpBytes,
+    segment,
 };
 use crate::evidence::check::{Keys, SensorKey};
 
@@ -26,6 +32,8 @@ pub(crate) struct Archive {
     directory: PathBuf,
     /// The control database.
     pub(crate) control: Connection,
+    /// How far the audit trail had come.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// One of its segments, as it was when it was opened.
@@ -112,8 +120,10 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
 impl Archive {
     /// Opens the store in `directory`, which has to be there.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+        // Read before the trail, so that it cannot be ahead of it.
+        let mark = audit::read_mark(directory)?;
         let control = open(&directory.join("control.db"))?;
-        Ok(Self { directory: directory.to_owned(), control })
+        Ok(Self { directory: directory.to_owned(), control, mark })
     }
 
     /// Its segments, oldest first.
@@ -146,6 +156,14 @@ impl Archive {
             Ok(())
         })?;
         Ok(keys)
+    }
+
+    /// The last batch of a sensor that retention has deleted.
+    pub(crate) fn anchor(&self, sensor: &str) -> Result<Option<Anchor>, StoreError> {
+        if !self.has_table("chain_anchors")? {
+            return Ok(None);
+        }
+        retention::anchor(&self.control, sensor).map_err(self.failed())
     }
 
     /// Up to where the correlator has read: so much was there.
@@ -195,7 +213,7 @@ impl Archive {
         self.control.query_row(sql, [name], |row| row.get(0)).map_err(self.failed())
     }
 
-    fn failed(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    pub(super) fn failed(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let path = self.directory.join("control.db");
         move |error| StoreError::Sqlite { path: path.clone(), error }
     }
@@ -278,15 +296,14 @@ impl ArchiveSegment {
         self.connection.query_row(sql, [], |row| row.get(0)).map_err(self.failed())
     }
 
-    /// The batch of this identity, where the segment holds it: its number.
-    pub(crate) fn find(&self, sensor: &str, epoch: u64, sequence: u64) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT id FROM batches WHERE sensor = ? AND epoch = ? AND sequence = ?";
-        let found = self.connection.query_row(
-            sql,
-            params![sensor, epoch.cast_signed(), sequence.cast_signed()],
-            |row| row.get(0),
-        );
-        found.optional().map_err(self.failed())
+    /// The hash of the batch of this identity, where the segment holds it.
+    pub(crate) fn hash_of(
+        &self,
+        sensor: &str,
+        epoch: u64,
+        sequence: u64,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
+        segment::hash_of(&self.connection, sensor, epoch, sequence).map_err(self.failed())
     }
 
     /// The batches that hold a flow: their numbers.
@@ -295,6 +312,17 @@ impl ArchiveSegment {
             let mut statement =
                 self.connection.prepare_cached("SELECT DISTINCT batch FROM flows WHERE flow_id = ?")?;
             let rows = statement.query_map(params![flow], |row| row.get(0))?;
+            rows.collect::<Result<_, _>>()
+        };
+        run().map_err(self.failed())
+    }
+
+    /// The numbers of a sensor's batches in the span, in order.
+    pub(crate) fn rows_of_sensor(&self, sensor: &str, span: Rowspan) -> Result<Vec<i64>, StoreError> {
+        let run = || {
+            let sql = "SELECT id FROM batches WHERE sensor = ? AND id BETWEEN ? AND ? ORDER BY id";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![sensor, span.first, span.last], |row| row.get(0))?;
             rows.collect::<Result<_, _>>()
         };
         run().map_err(self.failed())
