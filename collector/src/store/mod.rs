@@ -17,7 +17,7 @@ pub(crate) mod control_cursors;
 pub(crate) mod control_findings;
 pub(crate) mod control_inventory;
 pub(crate) mod control_losses;
-mod cosign;
+pub(crate) mod cosign;
 mod error;
 mod events;
 mod flow_row;
@@ -114,14 +114,30 @@ impl SegmentFile {
 impl Store {
     /// Opens the store beside whoever writes it, and makes its directories and the control database where they
     /// are absent. Segments that begin later are seen after [`Store::refresh`].
+    ///
+    /// A segment of an earlier version is an error: the collector brings it up to date when it starts.
     pub fn attach(config: &StoreConfig) -> Result<Self, StoreError> {
+        let store = Self::attach_unchecked(config)?;
+        for file in store.segments() {
+            let found = file.readers.with(connection::version)?;
+            if found != segment::VERSION {
+                let path = file.readers.path().to_owned();
+                return Err(StoreError::Schema { path, found, expected: segment::VERSION });
+            }
+        }
+        Ok(store)
+    }
+
+    /// The same, whatever version its segments are of.
+    fn attach_unchecked(config: &StoreConfig) -> Result<Self, StoreError> {
         let segments = config.directory.join("segments");
         make_directory(&segments)?;
         let control = control::Control::open(&config.directory.join("control.db"))?;
+        let cosigner = cosign::Cosigner::load_or_create(&config.directory, &control)?;
         let inner = Inner {
             config: config.clone(),
             control,
-            cosigner: cosign::Cosigner::load_or_create(&config.directory)?,
+            cosigner,
             segments: RwLock::default(),
             committed: watch::Sender::new(Cursor::default()),
         };

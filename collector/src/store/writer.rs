@@ -142,7 +142,7 @@ impl Store {
     pub fn open(config: &StoreConfig) -> Result<(Self, Writer), StoreError> {
         super::make_directory(&config.directory)?;
         let lock = lock(&config.directory.join("lock"))?;
-        let store = Self::attach(config)?;
+        let store = Self::attach_unchecked(config)?;
         let mut committer = Committer::start(store.clone(), lock)?;
         let (jobs, mut queue) = mpsc::channel(QUEUE);
         let heads = Arc::clone(&committer.heads);
@@ -155,7 +155,7 @@ impl Store {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(StoreError::io(path))?;
     match file.try_lock() {
@@ -194,10 +194,12 @@ impl Committer {
         for (later, segment) in store.segments().iter().rev().enumerate() {
             segment::bring_up_to_date(segment.readers.path(), later > 0)?;
         }
-        let heads = store.heads()?;
+        let mut heads = store.heads()?;
         let number = store.segments().last().map_or(1, |segment| segment.number);
-        let (segment, connection) = begin(&store, number, &heads)?;
+        let (segment, mut connection) = begin(&store, number, &heads)?;
         let path = segment.readers.path();
+        let signed = store.cosigner().sign_held(&mut connection, &mut heads, clock::now());
+        signed.map_err(StoreError::sqlite(path))?;
         let stats = SegmentStats::read(&connection).map_err(StoreError::sqlite(path))?;
         segment.set_stats(stats);
         let (begun, last) = connection
