@@ -21,7 +21,6 @@ pub mod init;
 mod inventory;
 mod overlaps;
 mod plan;
-mod plan_check;
 mod render;
 pub mod run;
 mod search;
