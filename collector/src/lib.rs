@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 mod correlate;
 mod cosign_key;
+pub mod custody;
 pub mod enroll;
 mod findings;
 mod flows;

@@ -14,6 +14,7 @@ mod connection;
 mod contents;
 mod control;
 pub(crate) mod control_cursors;
+pub(crate) mod control_custody;
 pub(crate) mod control_findings;
 pub(crate) mod control_inventory;
 pub(crate) mod control_losses;
@@ -86,6 +87,8 @@ struct Inner {
     cosigner: cosign::Cosigner,
     segments: RwLock<BTreeMap<SegmentNumber, Arc<SegmentFile>>>,
     committed: watch::Sender<Cursor>,
+    /// The heads as they were committed last; filled where this process commits.
+    held: Arc<RwLock<Heads>>,
 }
 
 /// One segment as readers see it.
@@ -140,6 +143,7 @@ impl Store {
             cosigner,
             segments: RwLock::default(),
             committed: watch::Sender::new(Cursor::default()),
+            held: Arc::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.refresh()?;
@@ -193,6 +197,11 @@ impl Store {
     /// Follows the commits: the newest batch committed by this process. Whoever follows batches waits here.
     pub fn committed(&self) -> watch::Receiver<Cursor> {
         self.inner.committed.subscribe()
+    }
+
+    /// The same as [`Store::heads`], from memory; nothing where another process commits.
+    pub(crate) fn held(&self) -> Heads {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where each sensor's chain stands on the disk, with its totals.

@@ -22,6 +22,7 @@ use super::{
     Contents, Cursor, Heads, SegmentFile, SegmentStats, SensorHead, SensorState, Sha256, Store, StoreConfig,
     StoreError,
     chain::{self, Judgement, Refusal},
+    control_custody::OpenGap,
     events::{self, Event, EventKind},
     flow_row, heads, segment, sensors,
 };
@@ -208,8 +209,10 @@ impl Committer {
             })
             .map_err(StoreError::sqlite(path))?;
         store.inner.committed.send_replace(Cursor { segment: number, batch: last.unwrap_or(0) });
+        let held = Arc::clone(&store.inner.held);
+        *held.write().unwrap_or_else(PoisonError::into_inner) = heads;
         let mut committer = Self {
-            heads: Arc::new(RwLock::new(heads)),
+            heads: held,
             segment,
             connection,
             stats,
@@ -420,12 +423,17 @@ impl Committer {
         Ok(batch)
     }
 
-    /// Records a fork or a rollback and keeps the batch; a gap is what every reconnection may bring.
+    /// Records a fork or a rollback and keeps the batch. A gap is what every reconnection may bring; it is noted, so that
+    /// one that lasts is seen.
     fn record_refusal(&self, incoming: &Incoming, refusal: &Refusal) -> Result<(), StoreError> {
         let kind = match refusal {
             Refusal::Fork { .. } => EventKind::Fork,
             Refusal::Rollback { .. } => EventKind::Rollback,
-            Refusal::Gap { .. } | Refusal::NotAllowed | Refusal::NotStored(_) => return Ok(()),
+            &Refusal::Gap { epoch, expected, got } => {
+                let (sensor, since) = (Name::clone(&incoming.sensor), clock::now());
+                return self.store.note_gap(OpenGap { sensor, epoch, expected, got, since, told: false });
+            }
+            Refusal::NotAllowed | Refusal::NotStored(_) => return Ok(()),
         };
         tracing::warn!(sensor = %incoming.sensor, "{refusal}");
         let event = self.event(incoming, kind, refusal.to_string());
