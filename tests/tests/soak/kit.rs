@@ -115,6 +115,9 @@ pub(crate) struct Sensor {
 
 /// The program that feeds.
 pub(crate) fn feed_program() -> PathBuf {
+    if let Some(stated) = std::env::var_os("ONENET_FEED") {
+        return stated.into();
+    }
     let beside = std::env::var_os("ONENET_PROGRAMS").map(|programs| Path::new(&programs).join("onenet-feed"));
     beside.filter(|path| path.is_file()).unwrap_or_else(|| env!("CARGO_BIN_EXE_onenet-feed").into())
 }

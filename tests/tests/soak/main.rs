@@ -10,6 +10,8 @@
 #[allow(dead_code, unreachable_pub, reason = "not every test target uses all of what they share")]
 mod harness;
 
+mod disk;
+mod inside;
 mod kill;
 mod kit;
 mod oracle;
