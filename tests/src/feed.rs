@@ -77,6 +77,11 @@ pub const fn flow_id(seed: u64, number: u64) -> FlowId {
     FlowId(((seed as u128) << 64) | number as u128)
 }
 
+/// Flow `number` of a seed, as of Boston.
+pub fn flow(seed: u64, number: u64) -> FlowRecord {
+    Names::new("boston").flow(seed, number)
+}
+
 impl Names {
     fn new(site: &str) -> Self {
         let secretariats = SECRETARIATS

@@ -18,7 +18,7 @@ use std::{
 use crate::{
     harness::{Background, Lab, run, text},
     inside::{Own, inside},
-    kit::{Case, Sensor, ms, seed, size, until},
+    kit::{Case, Sensor, ms, seed, size, told, until},
     oracle,
 };
 
@@ -91,17 +91,9 @@ impl Drop for Filler {
 
 /// Flows that the sensor says it has shed since it started.
 fn shed(sensor: &Sensor) -> u64 {
-    let status = sensor.edge.status();
+    let status = sensor.status();
     let losses = status["losses"].as_array().into_iter().flatten();
     losses.filter(|loss| loss["what"] == "flow").filter_map(|loss| loss["count"].as_u64()).sum()
-}
-
-/// Flows that the collector has or knows to be lost; none while it does not answer.
-fn told(lab: &Lab, sensor: &Sensor) -> Option<u64> {
-    let sensors = lab.try_get("/api/v1/sensors")?;
-    let items = sensors["items"].as_array()?;
-    let found = items.iter().find(|item| item["sensor"] == sensor.edge.sensor.as_str())?;
-    Some(found["flows"].as_u64()? + found["lost"].as_u64()?)
 }
 
 /// Waits until the sensor has shed more than it had.
@@ -122,7 +114,6 @@ fn on_a_small_disk() {
     let sensor = Sensor::enrol(&lab, "boston-1", seed(), TABLES, None);
     let disk = Disk::mount(sensor.spool());
     let mut feed = sensor.start(&["--live", "--rate", RATE]);
-    until("the sensor to tell of itself", || sensor.edge.state_dir.join("status.json").is_file().then_some(()));
     for round in 0..case.rounds {
         let before = shed(&sensor);
         let freed = if round % 2 == 0 {
@@ -143,7 +134,7 @@ fn on_a_small_disk() {
     }
     assert!(case.resume <= PROMISED, "it took {:?} to go on", case.resume);
     assert!(feed.stop().success(), "{}", feed.log());
-    let status = sensor.edge.status();
+    let status = sensor.status();
     assert_eq!(status["batches_acked"], status["batches_sealed"], "{status}");
     lab.collector.as_mut().expect("it runs").stop();
     let account = oracle::settle(&lab, &sensor, sensor.made());

@@ -28,7 +28,8 @@ pub(crate) fn inside(test: &str, own: Own, set_up: &str) {
         Own::Mounts => (MOUNTS, "true"),
         Own::Networks => (NETWORKS, "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up"),
     };
-    let probe = run(Command::new("unshare").args(namespaces).args(["sh", "-ec", &format!("{private}; {set_up}")]));
+    let probe =
+        run(Command::new("unshare").args(namespaces).args(["sh", "-ec", &format!("{private}; {set_up}")]));
     if probe.code != Some(0) {
         say(&format!("SKIPPED {test}: this machine does not let it: {}", probe.err.trim()));
         return;

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use crate::{
     harness::{AgentConfig, Background, Edge, Lab, say, text},
     oracle::Account,
@@ -171,7 +173,7 @@ impl Sensor {
         let mut last = (Instant::now(), 0);
         while feed.ended().is_none() {
             // What takes long is fine as long as it goes on.
-            let acked = self.edge.status()["batches_acked"].as_u64().unwrap_or_default();
+            let acked = self.status()["batches_acked"].as_u64().unwrap_or_default();
             if acked != last.1 {
                 last = (Instant::now(), acked);
             }
@@ -181,6 +183,12 @@ impl Sensor {
         assert!(feed.wait().success(), "{}", feed.log());
         assert!(!feed.log().contains("panicked"), "{}", feed.log());
         flows
+    }
+
+    /// What it says of itself; null before its first word.
+    pub(crate) fn status(&self) -> Value {
+        let written = self.edge.state_dir.join("status.json").is_file();
+        if written { self.edge.status() } else { Value::Null }
     }
 
     /// Where its batches wait.
@@ -194,6 +202,14 @@ pub(crate) fn stored(lab: &Lab, sensor: &str) -> Option<u64> {
     let sensors = lab.try_get("/api/v1/sensors")?;
     let items = sensors["items"].as_array()?;
     items.iter().find(|item| item["sensor"] == sensor)?["batches"].as_u64()
+}
+
+/// Flows that the collector has or knows to be lost; none while it does not answer.
+pub(crate) fn told(lab: &Lab, sensor: &Sensor) -> Option<u64> {
+    let sensors = lab.try_get("/api/v1/sensors")?;
+    let items = sensors["items"].as_array()?;
+    let found = items.iter().find(|item| item["sensor"] == sensor.edge.sensor.as_str())?;
+    Some(found["flows"].as_u64()? + found["lost"].as_u64()?)
 }
 
 /// The bytes of a directory's files.

@@ -10,9 +10,14 @@
 #[allow(dead_code, unreachable_pub, reason = "not every test target uses all of what they share")]
 mod harness;
 
+mod acks;
 mod disk;
+mod hostile;
 mod inside;
 mod kill;
 mod kit;
+mod network;
 mod oracle;
+mod road;
 mod several;
+mod wire;

@@ -61,6 +61,21 @@ pub(crate) struct Row {
     sealed: SealedBatch,
 }
 
+fn open(path: &Path) -> Connection {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).expect("a database");
+    connection.busy_timeout(std::time::Duration::from_secs(10)).expect("a time-out");
+    connection
+}
+
+/// The kinds of events that a collector's control database holds.
+pub(crate) fn events(control: &Path) -> Vec<String> {
+    let control = open(control);
+    let mut kinds = control.prepare("SELECT DISTINCT kind FROM events").expect("events");
+    let found = kinds.query_map([], |row| row.get(0)).expect("events");
+    found.map(|kind| kind.expect("a kind")).collect()
+}
+
 /// Every batch of a sensor in the segments of a collector's directory, in the order of the chain.
 pub(crate) fn rows(collector_dir: &Path, sensor: &str) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -69,9 +84,7 @@ pub(crate) fn rows(collector_dir: &Path, sensor: &str) -> Vec<Row> {
         if path.extension().is_none_or(|extension| extension != "db") {
             continue;
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let segment = Connection::open_with_flags(&path, flags).expect("a database");
-        segment.busy_timeout(std::time::Duration::from_secs(10)).expect("a time-out");
+        let segment = open(&path);
         let mut batches = segment
             .prepare("SELECT epoch, sequence, header, body, signature FROM batches WHERE sensor = ?")
             .expect("batches");
