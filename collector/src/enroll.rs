@@ -166,7 +166,7 @@ fn enroll(
         Ok(enrolled) => {
             tracing::info!(sensor = enrolled.sensor, address, "enrolled");
             Ok(EnrollResponse {
-                cosign_key: Vec::new().into(),
+                cosign_key: store.cosigner().public_key().to_vec().into(),
                 sensor: enrolled.sensor,
                 site: enrolled.site,
                 certificate_der: enrolled.certificate.into(),

@@ -1,31 +1,13 @@
 //! `kind = "auto"`: by eBPF where this host permits it, and else by libpcap, which says why.
 
-use std::time::Duration;
-
-use onenet_core::{
-    decode::InterfaceIndex,
-    detect::HealthReport,
-    mirror::MirrorPlan,
-    record::{DropStage, RecordSink},
-    sensor::Sensor,
-    time::Timestamp,
-};
+use onenet_core::mirror::MirrorPlan;
 
 use super::{
     ebpf::MeterSource,
     libpcap::{LibpcapError, LibpcapSource},
     live::Live,
 };
-use crate::{
-    config::{EbpfSource, PcapSource},
-    run::SourceView,
-};
-
-/// libpcap in the place of eBPF.
-struct Fallback {
-    by: LibpcapSource,
-    reason: String,
-}
+use crate::config::{EbpfSource, PcapSource};
 
 /// Opens an interface as this host permits.
 pub(crate) fn open(
@@ -39,58 +21,5 @@ pub(crate) fn open(
         Err(error) => error.reason(),
     };
     tracing::warn!("interface {}: read by libpcap, because eBPF is not to be had: {reason}", pcap.interface);
-    Ok(Box::new(Fallback { by: LibpcapSource::open(pcap, among_others)?, reason }))
-}
-
-impl Live for Fallback {
-    fn name(&self) -> &str {
-        self.by.name()
-    }
-
-    fn read(
-        &mut self,
-        until: Timestamp,
-        interface: InterfaceIndex,
-        sensor: &mut Sensor,
-        sink: &mut dyn RecordSink,
-    ) -> bool {
-        self.by.read(until, interface, sensor, sink)
-    }
-
-    fn waiting(&mut self) -> Option<Timestamp> {
-        self.by.waiting()
-    }
-
-    fn quiet_until(&self) -> Timestamp {
-        self.by.quiet_until()
-    }
-
-    fn cannot_wait(&self) -> Timestamp {
-        self.by.cannot_wait()
-    }
-
-    fn look_after(&mut self, reopen_after: Duration) {
-        self.by.look_after(reopen_after);
-    }
-
-    fn drops(&self, stage: DropStage) -> u64 {
-        self.by.drops(stage)
-    }
-
-    fn health(&self) -> Vec<HealthReport> {
-        self.by.health()
-    }
-
-    fn view(&self) -> SourceView {
-        let view = self.by.view();
-        let method = view.method.as_deref().unwrap_or("libpcap");
-        SourceView {
-            method: Some(format!("{method}, because eBPF is not to be had: {}", self.reason)),
-            ..view
-        }
-    }
-
-    fn close(&mut self) {
-        self.by.close();
-    }
+    Ok(Box::new(LibpcapSource::open(pcap, among_others)?.in_place_of_ebpf(reason)))
 }

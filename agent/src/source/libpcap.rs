@@ -59,6 +59,8 @@ pub(crate) struct LibpcapError {
 pub(crate) struct LibpcapSource {
     source: PcapSource,
     block_timeout: i32,
+    /// How it is read, and why so.
+    method: String,
     capture: Option<Open>,
     held: Held,
     account: Account,
@@ -183,6 +185,7 @@ impl LibpcapSource {
         let mut opened = Self {
             source: source.clone(),
             block_timeout,
+            method: "libpcap".to_owned(),
             capture,
             held: Held::default(),
             account: Account::default(),
@@ -194,6 +197,12 @@ impl LibpcapSource {
         };
         opened.look_at_counters();
         Ok(opened)
+    }
+
+    /// The same, which says that it stands in for eBPF, and why.
+    pub(crate) fn in_place_of_ebpf(mut self, reason: String) -> Self {
+        self.method = format!("libpcap, because eBPF is not to be had: {reason}");
+        self
     }
 
     /// Reads the counters of interface and libpcap at the same moment.
@@ -378,7 +387,7 @@ impl Live for LibpcapSource {
     fn view(&self) -> SourceView {
         SourceView {
             name: self.source.interface.to_string(),
-            method: Some("libpcap".to_owned()),
+            method: Some(self.method.clone()),
             packets: self.packets,
             account: self.account.view().cloned(),
             last_packet: self.last.map(|time| time.to_string()),

@@ -19,7 +19,7 @@ use std::{pin::Pin, sync::Arc};
 
 use onenet_proto::{
     seal::{ChainHead, MAX_BATCH_BYTES},
-    v1::{Ack, SealedBatch, ingest_server::Ingest},
+    v1::{Ack, Cosignature, SealedBatch, ingest_server::Ingest},
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -88,8 +88,8 @@ fn unavailable(error: &StoreError) -> Status {
     Status::unavailable(error.to_string())
 }
 
-fn ack(head: &ChainHead) -> Ack {
-    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature: None }
+fn ack((head, cosignature): (ChainHead, Option<Cosignature>)) -> Ack {
+    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature }
 }
 
 fn status_of(refusal: &Refusal) -> Status {

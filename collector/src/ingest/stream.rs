@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use onenet_core::net::Name;
 use onenet_proto::{
-    seal::{self, ChainHead, SealError},
+    seal::{self, SealError},
     v1::{Ack, BatchHeader, SealedBatch},
 };
 use prost::Message as _;
@@ -70,13 +70,16 @@ pub(super) fn start(delivery: Delivery) -> mpsc::Receiver<Result<Ack, Status>> {
     let (verifying, verified) = mpsc::channel(VERIFYING);
     let (committing, committed) = mpsc::channel(COMMITTING);
     let Delivery { store, writer, sensor, stopping, memory, batches } = delivery;
-    let head = writer.head(&sensor.name);
     let name = Name::clone(&sensor.name);
+    let (held_by, of) = (writer.clone(), Name::clone(&sensor.name));
+    // What is held has been committed, and covers every batch before: the newest there is.
+    let held = move || ack(held_by.held(&of));
+    let first = held();
     tokio::spawn(read(batches, store, Arc::new(sensor), memory, stopping, verifying));
     tokio::spawn(submit(verified, writer, committing));
     tokio::spawn(async move {
-        if acks.send(Ok(ack(&head))).await.is_ok() {
-            answer_verdicts(committed, &acks).await;
+        if acks.send(Ok(first)).await.is_ok() {
+            answer_verdicts(committed, &acks, held).await;
         }
         tracing::info!(sensor = %name, "delivery ends");
     });
@@ -199,12 +202,13 @@ async fn submit(
 async fn answer_verdicts(
     mut committing: mpsc::Receiver<Committing>,
     acks: &mpsc::Sender<Result<Ack, Status>>,
+    held: impl Fn() -> Ack,
 ) {
-    let mut newest = None;
+    let mut news = false;
     let end = loop {
         let next = tokio::select! {
             next = committing.recv() => next,
-            sent = send(acks, &mut newest), if newest.is_some() => if sent { continue } else { return },
+            sent = send(acks, &held, &mut news), if news => if sent { continue } else { return },
         };
         let mut verdict = match next {
             Some(Ok(verdict)) => verdict,
@@ -214,18 +218,18 @@ async fn answer_verdicts(
         let verdict = loop {
             tokio::select! {
                 verdict = &mut verdict => break verdict,
-                sent = send(acks, &mut newest), if newest.is_some() => if !sent { return },
+                sent = send(acks, &held, &mut news), if news => if !sent { return },
             }
         };
         match verdict {
-            Ok(Verdict::Stored(head) | Verdict::Known(head)) => newest = Some(head),
+            Ok(Verdict::Stored(_) | Verdict::Known(_)) => news = true,
             Ok(Verdict::Refused(refusal)) => break Some(status_of(&refusal)),
             Err(_) => break Some(Status::unavailable("the collector is stopping")),
         }
     };
     // Nothing more is taken; what was committed before the end is acked first.
     drop(committing);
-    if newest.is_some() && !send(acks, &mut newest).await {
+    if news && !send(acks, &held, &mut news).await {
         return;
     }
     if let Some(status) = end {
@@ -234,17 +238,20 @@ async fn answer_verdicts(
     }
 }
 
-/// Sends the newest head once there is room; says whether anybody listens. Cut off before, it takes nothing.
-async fn send(acks: &mpsc::Sender<Result<Ack, Status>>, newest: &mut Option<ChainHead>) -> bool {
+/// Sends the head that is held once there is room; says whether anybody listens. Cut off before, it takes nothing.
+async fn send(acks: &mpsc::Sender<Result<Ack, Status>>, held: &impl Fn() -> Ack, news: &mut bool) -> bool {
     let Ok(room) = acks.reserve().await else { return false };
-    if let Some(head) = newest.take() {
-        room.send(Ok(ack(&head)));
-    }
+    *news = false;
+    room.send(Ok(held()));
     true
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use onenet_proto::seal::ChainHead;
+
     use super::*;
 
     fn stored(sequence: u64) -> Committing {
@@ -258,8 +265,12 @@ mod tests {
     async fn a_sensor_that_does_not_read_its_acks_holds_up_no_commit() {
         let (acks, mut told) = mpsc::channel(1);
         let (committing, committed) = mpsc::channel(2);
-        let answering = tokio::spawn(async move { answer_verdicts(committed, &acks).await });
+        let held = Arc::new(AtomicU64::new(0));
+        let now = Arc::clone(&held);
+        let held_now = move || Ack { sequence: now.load(Ordering::SeqCst), ..Ack::default() };
+        let answering = tokio::spawn(async move { answer_verdicts(committed, &acks, held_now).await });
         for sequence in 1..=100 {
+            held.store(sequence, Ordering::SeqCst);
             committing.send(stored(sequence)).await.expect("verdicts are taken");
         }
         drop(committing);
@@ -281,7 +292,7 @@ mod tests {
         committing.send(stored(2)).await.expect("room");
         committing.send(Err(Status::invalid_argument("the seal"))).await.expect("room");
         committing.send(stored(3)).await.expect("room");
-        answer_verdicts(committed, &acks).await;
+        answer_verdicts(committed, &acks, || Ack { sequence: 2, ..Ack::default() }).await;
         drop(acks);
         let mut answers = Vec::new();
         while let Some(answer) = told.recv().await {

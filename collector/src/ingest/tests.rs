@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use onenet_proto::{
+    cosign::verify_cosignature,
     seal::ChainHead,
     v1::{
         self, Ack, EnrollRequest, EnrollResponse, SealedBatch, enrollment_client::EnrollmentClient,
@@ -91,13 +92,15 @@ async fn enroll(
 struct Delivery {
     batches: mpsc::Sender<SealedBatch>,
     acks: Streaming<Ack>,
+    /// Whose cosignatures to expect.
+    cosign_key: Vec<u8>,
 }
 
 impl Delivery {
-    async fn start(channel: Channel) -> Result<Self, Status> {
+    async fn start(channel: Channel, cosign_key: &[u8]) -> Result<Self, Status> {
         let (batches, outbound) = mpsc::channel(64);
         let acks = IngestClient::new(channel).deliver(ReceiverStream::new(outbound)).await?.into_inner();
-        Ok(Self { batches, acks })
+        Ok(Self { batches, acks, cosign_key: cosign_key.to_vec() })
     }
 
     async fn send(&self, batch: SealedBatch) {
@@ -108,7 +111,18 @@ impl Delivery {
     async fn ack(&mut self) -> Result<(u64, u64), Status> {
         let message = tokio::time::timeout(PATIENCE, self.acks.message()).await.expect("an answer in time");
         let ack = message?.ok_or_else(|| Status::ok("the end"))?;
-        assert_eq!(ack.hash.len(), 32);
+        let head = ChainHead {
+            epoch: ack.epoch,
+            sequence: ack.sequence,
+            hash: ack.hash[..].try_into().expect("32 bytes"),
+        };
+        match &ack.cosignature {
+            None => assert_eq!(head, ChainHead::default(), "only a head of nothing is not signed for"),
+            Some(signed) => {
+                let checked = verify_cosignature(signed, &self.cosign_key, "boston-1", &head);
+                assert_eq!(checked, Ok(()), "{head:?}");
+            }
+        }
         Ok((ack.epoch, ack.sequence))
     }
 
@@ -132,6 +146,7 @@ struct Rig {
     collector: Collector,
     client: Client,
     tls: Arc<rustls::ClientConfig>,
+    cosign_key: Vec<u8>,
 }
 
 impl Rig {
@@ -143,11 +158,12 @@ impl Rig {
         let answer =
             enroll(&collector, &site.authority(), client.request(&token)).await.expect("a certificate");
         let tls = client_tls(&site.authority(), Some((answer.certificate_der.to_vec(), &client.key)));
-        Self { site, collector, client, tls }
+        Self { site, collector, client, tls, cosign_key: answer.cosign_key.to_vec() }
     }
 
     async fn deliver(&self) -> Result<Delivery, Status> {
-        Delivery::start(connect(&self.collector, Arc::clone(&self.tls)).await?).await
+        let channel = connect(&self.collector, Arc::clone(&self.tls)).await?;
+        Delivery::start(channel, &self.cosign_key).await
     }
 
     fn batch(&mut self, flows: u32) -> SealedBatch {
@@ -264,10 +280,10 @@ async fn a_burst_is_acked_cumulatively_and_a_repetition_changes_nothing() {
         }
         delivery.acked(40).await;
         // The sensor ends its side; the collector ends the stream in order.
-        let Delivery { batches: sender, acks } = delivery;
+        let Delivery { batches: sender, acks, cosign_key } = delivery;
         drop(sender);
         let (unused, _) = mpsc::channel(1);
-        let mut delivery = Delivery { batches: unused, acks };
+        let mut delivery = Delivery { batches: unused, acks, cosign_key };
         assert_eq!(delivery.refusal().await.code(), Code::Ok);
     }
     assert_eq!(rig.stored(), (1..=40).collect::<Vec<_>>());
@@ -380,7 +396,7 @@ async fn without_a_certificate_of_an_enrolled_sensor_nothing_is_taken() {
     let rig = Rig::new().await;
     let authority = rig.site.authority();
     let anonymous = connect(&rig.collector, client_tls(&authority, None)).await.expect("TLS allows it");
-    let refused = Delivery::start(anonymous).await.err().expect("no certificate");
+    let refused = Delivery::start(anonymous, &[]).await.err().expect("no certificate");
     assert_eq!(refused.code(), Code::Unauthenticated);
     // Signed by our authority, but known to no store: another collector's, or one that lost its store.
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
@@ -388,14 +404,14 @@ async fn without_a_certificate_of_an_enrolled_sensor_nothing_is_taken() {
     let request = crate::ca::SensorRequest::verify(csr.der()).expect("it holds");
     let issued = authority.issue_sensor("boston-1", &request, clock::now(), 1).expect("a certificate");
     let stranger = connect(&rig.collector, client_tls(&authority, Some((issued.der, &key)))).await;
-    let refused = Delivery::start(stranger.expect("TLS allows it")).await.err().expect("not enrolled");
+    let refused = Delivery::start(stranger.expect("TLS allows it"), &[]).await.err().expect("not enrolled");
     assert_eq!(refused.code(), Code::Unauthenticated);
     // Signed by another authority: the handshake fails.
     let (other, _) = Authority::create(clock::now()).expect("an authority");
     let issued = other.issue_sensor("boston-1", &request, clock::now(), 1).expect("a certificate");
     let foreign = connect(&rig.collector, client_tls(&authority, Some((issued.der, &key)))).await;
     let refused = match foreign {
-        Ok(channel) => Delivery::start(channel).await.err().expect("the handshake fails"),
+        Ok(channel) => Delivery::start(channel, &[]).await.err().expect("the handshake fails"),
         Err(refused) => refused,
     };
     assert_ne!(refused.code(), Code::Ok);
@@ -432,13 +448,13 @@ async fn when_the_collector_stops_what_it_has_read_is_committed_and_a_restart_go
         delivery.send(batch.clone()).await;
     }
     delivery.acked(20).await;
-    let Rig { site, collector, client, tls } = rig;
+    let Rig { site, collector, client, tls, cosign_key } = rig;
     let stopping = tokio::spawn(collector.stop());
     assert_eq!(delivery.refusal().await.code(), Code::Unavailable);
     drop(delivery);
     stopping.await.expect("it stops");
     let collector = Collector::start(&site.config).await.expect("it starts again");
-    let rig = Rig { site, collector, client, tls };
+    let rig = Rig { site, collector, client, tls, cosign_key };
     let mut delivery = rig.deliver().await.expect("it begins again");
     assert_eq!(delivery.ack().await.expect("the head"), (1, 20));
     for batch in &batches {

@@ -37,6 +37,15 @@ pub enum StoreError {
         /// The version of this program.
         expected: i64,
     },
+    /// The collector's own key does not parse.
+    #[error("{}: not an Ed25519 key in PKCS #8 form; a new one would be taken for another collector", path.display())]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No key can be made.
+    #[error("the system's random source failed")]
+    NoRandomness,
     /// What is stored makes no sense.
     #[error("{}: {problem}", path.display())]
     Corrupt {
@@ -73,8 +82,8 @@ impl StoreError {
                         | rusqlite::ErrorCode::SystemIoFailure
                 )
             ),
-            Self::Io { .. } | Self::Stopping => true,
-            Self::Locked { .. } | Self::Schema { .. } | Self::Corrupt { .. } => false,
+            Self::Io { .. } | Self::Stopping | Self::NoRandomness => true,
+            Self::Locked { .. } | Self::BadKey { .. } | Self::Schema { .. } | Self::Corrupt { .. } => false,
         }
     }
 }

@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 
 use onenet_core::{net::Name, record::Ledger, time::Timestamp};
-use onenet_proto::{seal::ChainHead, v1};
-use prost::Message as _;
+use onenet_proto::{
+    seal::ChainHead,
+    v1::{self, Cosignature},
+};
+use prost::Message;
 use rusqlite::{Connection, params};
 
 use super::flow_row::counter;
 
 /// Where the chain of one sensor stands, and what it has delivered since it was first heard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SensorHead {
     /// The last batch committed.
     pub head: ChainHead,
@@ -37,6 +40,8 @@ pub struct SensorHead {
     pub ledger: Option<Ledger>,
     /// The accounts of its earlier runs, added up.
     pub ledger_before: Ledger,
+    /// The collector's word for the head; none where an earlier version committed it.
+    pub cosignature: Option<Cosignature>,
 }
 
 impl SensorHead {
@@ -70,7 +75,8 @@ CREATE TABLE heads (
     poisoned INTEGER NOT NULL,
     lost INTEGER NOT NULL,
     ledger BLOB,
-    ledger_before BLOB NOT NULL
+    ledger_before BLOB NOT NULL,        -- what follows is a Cosignature, encoded
+    cosignature BLOB
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -78,7 +84,9 @@ CREATE TABLE heads (
 pub(super) fn write(connection: &Connection, sensor: &str, head: &SensorHead) -> Result<(), rusqlite::Error> {
     let encode = |ledger: &Ledger| v1::Ledger::from(ledger).encode_to_vec();
     connection
-        .prepare_cached("INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
         .execute(params![
             sensor,
             head.head.epoch.cast_signed(),
@@ -95,6 +103,7 @@ pub(super) fn write(connection: &Connection, sensor: &str, head: &SensorHead) ->
             counter(head.lost),
             head.ledger.as_ref().map(encode),
             encode(&head.ledger_before),
+            head.cosignature.as_ref().map(Message::encode_to_vec),
         ])?;
     Ok(())
 }
@@ -122,6 +131,9 @@ pub(super) fn read(connection: &Connection) -> Result<Heads, rusqlite::Error> {
             lost: number(12)?,
             ledger: row.get::<_, Option<Vec<u8>>>(13)?.and_then(decode),
             ledger_before: decode(row.get(14)?).unwrap_or_default(),
+            cosignature: row
+                .get::<_, Option<Vec<u8>>>(15)?
+                .and_then(|bytes| Cosignature::decode(&bytes[..]).ok()),
         };
         heads.insert(row.get(0)?, head);
     }
@@ -132,11 +144,15 @@ pub(super) fn read(connection: &Connection) -> Result<Heads, rusqlite::Error> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let head: &mut SensorHead = heads.entry(row.get(0)?).or_default();
-        head.head = ChainHead {
+        let last = ChainHead {
             epoch: row.get::<_, i64>(1)?.cast_unsigned(),
             sequence: row.get::<_, i64>(2)?.cast_unsigned(),
             hash: row.get(3)?,
         };
+        if head.head != last {
+            // What was signed was another head.
+            (head.head, head.cosignature) = (last, None);
+        }
     }
     Ok(heads)
 }

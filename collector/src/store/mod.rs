@@ -17,6 +17,7 @@ pub(crate) mod control_cursors;
 pub(crate) mod control_findings;
 pub(crate) mod control_inventory;
 pub(crate) mod control_losses;
+mod cosign;
 mod error;
 mod events;
 mod flow_row;
@@ -82,6 +83,7 @@ pub struct Store {
 struct Inner {
     config: StoreConfig,
     control: control::Control,
+    cosigner: cosign::Cosigner,
     segments: RwLock<BTreeMap<SegmentNumber, Arc<SegmentFile>>>,
     committed: watch::Sender<Cursor>,
 }
@@ -119,6 +121,7 @@ impl Store {
         let inner = Inner {
             config: config.clone(),
             control,
+            cosigner: cosign::Cosigner::load_or_create(&config.directory)?,
             segments: RwLock::default(),
             committed: watch::Sender::new(Cursor::default()),
         };

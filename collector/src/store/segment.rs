@@ -31,6 +31,7 @@ CREATE TABLE batches (
     received_at INTEGER NOT NULL,       -- ns since the epoch
     records INTEGER NOT NULL,
     poison TEXT,                        -- why the body makes no sense
+    cosignature BLOB,                   -- a Cosignature, encoded: of the last batch of a sensor in each commit
     UNIQUE (sensor, epoch, sequence)
 ) STRICT;
 ";
@@ -91,7 +92,6 @@ pub(super) fn open(path: &Path, heads: &Heads) -> Result<Connection, StoreError>
     let found = connection::version(&connection).map_err(StoreError::sqlite(path))?;
     match found {
         0 => create(&mut connection, heads).map_err(StoreError::sqlite(path))?,
-        1..VERSION => upgrade(path, &mut connection)?,
         VERSION => {}
         found => return Err(StoreError::Schema { path: path.to_owned(), found, expected: VERSION }),
     }
@@ -115,6 +115,9 @@ fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
     tracing::info!("{}: of an earlier version, brought up to date", path.display());
     let mut run = || {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        transaction.execute_batch(
+            "ALTER TABLE batches ADD COLUMN cosignature BLOB; ALTER TABLE heads ADD COLUMN cosignature BLOB",
+        )?;
         flow_row::rebuild(&transaction)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()
@@ -122,15 +125,16 @@ fn upgrade(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
     run().map_err(StoreError::sqlite(path))
 }
 
-/// Brings a closed segment up to date and builds its indexes, where it is of an earlier version.
-pub(super) fn upgrade_closed(path: &Path) -> Result<(), StoreError> {
+/// Brings a segment up to date where it is of an earlier version; a closed one gets its indexes again.
+pub(super) fn bring_up_to_date(path: &Path, closed: bool) -> Result<(), StoreError> {
     let mut connection = connection::open_writer(path)?;
     let found = connection::version(&connection).map_err(StoreError::sqlite(path))?;
     if !(1..VERSION).contains(&found) {
         return Ok(());
     }
     upgrade(path, &mut connection)?;
-    connection.execute_batch(CLOSED_INDEXES).map_err(StoreError::sqlite(path))
+    let indexes = if closed { CLOSED_INDEXES } else { "" };
+    connection.execute_batch(indexes).map_err(StoreError::sqlite(path))
 }
 
 /// Whether a file holds a segment's tables; one that was being made when the collector stopped does not.

@@ -278,7 +278,8 @@ fn segments_of_earlier_versions_are_brought_up_to_date_and_written_on() {
     for number in segment::list(&rig.store.segment_directory()).expect("listed") {
         let path = segment::path(&rig.store.segment_directory(), number);
         let connection = rusqlite::Connection::open(path).expect("it opens");
-        let earlier = "DROP TABLE flows; CREATE TABLE flows (id INTEGER PRIMARY KEY, batch INTEGER) STRICT";
+        let earlier = "DROP TABLE flows; CREATE TABLE flows (id INTEGER PRIMARY KEY, batch INTEGER) STRICT;
+             ALTER TABLE batches DROP COLUMN cosignature; ALTER TABLE heads DROP COLUMN cosignature";
         connection.execute_batch(earlier).expect("changed");
         connection.pragma_update(None, "user_version", 3).expect("set");
     }

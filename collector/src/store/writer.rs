@@ -12,8 +12,9 @@ use std::{
 use onenet_core::net::Name;
 use onenet_proto::{
     seal::{ChainHead, VerifiedBatch},
-    v1::SealedBatch,
+    v1::{Cosignature, SealedBatch},
 };
+use prost::Message as _;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -110,8 +111,13 @@ impl WriterHandle {
 
     /// The head held for a sensor; the default where it has delivered nothing.
     pub fn head(&self, sensor: &str) -> ChainHead {
+        self.held(sensor).0
+    }
+
+    /// The same, with the collector's word for it.
+    pub fn held(&self, sensor: &str) -> (ChainHead, Option<Cosignature>) {
         let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
-        heads.get(sensor).map(|head| head.head).unwrap_or_default()
+        heads.get(sensor).map(|head| (head.head, head.cosignature.clone())).unwrap_or_default()
     }
 }
 
@@ -176,7 +182,8 @@ struct Committer {
 /// What a group changes, kept apart until it is committed.
 #[derive(Default)]
 struct Draft {
-    heads: BTreeMap<Name, SensorHead>,
+    /// Of each sensor, and the row of its last batch.
+    heads: BTreeMap<Name, (SensorHead, i64)>,
     stats: SegmentStats,
     last: Option<i64>,
     verdicts: Vec<Verdict>,
@@ -184,8 +191,8 @@ struct Draft {
 
 impl Committer {
     fn start(store: Store, lock: File) -> Result<Self, StoreError> {
-        for segment in store.segments().iter().rev().skip(1) {
-            segment::upgrade_closed(segment.readers.path())?;
+        for (later, segment) in store.segments().iter().rev().enumerate() {
+            segment::bring_up_to_date(segment.readers.path(), later > 0)?;
         }
         let heads = store.heads()?;
         let number = store.segments().last().map_or(1, |segment| segment.number);
@@ -286,10 +293,14 @@ impl Committer {
             let verdict = self.take(&transaction, incoming, &mut draft)?;
             draft.verdicts.push(verdict);
         }
+        self.sign_heads(&transaction, &mut draft.heads).map_err(StoreError::sqlite(&path))?;
         transaction.commit().map_err(StoreError::sqlite(&path))?;
         self.stats = draft.stats;
         self.segment.set_stats(draft.stats);
-        self.heads.write().unwrap_or_else(PoisonError::into_inner).extend(draft.heads);
+        self.heads
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(draft.heads.into_iter().map(|(sensor, (head, _))| (sensor, head)));
         if let Some(batch) = draft.last {
             self.store.inner.committed.send_replace(Cursor { segment: self.segment.number, batch });
         }
@@ -307,7 +318,7 @@ impl Committer {
         if !matches!(&state, Some((name, SensorState::Active)) if *name == incoming.sensor) {
             return Ok(Verdict::Refused(Refusal::NotAllowed));
         }
-        let drafted = draft.heads.get(&incoming.sensor).cloned();
+        let drafted = draft.heads.get(&incoming.sensor).map(|(head, _)| head.clone());
         let mut head = drafted.unwrap_or_else(|| {
             let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
             heads.get(&incoming.sensor).cloned().unwrap_or_default()
@@ -328,10 +339,28 @@ impl Committer {
                     .insert(transaction, incoming, &head, &mut draft.stats)
                     .map_err(StoreError::sqlite(self.segment.readers.path()))?;
                 draft.last = Some(id);
-                draft.heads.insert(Name::clone(&incoming.sensor), head.clone());
-                Ok(Verdict::Stored(head.head))
+                let stands = head.head;
+                draft.heads.insert(Name::clone(&incoming.sensor), (head, id));
+                Ok(Verdict::Stored(stands))
             }
         }
+    }
+
+    /// Writes the heads that a group has moved, each with the collector's word for it.
+    fn sign_heads(
+        &self,
+        transaction: &Transaction<'_>,
+        heads: &mut BTreeMap<Name, (SensorHead, i64)>,
+    ) -> Result<(), rusqlite::Error> {
+        for (sensor, (head, batch)) in heads {
+            let signed = self.store.cosigner().cosign(sensor, &head.head, head.received_at.0);
+            transaction
+                .prepare_cached("UPDATE batches SET cosignature = ? WHERE id = ?")?
+                .execute(params![signed.encode_to_vec(), *batch])?;
+            head.cosignature = Some(signed);
+            heads::write(transaction, sensor, head)?;
+        }
+        Ok(())
     }
 
     /// The hash stored for the batch's epoch and sequence, in this segment or an earlier one.
@@ -386,7 +415,6 @@ impl Committer {
             flow_row::insert_all(transaction, batch, &contents.flows)?;
             contents.flows.iter().for_each(|flow| stats.add(flow.start, flow.end));
         }
-        heads::write(transaction, &incoming.sensor, head)?;
         Ok(batch)
     }
 

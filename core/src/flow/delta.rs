@@ -274,8 +274,9 @@ impl FlowTable {
         let origin = Self::origin(delta, origins[way & 1]);
         let address = self.address_of_delta(delta, way, &origin);
         let tally = delta.ways[way & 1].tally();
-        let tcp = tcp.map(|part| self.expected(&address, part));
-        let tcp = tcp.as_ref().map(|(header, part)| TcpPart { header, ..*part });
+        let entry = tcp.and_then(|_| self.find(address.hash, &address.key));
+        let header = tcp.map(|part| self.expected(entry, address.side, part.header));
+        let tcp = tcp.zip(header.as_ref()).map(|(part, header)| TcpPart { header, ..part });
         let entry = self.account(address, &origin, &tally, tcp, None, host);
         if entry & ATTEMPT == 0
             && let Some(flow) = self.flows.get_mut(entry as usize)
@@ -309,11 +310,11 @@ impl FlowTable {
     ) {
         let origin = Self::origin(delta, origins[step.way & 1]);
         let address = self.address_of_delta(delta, step.way, &origin);
-        let (header, part) = self.expected(&address, part);
-        let part = TcpPart { header: &header, ..part };
         if let Some(entry) = self.find(address.hash, &address.key)
             && entry & ATTEMPT == 0
         {
+            let header = self.expected(Some(entry), address.side, part.header);
+            let part = TcpPart { header: &header, ..part };
             let outcome = self.track(entry as usize, address.side, &part, step.time);
             if outcome != Outcome::default() {
                 self.react(entry, &outcome, false, (address.side, &origin), host);
@@ -323,15 +324,15 @@ impl FlowTable {
     }
 
     /// A segment with the numbers that its connection expects next, since a delta has none.
-    fn expected<'a>(&self, address: &FlowAddress, part: TcpPart<'a>) -> (TcpSegment, TcpPart<'a>) {
-        let state = self.find(address.hash, &address.key).and_then(|entry| {
+    fn expected(&self, entry: Option<u32>, side: usize, header: &TcpSegment) -> TcpSegment {
+        let state = entry.and_then(|entry| {
             let flow = self.flows.get(entry as usize).filter(|_| entry & ATTEMPT == 0)?;
             self.tcp.get(flow.tcp)
         });
-        let is_syn = part.header.has(TcpSegment::SYN);
-        let sequence = state.map_or(0, |state| state.number(address.side, is_syn));
-        let acknowledgement = state.map_or(0, |state| state.number(1 - address.side, false));
-        (TcpSegment { sequence, acknowledgement, ..*part.header }, part)
+        let is_syn = header.has(TcpSegment::SYN);
+        let sequence = state.map_or(0, |state| state.number(side, is_syn));
+        let acknowledgement = state.map_or(0, |state| state.number(1 - side, false));
+        TcpSegment { sequence, acknowledgement, ..*header }
     }
 }
 

@@ -135,14 +135,15 @@ impl Intervals {
         let coming = &mut self.coming;
         kernel.packets(&mut |packet| coming.push(packet));
         self.packets.clear();
-        let mut later = Packets::default();
-        for held in &self.coming.held {
-            let &Held { time, link_type, direction, wire_length, offload, .. } = held;
-            let data = self.coming.bytes.get(held.data.clone()).unwrap_or_default();
-            let to = if time <= until { &mut self.packets } else { &mut later };
-            to.push(&Handed { time, link_type, direction, wire_length, offload, data });
+        std::mem::swap(&mut self.packets, &mut self.coming);
+        // What came later, a little or nothing, waits for the next end.
+        let Packets { held, bytes } = &mut self.packets;
+        for Held { time, link_type, direction, wire_length, offload, data } in
+            held.extract_if(.., |held| held.time > until)
+        {
+            let data = bytes.get(data).unwrap_or_default();
+            self.coming.push(&Handed { time, link_type, direction, wire_length, offload, data });
         }
-        self.coming = later;
         self.put_in_order();
         Ok(until)
     }
