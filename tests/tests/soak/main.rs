@@ -11,6 +11,7 @@
 mod harness;
 
 mod acks;
+mod clock;
 mod disk;
 mod hostile;
 mod inside;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use onenet_proto::{
     seal::{self, ChainHead, SigningKey},
-    v1::{BatchBody, SealedBatch},
+    v1::{BatchBody, BatchHeader, SealedBatch},
 };
 use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
@@ -98,6 +98,13 @@ pub(crate) fn rows(collector_dir: &Path, sensor: &str) -> Vec<Row> {
     }
     rows.sort_by_key(|row| (row.epoch, row.sequence));
     rows
+}
+
+/// The sensor's clock when it sealed each batch, nanoseconds since the Unix epoch.
+pub(crate) fn sealed_at(collector_dir: &Path, sensor: &str) -> Vec<i64> {
+    let rows = rows(collector_dir, sensor);
+    let header = |row: &Row| BatchHeader::decode(&row.sealed.header[..]).expect("a header");
+    rows.iter().map(|row| header(row).wall_time).collect()
 }
 
 /// Checks that the batches are whole chains, each signed by the sensor; gives how many chains.
