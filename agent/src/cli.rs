@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{check_config, config::ConfigArgs, enroll, error, interfaces, read, run, status};
+use crate::{check_config, config::ConfigArgs, enroll, error, interfaces, read, run, spool_command, status};
 
 /// Sensor of one edge: packets in, flow records, address observations and findings out.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Command {
     Enroll(enroll::EnrollArgs),
     /// Say what this sensor has done and where it stands
     Status(status::StatusArgs),
+    /// Look into the disk queue: what waits, whether it is sound; also while the agent runs
+    Spool(spool_command::SpoolArgs),
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +66,7 @@ fn dispatch(command: Command) -> Result<(), anyhow::Error> {
         Command::Run(args) => run::run(&args),
         Command::Enroll(args) => enroll::enroll(&args),
         Command::Status(args) => status::status(&args),
+        Command::Spool(args) => to_stdout(|out| spool_command::spool(&args, out)),
     }
 }
 

@@ -107,7 +107,7 @@ pub fn enroll(args: &EnrollArgs) -> Result<(), anyhow::Error> {
         site: answer.site.clone(),
         endpoint: target.endpoint.to_string(),
     };
-    keys.store(&enrolment, &answer.certificate_der, &answer.ca_certificate_der)?;
+    keys.store(&enrolment, &answer.certificate_der, &answer.ca_certificate_der, &answer.cosign_key)?;
     println!("enrolled as {} at {} with {}", answer.sensor, answer.site, target.endpoint);
     if *answer.sensor != *config.sensor.name || *answer.site != *config.sensor.site {
         anyhow::bail!(
@@ -152,6 +152,11 @@ fn check_answer(answer: &EnrollResponse, token: &Token<'_>, key: &[u8]) -> Resul
     );
     let (_, certificate) = X509Certificate::from_der(&answer.certificate_der)
         .map_err(|_| anyhow::anyhow!("the collector answered with something that is no certificate"))?;
+    anyhow::ensure!(
+        matches!(answer.cosign_key.len(), 0 | 32),
+        "the collector answered with a key for cosignatures of {} bytes, expected 32",
+        answer.cosign_key.len()
+    );
     anyhow::ensure!(
         certificate.public_key().raw == key,
         "the collector answered with the certificate of another key"

@@ -21,6 +21,7 @@ const SIGNING_KEY: &str = "signing.key";
 const CERTIFICATE: &str = "sensor.crt";
 const AUTHORITY: &str = "ca.crt";
 const ENROLMENT: &str = "enrolment.json";
+const COSIGN_KEY: &str = "cosign.pub";
 
 /// What enrolment gave beside the certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub(crate) struct Identity {
     pub(crate) authority: CertificateDer<'static>,
     /// The signing key, PKCS #8.
     pub(crate) signing_key: Vec<u8>,
+    /// The collector's key for cosignatures, 32 bytes; none where it gave none.
+    pub(crate) cosign_key: Option<Vec<u8>>,
 }
 
 /// The directory of the keys.
@@ -62,6 +65,13 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// These bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of hexadecimal digits.
+fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(digits).ok()?.trim();
+    let pair = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect()
 }
 
 impl KeyStore {
@@ -142,13 +152,25 @@ impl KeyStore {
         Ok(Some(enrolment))
     }
 
+    /// The collector's key for cosignatures; none where enrolment gave none.
+    fn cosign_key(&self) -> Result<Option<Vec<u8>>, anyhow::Error> {
+        let Some(text) = self.read(COSIGN_KEY)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+        let key = from_hex(&text).filter(|key| key.len() == 32);
+        let key = key
+            .with_context(|| format!("{}: expected 64 hexadecimal digits", self.path(COSIGN_KEY).display()));
+        Ok(Some(key?))
+    }
+
     /// Stores what enrolment gave; the enrolment counts once its own file is there.
     pub(crate) fn store(
         &self,
         enrolment: &Enrolment,
         certificate: &[u8],
         authority: &[u8],
+        cosign_key: &[u8],
     ) -> Result<(), anyhow::Error> {
+        // Of a collector that gives none, the first one seen counts; one that is here from before would refuse it.
+        self.write(COSIGN_KEY, hex(cosign_key).as_bytes())?;
         self.write(CERTIFICATE, pem("CERTIFICATE", certificate).as_bytes())?;
         self.write(AUTHORITY, pem("CERTIFICATE", authority).as_bytes())?;
         self.write(ENROLMENT, &serde_json::to_vec_pretty(enrolment)?)
@@ -173,7 +195,8 @@ impl KeyStore {
         let authority = self.authority()?.ok_or_else(not_enrolled)?;
         let signing_key = self.read(SIGNING_KEY)?.ok_or_else(not_enrolled)?;
         SigningKey::from_pkcs8(&signing_key).with_context(|| self.path(SIGNING_KEY).display().to_string())?;
-        Ok(Identity { enrolment, tls_key, certificate, authority, signing_key })
+        let cosign_key = self.cosign_key()?;
+        Ok(Identity { enrolment, tls_key, certificate, authority, signing_key, cosign_key })
     }
 }
 
@@ -222,5 +245,21 @@ mod tests {
             CertificateDer::from_pem_slice(pem("CERTIFICATE", &der).as_bytes()).unwrap().as_ref(),
             der
         );
+    }
+
+    #[test]
+    fn the_collectors_key_is_kept_as_enrolment_gave_it_and_one_that_is_none_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let store = KeyStore::new(state.path());
+        store.create().unwrap();
+        assert_eq!(store.cosign_key().unwrap(), None);
+        let enrolment = Enrolment { sensor: "s".into(), site: "b".into(), endpoint: String::new() };
+        store.store(&enrolment, &[1], &[2], &[0xab; 32]).unwrap();
+        assert_eq!(store.cosign_key().unwrap(), Some(vec![0xab; 32]));
+        store.store(&enrolment, &[1], &[2], &[]).unwrap();
+        assert_eq!(store.cosign_key().unwrap(), None, "a collector that gives none has none from before");
+        fs::write(store.path(COSIGN_KEY), "abc").unwrap();
+        let error = store.cosign_key().unwrap_err().to_string();
+        assert!(error.ends_with("cosign.pub: expected 64 hexadecimal digits"), "{error}");
     }
 }

@@ -23,6 +23,7 @@ mod samples;
 mod ship;
 pub mod source;
 mod spool;
+pub mod spool_command;
 pub mod status;
 mod summary;
 mod tally;

@@ -28,6 +28,31 @@ const PLAIN: &[Metric] = &[
     ("spool_bytes", Kind::Gauge, "Bytes in the spool", "spool_bytes"),
     ("spool_limit_bytes", Kind::Gauge, "Bytes it may take", "spool_limit_bytes"),
     ("spool_oldest_seconds", Kind::Gauge, "Age of the oldest batch that waits", "spool_oldest_seconds"),
+    ("spool_segments", Kind::Gauge, "Segment files in the spool", "spool_segments"),
+    (
+        "spool_reserve_bytes",
+        Kind::Gauge,
+        "Bytes kept back for a full disk, while they are",
+        "spool_reserve_bytes",
+    ),
+    (
+        "spool_disk_full",
+        Kind::Gauge,
+        "Whether the disk is full and the reserve given back",
+        "spool_disk_full",
+    ),
+    ("spool_damaged_records_total", Kind::Counter, "Damaged records found", "spool_damaged_records"),
+    ("spool_skipped_bytes_total", Kind::Counter, "Damaged bytes between records", "spool_skipped_bytes"),
+    ("spool_torn_bytes_total", Kind::Counter, "Bytes of torn writes cut off at start", "spool_torn_bytes"),
+    ("spool_quarantine_bytes", Kind::Gauge, "Bytes in quarantine", "spool_quarantine_bytes"),
+    (
+        "spool_quarantine_dropped_total",
+        Kind::Counter,
+        "Files that the quarantine had no room for",
+        "spool_quarantine_dropped",
+    ),
+    ("cosigned_batch", Kind::Gauge, "Last batch that the collector has signed for", "cosigned_batch"),
+    ("collector_set_back", Kind::Gauge, "Whether the collector is refused as set back", "collector_set_back"),
     ("connected", Kind::Gauge, "Whether the collector is connected", "connected"),
 ];
 
@@ -48,6 +73,10 @@ pub(crate) fn of(status: &Value) -> String {
             head(&mut out, name, kind, help);
             let _ = writeln!(out, "onenet_agent_{name} {value}");
         }
+    }
+    if let Some(untrusted) = status.get("collector_untrusted") {
+        head(&mut out, "collector_refused", Kind::Gauge, "Whether the collector is not trusted");
+        let _ = writeln!(out, "onenet_agent_collector_refused {}", u8::from(!untrusted.is_null()));
     }
     let unparsed =
         ("packets_unparsed_total", Kind::Counter, "Packets that could not be parsed", "unparsed_by");
@@ -149,6 +178,7 @@ mod tests {
     fn a_status_is_told_in_prometheus_text_format() {
         let status = json!({
             "running": true, "connected": false, "packets": 12, "parsed": 11, "spool_oldest_seconds": null,
+            "collector_untrusted": "it was set back", "spool_disk_full": true, "cosigned_batch": 7,
             "unparsed_by": [{"layer": "network", "reason": "truncated", "packets": 1}],
             "dropped_by": [{"stage": "kernel", "packets": 7}],
             "losses": [{"what": "flow", "reason": "spool-full", "count": 3, "bytes": 300}],
@@ -163,6 +193,9 @@ mod tests {
             "# TYPE onenet_agent_packets_total counter\nonenet_agent_packets_total 12\n",
             "# TYPE onenet_agent_connected gauge\nonenet_agent_connected 0\n",
             "onenet_agent_up 1\n",
+            "onenet_agent_collector_refused 1\n",
+            "onenet_agent_spool_disk_full 1\n",
+            "onenet_agent_cosigned_batch 7\n",
             "onenet_agent_packets_unparsed_total{layer=\"network\",reason=\"truncated\"} 1\n",
             "onenet_agent_packets_dropped_total{stage=\"kernel\"} 7\n",
             "onenet_agent_records_lost_total{what=\"flow\",reason=\"spool-full\"} 3\n",

@@ -21,7 +21,7 @@ use crate::{
     metrics,
     run::{Losses, View, wall_time},
     ship::ConnectionState,
-    spool::{Damage, Head},
+    spool::{Cosigned, Damage, Head, Storage},
 };
 
 /// Arguments of `status`.
@@ -61,6 +61,10 @@ pub(crate) struct Report {
     pub(crate) spool_limit_bytes: u64,
     pub(crate) spool_oldest: Option<i64>,
     pub(crate) damage: Damage,
+    pub(crate) storage: Storage,
+    /// What is to be kept back for a full disk.
+    pub(crate) reserve_bytes: u64,
+    pub(crate) cosigned: Option<Cosigned>,
     pub(crate) collector: String,
     pub(crate) connection: ConnectionState,
 }
@@ -90,7 +94,14 @@ impl Report {
             .records()
             .into_iter()
             .map(|loss| {
-                json!({"what": loss.what, "count": loss.count, "bytes": loss.bytes, "reason": loss.reason})
+                json!({
+                    "what": loss.what,
+                    "count": loss.count,
+                    "bytes": loss.bytes,
+                    "reason": loss.reason,
+                    "since": Timestamp(loss.since).to_string(),
+                    "until": Timestamp(loss.until).to_string(),
+                })
             })
             .collect();
         let mark = &self.sealed.mark;
@@ -117,6 +128,17 @@ impl Report {
             "spool_damaged_records": self.damage.records,
             "spool_skipped_bytes": self.damage.skipped_bytes,
             "spool_torn_bytes": self.damage.torn_bytes,
+            "spool_segments": self.storage.segments,
+            "spool_reserve_bytes": self.storage.reserve_bytes,
+            "spool_disk_full": self.storage.reserve_bytes < self.reserve_bytes,
+            "spool_quarantine_files": self.storage.quarantine_files,
+            "spool_quarantine_bytes": self.storage.quarantine_bytes,
+            "spool_quarantine_dropped": self.storage.quarantine_dropped,
+            "cosigned_epoch": self.cosigned.map(|cosigned| cosigned.head.epoch),
+            "cosigned_batch": self.cosigned.map(|cosigned| cosigned.head.sequence),
+            "cosigned_at": self.cosigned.map(|cosigned| Timestamp(cosigned.time).to_string()),
+            "collector_untrusted": self.connection.untrusted,
+            "collector_set_back": self.connection.set_back,
             "collector": self.collector,
             "connected": self.connection.connected && self.running,
             "sessions": self.connection.sessions,
@@ -159,7 +181,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Whether an agent holds the spool of this state directory.
-fn is_running(state_dir: &Path) -> bool {
+pub(crate) fn is_running(state_dir: &Path) -> bool {
     let Ok(file) = fs::File::open(state_dir.join("spool").join("lock")) else { return false };
     Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
 }
@@ -244,12 +266,22 @@ fn table(status: &Value, now: i64) -> String {
             "sealed",
             format!("batch {} of epoch {}, {} records", n("batches_sealed"), n("epoch"), n("records_sealed")),
         ),
-        ("acked", format!("batch {}", n("batches_acked"))),
+        ("acked", acked_line(status)),
         ("spool", spool_line(status)),
         ("collector", collector_line(status)),
     ];
+    if let Some(untrusted) = status.get("collector_untrusted").and_then(Value::as_str) {
+        lines.push(("REFUSED", untrusted.to_owned()));
+    }
     for loss in array(status, "losses") {
-        let line = format!("{} × {}: {}", number(loss, "count"), text(loss, "what"), text(loss, "reason"));
+        let line = format!(
+            "{} × {}: {}, since {}, last {}",
+            number(loss, "count"),
+            text(loss, "what"),
+            text(loss, "reason"),
+            text(loss, "since"),
+            text(loss, "until")
+        );
         lines.push(("lost", line));
     }
     for source in array(status, "sources") {
@@ -298,9 +330,27 @@ fn spool_line(status: &Value) -> String {
     if let Some(error) = status.get("spool_error").and_then(Value::as_str) {
         line.push_str(&format!(", cannot be written: {error}"));
     }
+    if flag(status, "spool_disk_full") {
+        line.push_str(", its disk is full: only heartbeats and losses are taken");
+    }
     let damaged = number(status, "spool_damaged_records");
     if damaged > 0 {
         line.push_str(&format!(", {damaged} damaged records"));
+    }
+    let quarantined = number(status, "spool_quarantine_files");
+    if quarantined > 0 {
+        line.push_str(&format!(", {quarantined} files in quarantine"));
+    }
+    line
+}
+
+fn acked_line(status: &Value) -> String {
+    let mut line = format!("batch {}", number(status, "batches_acked"));
+    if let Some(at) = status.get("cosigned_at").and_then(Value::as_str) {
+        line.push_str(&format!(
+            "; the collector signed for batch {} at {at}",
+            number(status, "cosigned_batch")
+        ));
     }
     line
 }
@@ -318,14 +368,17 @@ fn collector_line(status: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{run::SourceView, samples};
+    use crate::{
+        run::{Place, SourceView},
+        samples,
+    };
 
     fn report() -> Report {
         let sources = vec![SourceView { name: "a.pcap".into(), packets: 10, ..SourceView::default() }];
         let mut ledger = samples::ledger();
         ledger.finding_changes = 2;
         let mut losses = Losses::default();
-        losses.add("flow", 3, 300, "spool-full");
+        losses.add("flow", 3, 300, "spool-full", Place::default());
         Report {
             sensor: "boston-1".into(),
             site: "boston".into(),
@@ -343,6 +396,15 @@ mod tests {
             spool_limit_bytes: 64 << 20,
             spool_oldest: Some(NANOS_PER_SECOND),
             damage: Damage::default(),
+            storage: Storage { reserve_bytes: 4 << 20, ..Storage::default() },
+            reserve_bytes: 4 << 20,
+            cosigned: Some(Cosigned {
+                head: ChainHead { epoch: 7, sequence: 8, hash: [2; 32] },
+                algorithm: 1,
+                key: [3; 32],
+                time: NANOS_PER_SECOND,
+                signature: [4; 64],
+            }),
             collector: "https://c:1".into(),
             connection: ConnectionState { connected: true, in_flight: 1, ..ConnectionState::default() },
         }
@@ -381,9 +443,18 @@ mod tests {
             "packets    12 = 11 parsed + 1 unparsed; 2 dropped before\n",
             "spool      5 of 64 MiB, oldest batch waits 4 s\n",
             "collector  https://c:1, connected, 1 batches on the way\n",
-            "lost       3 × flow: spool-full\n",
+            "lost       3 × flow: spool-full, since 1970-01-01T00:00:00.000000000Z, last 1970-01-01T00:00:00.000000000Z\n",
+            "acked      batch 8; the collector signed for batch 8 at 1970-01-01T00:00:01.000000000Z\n",
         ] {
             assert!(table.contains(line), "{line}{table}");
+        }
+        assert!(!table.contains("REFUSED") && !table.contains("disk is full"), "{table}");
+        json["collector_untrusted"] = "it was set back".into();
+        json["spool_disk_full"] = true.into();
+        json["spool_quarantine_files"] = 2.into();
+        let table = super::table(&json, 0);
+        for part in ["REFUSED    it was set back\n", "its disk is full", "2 files in quarantine"] {
+            assert!(table.contains(part), "{part}: {table}");
         }
         json["running"] = false.into();
         assert!(super::table(&json, 0).contains("not running"));

@@ -42,7 +42,7 @@ enum TokenAction {
 }
 
 /// A name that is safe everywhere: in certificates, file names and URLs.
-fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     if first && text.len() <= 63 && text.chars().all(allowed) {

@@ -20,7 +20,6 @@ pub mod init;
 mod inventory;
 mod overlaps;
 mod plan;
-mod plan_check;
 mod render;
 pub mod run;
 mod search;

@@ -19,9 +19,15 @@ pub struct AddressPlan {
     /// Who owns segments and prefixes.
     #[serde(rename = "secretariat", skip_serializing_if = "Vec::is_empty")]
     pub secretariats: Vec<Secretariat>,
+    /// Who runs parts of a secretariat's network.
+    #[serde(rename = "agency", skip_serializing_if = "Vec::is_empty")]
+    pub agencies: Vec<Agency>,
     /// Which addresses each is meant to use.
     #[serde(rename = "prefix", skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Prefix>,
+    /// Single addresses that are claimed, with what they are for.
+    #[serde(rename = "address", skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<PlannedAddress>,
     /// How each is attached at the sites.
     #[serde(rename = "segment", skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<Segment>,
@@ -57,6 +63,72 @@ impl Secretariat {
     }
 }
 
+/// One agency under a secretariat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agency {
+    /// Short id, such as `dph`; unique within its secretariat.
+    pub id: Name,
+    /// The secretariat.
+    pub secretariat: Name,
+    /// Full name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Who is responsible for its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// Whom to call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Name>,
+}
+
+/// What a claimed address is for, where that matters. Several hosts have the address of all but the first three by
+/// design, and a NAT's stands for those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressRole {
+    /// Of a device itself, and of no link.
+    Loopback,
+    /// A further address of an interface.
+    Secondary,
+    /// Translates others (RFC 2663).
+    Nat,
+    /// Of several hosts at once (RFC 4786).
+    Anycast,
+    /// Virtual, of whichever host serves it.
+    Vip,
+    /// Of a VRRP group (RFC 9568).
+    Vrrp,
+    /// Of an HSRP group (RFC 2281).
+    Hsrp,
+    /// Of a GLBP group.
+    Glbp,
+    /// Of a CARP group.
+    Carp,
+}
+
+/// One claimed address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Whose.
+    pub secretariat: Name,
+    /// Which agency's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agency: Option<Name>,
+    /// What for.
+    #[serde(default)]
+    pub status: PrefixStatus,
+    /// Its role, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AddressRole>,
+    /// Host name or description, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Name>,
+}
+
 /// What a prefix is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +152,9 @@ pub struct Prefix {
     pub cidr: IpNet,
     /// Whose.
     pub secretariat: Name,
+    /// Which agency's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agency: Option<Name>,
     /// What for.
     #[serde(default)]
     pub status: PrefixStatus,
@@ -210,7 +285,7 @@ pub enum PlanError {
     /// Two entries of one kind with one id.
     #[error("{kind} {id:?} is stated twice")]
     Duplicate {
-        /// `secretariat` or `segment`.
+        /// `secretariat`, `agency` or `segment`.
         kind: &'static str,
         /// The id.
         id: Name,
@@ -218,12 +293,24 @@ pub enum PlanError {
     /// A prefix, segment or public prefix names a secretariat that is not in the plan.
     #[error("{kind} {what:?} names the secretariat {secretariat:?}, which is not in the plan")]
     UnknownSecretariat {
-        /// `prefix`, `segment` or `public`.
+        /// `agency`, `prefix`, `address`, `segment` or `public`.
         kind: &'static str,
         /// Its id or CIDR.
         what: String,
         /// The name that is not known.
         secretariat: Name,
+    },
+    /// A prefix or address names an agency that its secretariat does not have.
+    #[error("{kind} {what:?} names the agency {agency:?}, which {secretariat} does not have in the plan")]
+    UnknownAgency {
+        /// `prefix` or `address`.
+        kind: &'static str,
+        /// Its CIDR or address.
+        what: String,
+        /// The secretariat.
+        secretariat: Name,
+        /// The name that is not known.
+        agency: Name,
     },
     /// A number out of its range.
     #[error("segment {id:?}: {field} = {value}, expected {expected}")]
@@ -260,8 +347,29 @@ impl AddressPlan {
             let unknown = PlanError::UnknownSecretariat { kind, what, secretariat: secretariat.clone() };
             if ids.contains(secretariat) { Ok(()) } else { Err(unknown) }
         };
+        let mut agencies = std::collections::BTreeSet::new();
+        for agency in &self.agencies {
+            known("agency", agency.id.to_string(), &agency.secretariat)?;
+            if !agencies.insert((&agency.secretariat, &agency.id)) {
+                return Err(PlanError::Duplicate { kind: "agency", id: agency.id.clone() });
+            }
+        }
+        let has_agency = |kind, what: String, secretariat: &Name, agency: &Option<Name>| match agency {
+            Some(agency) if !agencies.contains(&(secretariat, agency)) => Err(PlanError::UnknownAgency {
+                kind,
+                what,
+                secretariat: secretariat.clone(),
+                agency: agency.clone(),
+            }),
+            _ => Ok(()),
+        };
         for prefix in &self.prefixes {
             known("prefix", prefix.cidr.to_string(), &prefix.secretariat)?;
+            has_agency("prefix", prefix.cidr.to_string(), &prefix.secretariat, &prefix.agency)?;
+        }
+        for address in &self.addresses {
+            known("address", address.address.to_string(), &address.secretariat)?;
+            has_agency("address", address.address.to_string(), &address.secretariat, &address.agency)?;
         }
         for public in &self.public {
             if let Some(secretariat) = &public.secretariat {
@@ -284,6 +392,11 @@ impl AddressPlan {
             }
         }
         Ok(())
+    }
+
+    /// The agency of a secretariat with this id.
+    pub fn agency(&self, secretariat: &str, id: &str) -> Option<&Agency> {
+        self.agencies.iter().find(|agency| &*agency.secretariat == secretariat && &*agency.id == id)
     }
 
     /// The secretariat with this id.

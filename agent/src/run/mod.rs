@@ -19,14 +19,23 @@
 //! # Batches that the collector cannot take
 //! Where the next batch does not follow what the collector holds (a damaged record in the spool, a sensor or a
 //! collector restored from an older copy), everything behind that point is sealed anew in a new, greater epoch,
-//! which holds once all of it is durable; what is missing becomes a loss record.
+//! which holds once all of it is durable; what is missing becomes a loss record. A collector that holds less than it
+//! has cosigned is refused until an operator accepts it (see [`crate::ship`]).
+//!
+//! # What a kill can take
+//! From interfaces, what is not on stable storage yet: records wait at most `batch.max_delay_ms` for their batch, and
+//! a batch at most `spool.fsync_ms` for its fsync. Losses are sealed at once when shedding begins and every second
+//! while it goes on, so that no more than a second of their account can go the same way.
 
+mod aggregate;
+mod anew;
 mod batch;
 mod feed;
 mod live;
 mod loss;
 mod pump;
 mod seal;
+mod shed;
 mod start;
 mod supervise;
 mod view;
@@ -40,6 +49,8 @@ use crate::config::ConfigArgs;
 
 pub use feed::{Feed, Made, RecordSource};
 pub(crate) use loss::Losses;
+#[cfg(test)]
+pub(crate) use loss::Place;
 pub(crate) use seal::wall_time;
 pub(crate) use view::{SourceView, View};
 

@@ -13,28 +13,27 @@ use std::{
 use onenet_core::record::Ledger;
 use onenet_proto::{
     seal::{ALGORITHM_ED25519_SHA256, ChainHead, SealError, Sealer, SigningKey},
-    v1::{self, BatchBody, BatchKind, SealedBatch},
+    v1::{self, AuditEntry, BatchBody, BatchKind, EpochStart},
 };
 use prost::Message as _;
 use tokio::sync::watch;
 
-use super::{
-    batch::Draft,
-    loss::{Losses, NOT_HELD, SPOOL_FULL},
-};
+use super::{batch::Draft, loss::Losses, shed::Shedding};
 use crate::{
     ship::Anew,
-    spool::{Batch, Entry, Head, Mark, Position, Reader, Writer},
+    spool::{Batch, Head, Mark, Opened, Writer},
 };
 
 /// Bytes that go to disk at once, at most, before the interval is over.
 const FLUSH_BYTES: u64 = 2 << 20;
 /// How long to leave a disk alone that has failed.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the thread looks up where nothing comes in.
 const TICK: Duration = Duration::from_millis(50);
-/// How often losses are sealed while they go on.
-const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes that a seal and its place in the spool add to a batch, at most.
+const SEAL_BYTES: u64 = 512;
+/// How often the reserve is taken again, if it was given back.
+const RESERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What to do with records that the spool has no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +43,9 @@ pub(crate) enum WhenFull {
     /// The source cannot wait: detail is shed, in order, and the loss is sealed.
     Shed,
 }
+
+/// The wall clock, nanoseconds since the Unix epoch. It may be wrong and may step: nothing is ordered by it.
+pub(crate) type Clock = fn() -> i64;
 
 /// How to seal.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) flush_interval: Duration,
     /// Fingerprint of the run; 0 for live sources.
     pub(crate) run: u64,
+    /// The wall clock.
+    pub(crate) clock: Clock,
 }
 
 /// What the sealing thread tells.
@@ -77,8 +81,15 @@ pub(crate) struct SealState {
     pub(crate) losses: Losses,
 }
 
-/// A request to seal anew, and where the answer goes.
-type AnewRequest = (Anew, SyncSender<Result<(), String>>);
+/// What the shipper asks for.
+enum Request {
+    Anew(Anew),
+    /// The collector's head that an operator accepted, and what to tell of it.
+    Accept(ChainHead, String),
+}
+
+/// A request, and where the answer goes.
+type Asked = (Request, SyncSender<Result<(), String>>);
 
 /// What the other threads share with the sealing thread.
 pub(crate) struct SealControl {
@@ -94,7 +105,10 @@ pub(crate) struct SealControl {
     /// True once there are no more drafts and everything is durable.
     pub(crate) finished: watch::Sender<bool>,
     state: Mutex<SealState>,
-    anew: Mutex<Option<AnewRequest>>,
+    asked: Mutex<Option<Asked>>,
+    /// What is to be told in the next batch.
+    audit: Mutex<Vec<AuditEntry>>,
+    clock: Clock,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -103,6 +117,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl SealControl {
     pub(crate) fn new() -> Arc<Self> {
+        Self::with_clock(wall_time)
+    }
+
+    /// With this wall clock.
+    pub(crate) fn with_clock(clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             ledger: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -110,7 +129,9 @@ impl SealControl {
             beat: AtomicU64::new(0),
             finished: watch::Sender::new(false),
             state: Mutex::default(),
-            anew: Mutex::default(),
+            asked: Mutex::default(),
+            audit: Mutex::default(),
+            clock,
         })
     }
 
@@ -121,9 +142,23 @@ impl SealControl {
 
     /// Has what the collector cannot take sealed anew; done on return.
     pub(crate) fn seal_anew(&self, anew: Anew) -> Result<(), String> {
+        self.ask(Request::Anew(anew))
+    }
+
+    /// Has the cosigned head given up for the one that the collector holds; done on return.
+    pub(crate) fn accept_head(&self, held: ChainHead, detail: String) -> Result<(), String> {
+        self.ask(Request::Accept(held, detail))
+    }
+
+    fn ask(&self, request: Request) -> Result<(), String> {
         let (answer, answered) = sync_channel(1);
-        *lock(&self.anew) = Some((anew, answer));
+        *lock(&self.asked) = Some((request, answer));
         answered.recv().unwrap_or_else(|_| Err("sealing has stopped".to_owned()))
+    }
+
+    /// Enters what was done, to be told with the next batch, which is sealed at once. `detail` is one line.
+    pub(crate) fn audit(&self, action: &str, detail: String) {
+        lock(&self.audit).push(AuditEntry { time: (self.clock)(), action: action.to_owned(), detail });
     }
 }
 
@@ -133,51 +168,64 @@ pub(crate) fn wall_time() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// An epoch that begins now: milliseconds since the Unix epoch.
+/// An epoch that begins now: milliseconds since the Unix epoch. Where a greater one is known, that one counts.
 pub(crate) fn epoch_now() -> u64 {
-    u64::try_from(wall_time() / 1_000_000).unwrap_or_default()
+    epoch_at(wall_time())
+}
+
+fn epoch_at(wall_time: i64) -> u64 {
+    u64::try_from(wall_time / 1_000_000).unwrap_or_default()
 }
 
 /// The sealing thread's own state.
 pub(crate) struct SealLoop {
-    settings: Settings,
-    control: Arc<SealControl>,
-    writer: Writer,
-    sealer: Sealer,
-    mark: Mark,
+    pub(super) settings: Settings,
+    pub(super) control: Arc<SealControl>,
+    pub(super) writer: Writer,
+    pub(super) sealer: Sealer,
+    /// What the first batch of the epoch tells.
+    pub(super) epoch_start: Option<EpochStart>,
+    pub(super) mark: Mark,
     losses: Losses,
+    pub(super) shedding: Shedding,
+    reserve_tried: Instant,
     losses_sealed: Instant,
     started: Instant,
     /// Monotonic time at the start.
     account: u64,
     heartbeat_sealed: Instant,
-    failed_at: Option<Instant>,
+    pub(super) failed_at: Option<Instant>,
     /// A draft was given up, so that none behind it may be sealed either.
     given_up: bool,
 }
 
 impl SealLoop {
-    /// Goes on behind `head`.
+    /// Goes on where a spool stands.
     pub(crate) fn new(
         settings: Settings,
         control: Arc<SealControl>,
-        writer: Writer,
-        head: Head,
+        opened: Opened,
     ) -> Result<Self, SealError> {
+        let Opened { writer, head, new_epoch, start } = opened;
         let key = SigningKey::from_pkcs8(&settings.signing_key)?;
         let sealer = Sealer::new(key, settings.sensor.clone(), head.chain);
         let mut mark = head.mark;
         if mark.run != settings.run || settings.run == 0 {
             mark = Mark { run: settings.run, run_records: 0, monotonic: 0, ..mark };
         }
+        // Before anything else that may be done to this run.
+        control.audit("started", format!("onenet-agent {}", env!("CARGO_PKG_VERSION")));
         let now = Instant::now();
         Ok(Self {
             settings,
             control,
             writer,
             sealer,
+            epoch_start: Some(start.to_wire(new_epoch.unwrap_or_default().to_owned())),
             mark,
             losses: Losses::default(),
+            shedding: Shedding::new(),
+            reserve_tried: now,
             losses_sealed: now,
             started: now,
             account: mark.monotonic,
@@ -198,6 +246,10 @@ impl SealLoop {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => {
                         open = false;
+                        self.tell_aggregates(true);
+                        let stopping = self.control.stopping.load(Ordering::SeqCst);
+                        let why = if stopping { "asked to stop" } else { "every source has ended" };
+                        self.control.audit("stopped", why.to_owned());
                         self.seal_heartbeat();
                         self.flush();
                     }
@@ -227,10 +279,18 @@ impl SealLoop {
     /// What is due at any time: fsync, heartbeat, losses, deletion, requests.
     fn look_after(&mut self) {
         self.control.beat.fetch_add(1, Ordering::Relaxed);
-        if self.heartbeat_sealed.elapsed() >= self.settings.heartbeat {
+        if self.reserve_tried.elapsed() >= RESERVE_INTERVAL {
+            self.reserve_tried = Instant::now();
+            if self.writer.is_tight() && self.writer.take_reserve().is_ok() {
+                tracing::info!("the spool's disk has room again, and its reserve is taken");
+            }
+        }
+        self.tell_aggregates(false);
+        let due = self.heartbeat_sealed.elapsed() >= self.heartbeat_interval();
+        if due || !lock(&self.control.audit).is_empty() {
             self.seal_heartbeat();
         }
-        if !self.losses.is_empty() && self.losses_sealed.elapsed() >= LOSS_INTERVAL {
+        if !self.losses.is_empty() && self.losses_sealed.elapsed() >= self.loss_interval() {
             self.seal_heartbeat();
         }
         let old = self.writer.pending_age().is_some_and(|age| age >= self.settings.flush_interval);
@@ -240,10 +300,14 @@ impl SealLoop {
         if let Err(error) = self.writer.tidy() {
             tracing::warn!(%error, state = %self.writer.state_path().display(), "acks cannot be recorded yet");
         }
-        let request = lock(&self.control.anew).take();
-        if let Some((anew, answer)) = request {
+        let asked = lock(&self.control.asked).take();
+        if let Some((request, answer)) = asked {
+            let done = match request {
+                Request::Anew(anew) => self.seal_anew(&anew),
+                Request::Accept(held, detail) => self.accept_head(&held, detail),
+            };
             // Whoever asked may be gone.
-            let _ = answer.send(self.seal_anew(&anew));
+            let _ = answer.send(done);
         }
         self.tell(false);
     }
@@ -283,8 +347,9 @@ impl SealLoop {
     fn wait_for_room(&mut self, bytes: u64) -> bool {
         let spool = self.writer.shared().clone();
         loop {
-            let fits = self.writer.used_bytes().saturating_add(bytes) <= self.settings.limit_bytes;
-            if fits && self.failed_at.is_none() {
+            let needed = self.writer.used_bytes().saturating_add(bytes).saturating_add(SEAL_BYTES);
+            let fits = needed <= self.settings.limit_bytes;
+            if fits && self.failed_at.is_none() && !self.writer.is_tight() {
                 return true;
             }
             if self.control.stopping.load(Ordering::SeqCst) {
@@ -297,47 +362,41 @@ impl SealLoop {
         }
     }
 
-    /// Sheds what there is no room for: flows first, then observations, then findings.
-    fn shed(&mut self, body: &mut BatchBody) {
-        let limit = self.settings.limit_bytes;
-        let used = self.writer.used_bytes();
-        let failing = self.failed_at.is_some();
-        let room = |percent: u64, bytes: usize| {
-            !failing && used.saturating_add(bytes as u64) <= limit / 100 * percent
-        };
-        let (flows, observations, findings) =
-            (sum(&body.flows), sum(&body.observations), sum(&body.findings));
-        let mut lost = Losses::default();
-        if !room(80, flows) {
-            lost.add("flow", std::mem::take(&mut body.flows).len(), flows, SPOOL_FULL);
-        }
-        if !room(90, observations) {
-            lost.add("observation", std::mem::take(&mut body.observations).len(), observations, SPOOL_FULL);
-        }
-        if !room(100, findings) {
-            lost.add("finding", std::mem::take(&mut body.findings).len(), findings, SPOOL_FULL);
-        }
-        self.lose(&lost);
-    }
-
-    fn lose(&mut self, lost: &Losses) {
+    pub(super) fn lose(&mut self, lost: &Losses) {
         self.losses.merge(lost);
-        lock(&self.control.state).losses.merge(lost);
+        lock(&self.control.state).losses.total(lost);
     }
 
-    fn seal_heartbeat(&mut self) {
+    pub(super) fn wall_time(&self) -> i64 {
+        (self.settings.clock)()
+    }
+
+    pub(super) fn epoch_now(&self) -> u64 {
+        epoch_at(self.wall_time())
+    }
+
+    pub(super) fn seal_heartbeat(&mut self) {
+        if self.may_seal_heartbeat() {
+            self.seal_heartbeat_at_any_rate();
+        }
+    }
+
+    pub(super) fn seal_heartbeat_at_any_rate(&mut self) {
         let ledger = lock(&self.control.ledger).as_ref().map(v1::Ledger::from);
         self.heartbeat_sealed = Instant::now();
         self.seal(BatchBody { ledger, ..BatchBody::default() }, BatchKind::Heartbeat, self.mark);
     }
 
-    fn seal(&mut self, mut body: BatchBody, kind: BatchKind, mut mark: Mark) {
+    pub(super) fn seal(&mut self, mut body: BatchBody, kind: BatchKind, mut mark: Mark) {
         if !self.losses.is_empty() {
             body.losses.extend(self.losses.take());
             self.losses_sealed = Instant::now();
         }
+        body.audit.append(&mut lock(&self.control.audit));
+        let first = self.sealer.head().sequence == 0;
+        body.epoch_start = self.epoch_start.take().filter(|_| first);
         let previous_hash = self.sealer.head().hash;
-        let sealed_at = wall_time();
+        let sealed_at = self.wall_time();
         let elapsed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         mark.monotonic = self.account.saturating_add(elapsed);
         let monotonic = i64::try_from(mark.monotonic).unwrap_or(i64::MAX);
@@ -359,7 +418,7 @@ impl SealLoop {
     }
 
     /// Makes what is sealed durable, unless the disk failed a moment ago.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         if self.failed_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
             return;
         }
@@ -379,60 +438,8 @@ impl SealLoop {
             }
         }
     }
-
-    /// Seals everything behind a position once more, in a new epoch, which holds once all of it is durable.
-    fn seal_anew(&mut self, anew: &Anew) -> Result<(), String> {
-        let unreadable = |error: std::io::Error| format!("the spool cannot be used: {error}");
-        let floor = self.writer.begin_epoch().map_err(unreadable)?;
-        let old = Position::from(&self.sealer.head());
-        let epoch = epoch_now().max(anew.beyond_epoch.saturating_add(1)).max(old.epoch.saturating_add(1));
-        let key = SigningKey::from_pkcs8(&self.settings.signing_key).map_err(|error| error.to_string())?;
-        self.sealer =
-            Sealer::new(key, self.settings.sensor.clone(), ChainHead { epoch, ..ChainHead::default() });
-        let mut reader = Reader::new(self.writer.shared().clone());
-        reader.seek(anew.after);
-        let mut last = anew.after;
-        while let Some(Entry { header, payload }) = reader.next().map_err(unreadable)? {
-            if header.position > old {
-                break;
-            }
-            self.miss(last, header.position);
-            last = header.position;
-            let body =
-                SealedBatch::decode(&payload[..]).and_then(|sealed| BatchBody::decode(&sealed.body[..]));
-            let Ok(body) = body else {
-                self.miss_batches(1);
-                continue;
-            };
-            let kind = if header.records > 0 { BatchKind::Records } else { BatchKind::Heartbeat };
-            self.seal(body, kind, header.mark);
-        }
-        self.miss(last, Position { sequence: old.sequence.saturating_add(1), ..old });
-        self.seal_heartbeat();
-        while let Err(error) = self.writer.publish_epoch(floor, epoch) {
-            if self.control.closing.load(Ordering::SeqCst) {
-                return Err(unreadable(error));
-            }
-            tracing::error!(%error, "a new epoch cannot be made durable; trying again");
-            std::thread::sleep(RETRY_INTERVAL);
-        }
-        tracing::warn!(epoch, "a new epoch has begun");
-        Ok(())
-    }
-
-    /// Counts the batches between two positions as lost.
-    fn miss(&mut self, last: Position, next: Position) {
-        let from = if last.epoch == next.epoch { last.sequence } else { 0 };
-        self.miss_batches(next.sequence.saturating_sub(from).saturating_sub(1));
-    }
-
-    fn miss_batches(&mut self, count: u64) {
-        let mut lost = Losses::default();
-        lost.add("batch", usize::try_from(count).unwrap_or(usize::MAX), 0, NOT_HELD);
-        self.lose(&lost);
-    }
 }
 
-fn sum<M: prost::Message>(messages: &[M]) -> usize {
+pub(super) fn sum<M: prost::Message>(messages: &[M]) -> usize {
     messages.iter().map(prost::Message::encoded_len).sum()
 }

@@ -22,7 +22,7 @@ use super::{
     feed::{Feed, RecordSource},
     live::Sources,
     pump::{Pump, PumpControl, file_views},
-    seal::{SealControl, SealLoop, Settings, WhenFull, epoch_now},
+    seal::{SealControl, SealLoop, Settings, WhenFull, epoch_now, wall_time},
     view::SharedView,
 };
 use crate::{
@@ -57,6 +57,7 @@ pub(crate) struct Started {
     pub(crate) until_end: bool,
     pub(crate) reads_files: bool,
     pub(crate) target: Target,
+    pub(crate) cosign_key: Option<Vec<u8>>,
     pub(crate) spool: Arc<Shared>,
     pub(crate) limit_bytes: u64,
     pub(crate) sealing: Arc<SealControl>,
@@ -111,8 +112,9 @@ pub(crate) fn start(
         heartbeat: Duration::from_secs(config.heartbeat_seconds.into()),
         flush_interval: Duration::from_millis(config.spool.fsync_ms.into()),
         run,
+        clock: wall_time,
     };
-    let seal_loop = SealLoop::new(settings, sealing.clone(), opened.writer, opened.head)?;
+    let seal_loop = SealLoop::new(settings, sealing.clone(), opened)?;
     let (drafts, receiver) = sync_channel(DRAFTS);
     let seal_thread = std::thread::Builder::new()
         .name("seal".to_owned())
@@ -152,6 +154,7 @@ pub(crate) fn start(
         until_end,
         reads_files,
         target,
+        cosign_key: identity.cosign_key,
         spool,
         limit_bytes,
         sealing,
@@ -248,7 +251,8 @@ fn open_live(config: &Config) -> Result<Sources, anyhow::Error> {
 
 fn open_spool(config: &Config) -> Result<Opened, anyhow::Error> {
     let directory = config.sensor.state_dir.join("spool");
-    let settings = spool::Settings { segment_bytes: u64::from(config.spool.segment_mib) << 20 };
+    let segment_bytes = u64::from(config.spool.segment_mib) << 20;
+    let settings = spool::Settings::new(segment_bytes, u64::from(config.spool.max_mib) << 20);
     let opened = spool::open(&directory, settings, epoch_now(), spool::on_disk())?;
     match opened.new_epoch {
         Some(reason) => tracing::info!(epoch = opened.head.chain.epoch, "{reason}: a new epoch begins"),

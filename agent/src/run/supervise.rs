@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::{Config, Purpose},
-    ship::{Connection, Shipper},
+    ship::{ACK_LIMIT, Acceptance, Connection, Shipper},
     spool::Position,
     status::{self, Report},
 };
@@ -84,7 +84,13 @@ impl Supervisor {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let sealing = self.started.sealing.clone();
+        let accepting = self.started.sealing.clone();
         let shipper = Shipper {
+            sensor: self.started.config.sensor.name.to_string(),
+            cosign_key: self.started.cosign_key.clone(),
+            ack_limit: ACK_LIMIT,
+            acceptance: Acceptance::new(self.started.spool.directory()),
+            accept_head: Arc::new(move |held, detail| accepting.accept_head(held, detail)),
             target: self.started.target.clone(),
             spool: self.started.spool.clone(),
             connection: self.connection.clone(),
@@ -175,9 +181,12 @@ impl Supervisor {
         } else {
             self.started.pump.reload((new.plan.clone(), new.detect.clone()));
         }
+        let mut detail = "configuration taken over".to_owned();
         for section in changed_sections(old, &new) {
             tracing::warn!("not reloaded: {section} takes effect with the next start");
+            detail.push_str(&format!("; {section} only with the next start"));
         }
+        self.started.sealing.audit("reloaded", detail);
         tracing::info!("configuration reloaded");
         let config = &mut self.started.config;
         config.log = new.log;
@@ -208,6 +217,9 @@ impl Supervisor {
             spool_limit_bytes: started.limit_bytes,
             spool_oldest: started.spool.oldest_waiting(),
             damage: started.spool.damage(),
+            storage: started.spool.storage(),
+            reserve_bytes: started.spool.reserve_bytes(),
+            cosigned: started.spool.cosigned(),
             collector: started.target.endpoint.to_string(),
             connection: self.connection.state(),
         }

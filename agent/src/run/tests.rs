@@ -46,12 +46,26 @@ fn signing_key() -> (Vec<u8>, Vec<u8>) {
     (pkcs8, key.public_key().to_vec())
 }
 
+fn settings() -> spool::Settings {
+    spool::Settings { segment_bytes: 4096, reserve_bytes: 0, quarantine_bytes: 1 << 20 }
+}
+
 fn start(directory: &Path, key: &[u8], when_full: WhenFull, limit_bytes: u64) -> Thread {
-    let settings = spool::Settings { segment_bytes: 4096 };
-    let opened = spool::open(directory, settings, 1000, spool::on_disk()).unwrap();
-    let control = SealControl::new();
+    start_with(directory, key, when_full, limit_bytes, super::wall_time)
+}
+
+fn start_with(
+    directory: &Path,
+    key: &[u8],
+    when_full: WhenFull,
+    limit_bytes: u64,
+    clock: super::seal::Clock,
+) -> Thread {
+    let opened = spool::open(directory, settings(), 1000, spool::on_disk()).unwrap();
+    let control = SealControl::with_clock(clock);
     let spool = opened.writer.shared().clone();
     let settings = Settings {
+        clock,
         sensor: "boston-1".into(),
         signing_key: key.to_vec(),
         limit_bytes,
@@ -62,7 +76,7 @@ fn start(directory: &Path, key: &[u8], when_full: WhenFull, limit_bytes: u64) ->
     };
     let mark = opened.head.mark;
     let sealed_before = if mark.run == RUN { mark.run_records } else { 0 };
-    let seal = SealLoop::new(settings, control.clone(), opened.writer, opened.head).unwrap();
+    let seal = SealLoop::new(settings, control.clone(), opened).unwrap();
     let (drafts, receiver) = sync_channel(1);
     let thread = std::thread::spawn(move || seal.run(&receiver));
     Thread { control, spool, drafts, thread, sealed_before }
@@ -232,9 +246,11 @@ fn a_source_that_cannot_wait_sheds_flows_first_and_every_loss_is_sealed() {
     let mut held = [0; 3];
     let mut lost = [0; 3];
     let mut last_of = [0; 3];
+    let (mut folded, mut told_folded) = (0, 0);
     for (index, (_, body)) in entries(&spool, Position::default()).iter().enumerate() {
-        for (class, count) in
-            [body.flows.len(), body.observations.len(), body.findings.len()].into_iter().enumerate()
+        let detailed = body.flows.iter().filter(|flow| flow.aggregate.is_none()).count();
+        folded += body.flows.iter().filter_map(|flow| flow.aggregate).map(|many| many.flows).sum::<u64>();
+        for (class, count) in [detailed, body.observations.len(), body.findings.len()].into_iter().enumerate()
         {
             held[class] += count as u64;
             if count > 0 {
@@ -245,8 +261,11 @@ fn a_source_that_cannot_wait_sheds_flows_first_and_every_loss_is_sealed() {
             let class =
                 ["flow", "observation", "finding"].iter().position(|what| *what == loss.what).unwrap();
             lost[class] += loss.count;
-            assert_eq!(loss.reason, "spool-full");
-            assert!(loss.bytes > 0);
+            assert!(loss.reason == "spool-full" || class == 0 && loss.reason == "aggregated", "{loss:?}");
+            told_folded += if loss.reason == "aggregated" { loss.count } else { 0 };
+            assert!(loss.bytes > 0 && loss.since > 0 && loss.since <= loss.until, "{loss:?}");
+            assert!(loss.epoch == 1000 && loss.first_sequence > 1, "{loss:?}");
+            assert!(loss.first_sequence <= loss.last_sequence, "{loss:?}");
         }
     }
     for class in 0..3 {
@@ -254,7 +273,10 @@ fn a_source_that_cannot_wait_sheds_flows_first_and_every_loss_is_sealed() {
         assert!(lost[class] > 0);
     }
     assert!(last_of[0] < last_of[1] && last_of[1] < last_of[2], "{last_of:?}: flows go first");
-    assert_eq!(control.state().losses.records().len(), 3);
+    assert_eq!(folded, told_folded, "what is folded is told with its aggregate");
+    assert!(folded > 0);
+    let totals = control.state().losses.records();
+    assert_eq!(totals.iter().map(|loss| loss.count).sum::<u64>(), lost.iter().sum::<u64>());
 }
 
 #[test]
@@ -265,7 +287,7 @@ fn what_the_collector_cannot_take_is_sealed_anew_and_what_is_missing_is_told() {
     (1..=20).for_each(|number| thread.drafts.send(draft(number)).unwrap());
     thread.stop();
     // The payload of the seventh batch (a heartbeat comes first, so flow 6) is damaged.
-    let opened = spool::open(directory.path(), spool::Settings { segment_bytes: 4096 }, 1, spool::on_disk());
+    let opened = spool::open(directory.path(), settings(), 1, spool::on_disk());
     let opened = opened.unwrap();
     let all = entries(opened.writer.shared(), Position::default());
     let (damaged, _) = &all[6];
@@ -307,7 +329,7 @@ fn what_the_collector_cannot_take_is_sealed_anew_and_what_is_missing_is_told() {
     thread.stop();
     assert_chain(&spool, &public_key);
     drop(spool);
-    let opened = spool::open(directory.path(), spool::Settings { segment_bytes: 4096 }, 1, spool::on_disk());
+    let opened = spool::open(directory.path(), settings(), 1, spool::on_disk());
     let head = opened.unwrap().head;
     assert_eq!((head.chain.epoch, head.mark.run_records), (epoch, 21), "the new epoch holds after a restart");
 }
@@ -411,4 +433,124 @@ fn a_stop_within_a_capture_ends_no_flow() {
     let path = directory.path().join("a.pcap");
     capture(&path, &[0, 10]);
     assert_eq!(pump(&path, false, 0, true), []);
+}
+
+#[test]
+fn an_epoch_begins_with_why_and_starts_and_stops_are_told() {
+    let directory = spool::scratch();
+    let (key, public_key) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Wait, 1 << 30);
+    let spool = thread.spool.clone();
+    thread.drafts.send(draft(1)).unwrap();
+    thread.control.audit("reloaded", "configuration taken over".into());
+    let told = |spool: &Arc<Shared>| {
+        entries(spool, Position::default())
+            .iter()
+            .any(|(_, body)| body.audit.iter().any(|e| e.action == "reloaded"))
+    };
+    eventually("it is told", || told(&spool));
+    thread.stop();
+    start(directory.path(), &key, WhenFull::Wait, 1 << 30).stop();
+    std::fs::write(directory.path().join("state"), "rubbish").unwrap();
+    start(directory.path(), &key, WhenFull::Wait, 1 << 30).stop();
+    let opened = spool::open(directory.path(), settings(), 1, spool::on_disk()).unwrap();
+    let spool = opened.writer.shared();
+    let all = entries(spool, Position::default());
+    let actions: Vec<&str> =
+        all.iter().flat_map(|(_, body)| &body.audit).map(|entry| entry.action.as_str()).collect();
+    let run = ["started", "stopped"];
+    assert_eq!(actions, [&run[..1], &["reloaded"], &run[1..], &run, &run].concat());
+    let starts: Vec<_> =
+        all.iter().filter_map(|(entry, body)| Some((entry, body.epoch_start.as_ref()?))).collect();
+    assert!(
+        starts.iter().all(|(entry, _)| entry.header.position.sequence == 1),
+        "only the first batch says so"
+    );
+    let told: Vec<_> =
+        starts.iter().map(|(_, start)| (start.reason.as_str(), start.previous_epoch)).collect();
+    assert_eq!(told, [("new", 0), ("state-lost", 1000)]);
+    let (_, lost) = starts[1];
+    let before = all.iter().rfind(|(entry, _)| entry.header.position.epoch == 1000).unwrap();
+    assert_eq!(lost.previous_sequence, before.0.header.position.sequence);
+    assert_eq!(lost.previous_hash, before.0.header.hash[..]);
+    assert_chain_of_epochs(spool, &public_key);
+}
+
+/// As [`assert_chain`], without the head, which is that of the last batch.
+fn assert_chain_of_epochs(spool: &Arc<Shared>, public_key: &[u8]) {
+    for (entry, _) in entries(spool, Position::default()) {
+        verify(&SealedBatch::decode(&entry.payload[..]).unwrap(), public_key).unwrap();
+    }
+}
+
+#[test]
+fn a_head_that_was_accepted_is_told_and_the_cosigned_one_given_up_over_a_restart() {
+    let directory = spool::scratch();
+    let (key, _) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Wait, 1 << 30);
+    let spool = thread.spool.clone();
+    (1..=3).for_each(|number| thread.drafts.send(draft(number)).unwrap());
+    eventually("all is durable", || spool.durable().chain.sequence == 4);
+    let head = spool.durable().chain;
+    spool.acknowledge(head);
+    let cosigned = spool::Cosigned { head, algorithm: 1, key: [1; 32], time: 2, signature: [3; 64] };
+    spool.keep_cosignature(cosigned);
+    let (first, _) = &entries(&spool, Position::default())[1];
+    let held = ChainHead { epoch: head.epoch, sequence: 2, hash: first.header.hash };
+    thread.control.accept_head(held, "the collector was set back".into()).unwrap();
+    thread.stop();
+    let opened = spool::open(directory.path(), settings(), 1, spool::on_disk()).unwrap();
+    let spool = opened.writer.shared();
+    assert_eq!((spool.acked(), spool.cosigned()), (held, None));
+    let after = entries(spool, Position::from(&held));
+    assert_eq!(after[0].0.header.position.sequence, 3, "what the collector has lost goes out again");
+    let accepted: Vec<_> =
+        after.iter().flat_map(|(_, body)| &body.audit).filter(|e| e.action == "head-accepted").collect();
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].detail, "the collector was set back");
+}
+
+/// A wall clock that tests set.
+static WALL: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+
+#[test]
+fn whatever_the_wall_clock_does_order_and_epochs_hold() {
+    const HOUR: i64 = 3600 * 1_000_000_000;
+    const NOW: i64 = 1_795_000_000_000_000_000;
+    let directory = spool::scratch();
+    let (key, public_key) = signing_key();
+    let mut sent = 0;
+    let years = 10 * 365 * 24 * HOUR;
+    for (round, time) in
+        [NOW, 0, NOW + years, NOW - years, NOW + HOUR, NOW - HOUR, NOW].into_iter().enumerate()
+    {
+        WALL.store(time, Ordering::SeqCst);
+        let thread =
+            start_with(directory.path(), &key, WhenFull::Wait, 1 << 30, || WALL.load(Ordering::SeqCst));
+        let spool = thread.spool.clone();
+        for step in [HOUR, -HOUR, years, -years] {
+            sent += 1;
+            thread.drafts.send(draft(sent)).unwrap();
+            eventually("it is durable", || spool.durable().mark.flows == sent);
+            WALL.fetch_add(step, Ordering::SeqCst);
+        }
+        if round % 2 == 1 {
+            // The collector holds less than was sealed, and a damaged batch cannot follow: a new epoch begins.
+            let before = spool.durable().chain;
+            let anew = crate::ship::Anew {
+                after: Position::default(),
+                previous: ChainHead::default(),
+                beyond_epoch: before.epoch,
+                reason: "test".into(),
+            };
+            thread.control.seal_anew(anew).unwrap();
+            assert!(
+                spool.durable().chain.epoch > before.epoch,
+                "a later epoch is greater, whatever the time"
+            );
+        }
+        thread.stop();
+        assert_eq!(flows(&spool), (1..=sent).collect::<Vec<_>>(), "order is that of the sequences");
+        assert_chain(&spool, &public_key);
+    }
 }

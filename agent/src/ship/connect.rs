@@ -11,11 +11,12 @@ use tower::service_fn;
 
 use crate::config::Endpoint;
 
-/// For TCP and TLS each.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// For TCP and TLS each. With the pings below and the longest wait between two attempts, a collector is connected
+/// within 30 s of the end of a partition, whatever the moment.
+const CONNECT_LIMIT: Duration = Duration::from_secs(7);
 /// A ping this often, answered within [`PING_LIMIT`], or the connection is taken for dead.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_LIMIT: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_LIMIT: Duration = Duration::from_secs(7);
 
 /// A collector, and how to tell that it is the right one.
 #[derive(Clone)]

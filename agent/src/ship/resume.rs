@@ -22,6 +22,8 @@ pub(crate) enum Resume {
 pub(crate) struct Anew {
     /// Everything behind this position.
     pub(crate) after: Position,
+    /// The last batch that this sensor knows the collector to have had: where the chain stood before.
+    pub(crate) previous: ChainHead,
     /// In an epoch greater than this.
     pub(crate) beyond_epoch: u64,
     /// Why.
@@ -37,16 +39,18 @@ pub(crate) fn resume(spool: &Arc<Shared>, collector: &ChainHead) -> io::Result<R
     reader.seek(held);
     // The whole record, because one that is damaged does not follow either.
     let next = reader.next()?.map(|entry| entry.header);
-    let anew = |after, reason: String| {
-        Ok(Resume::Anew(Anew { after, beyond_epoch: held.epoch.max(ours.epoch), reason }))
+    let anew = |after, previous, reason: String| {
+        Ok(Resume::Anew(Anew { after, previous, beyond_epoch: held.epoch.max(ours.epoch), reason }))
     };
     let behind = |next: u64| {
-        anew(held, format!("the collector holds batch {}, the next one here is {next}", held.sequence))
+        let reason = format!("the collector holds batch {}, the next one here is {next}", held.sequence);
+        anew(held, *collector, reason)
     };
+    let acked = spool.acked();
     if held > ours {
         let reason =
             format!("the collector holds batch {}, this sensor only {}", held.sequence, ours.sequence);
-        return anew(Position::from(&spool.acked()), reason);
+        return anew(Position::from(&acked), acked, reason);
     }
     let Some(next) = next else {
         // An epoch that has no batch yet misses none.
@@ -55,7 +59,7 @@ pub(crate) fn resume(spool: &Arc<Shared>, collector: &ChainHead) -> io::Result<R
         }
         if held == ours && collector.hash != durable.hash {
             let reason = format!("the collector holds another batch {}", held.sequence);
-            return anew(Position::from(&spool.acked()), reason);
+            return anew(Position::from(&acked), acked, reason);
         }
         return Ok(Resume::From(held));
     };
@@ -68,8 +72,8 @@ pub(crate) fn resume(spool: &Arc<Shared>, collector: &ChainHead) -> io::Result<R
     }
     if follows {
         let reason = format!("the collector holds another batch {}", held.sequence);
-        let after = Position::from(&spool.acked()).min(held);
-        return anew(after, reason);
+        let after = Position::from(&acked).min(held);
+        return anew(after, acked, reason);
     }
     behind(next.position.sequence)
 }

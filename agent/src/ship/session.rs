@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use onenet_core::time::Timestamp;
 use onenet_proto::{
+    cosign::verify_cosignature,
     seal::ChainHead,
     v1::{Ack, SealedBatch, ingest_client::IngestClient},
 };
@@ -15,16 +17,14 @@ use tokio::{sync::mpsc, sync::watch, task::spawn_blocking, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Resume, SessionEnd, Shipper, connect::connect, resume};
-use crate::spool::{Position, Reader};
+use super::{ConnectionState, Resume, SessionEnd, Shipper, connect::connect, resume};
+use crate::spool::{Cosigned, Position, Reader};
 
 /// Batches and bytes that may be on the way at one time.
 const WINDOW_BATCHES: usize = 64;
 const WINDOW_BYTES: usize = 16 << 20;
 /// For the collector's first answer.
 const FIRST_ACK_LIMIT: Duration = Duration::from_secs(20);
-/// For the next ack while batches are on the way: a collector that commits nothing for so long is as good as gone.
-const ACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// A batch that was sent and not acked.
 struct Sent {
@@ -39,6 +39,7 @@ pub(super) struct Session<'a> {
     sent_bytes: usize,
     last_ack: Instant,
     progressed: bool,
+    heard: bool,
 }
 
 /// The open stream.
@@ -57,7 +58,14 @@ fn head_of(ack: &Ack) -> Result<ChainHead, SessionEnd> {
 
 impl<'a> Session<'a> {
     pub(super) fn new(shipper: &'a Shipper) -> Self {
-        Self { shipper, sent: VecDeque::new(), sent_bytes: 0, last_ack: Instant::now(), progressed: false }
+        Self {
+            shipper,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            last_ack: Instant::now(),
+            progressed: false,
+            heard: false,
+        }
     }
 
     /// Whether anything was acked.
@@ -65,31 +73,38 @@ impl<'a> Session<'a> {
         self.progressed
     }
 
+    /// Whether the collector said which head it holds.
+    pub(super) const fn heard(&self) -> bool {
+        self.heard
+    }
+
     /// Runs until the stream ends, which is always for a reason.
     pub(super) async fn run(&mut self) -> Result<Infallible, SessionEnd> {
         let mut stream = Box::pin(self.open()).await?;
         self.shipper.connection.change(|state| {
-            state.connected = true;
-            state.sessions += 1;
-            state.last_error = None;
+            *state = ConnectionState {
+                connected: true,
+                sessions: state.sessions.saturating_add(1),
+                ..ConnectionState::default()
+            };
         });
         tracing::info!("connected to {}", self.shipper.target.endpoint);
         loop {
             self.fill_window(&mut stream).await?;
             self.shipper.connection.change(|state| state.in_flight = self.sent.len() as u64);
-            let limit = ACK_LIMIT.saturating_sub(self.last_ack.elapsed());
+            let limit = self.shipper.ack_limit.saturating_sub(self.last_ack.elapsed());
             let window_open = self.window_open();
             tokio::select! {
                 ack = stream.acks.message() => {
                     let ended = || SessionEnd::Transient("the collector ended the stream".to_owned());
                     let ack = ack?.ok_or_else(ended)?;
-                    self.take_ack(&head_of(&ack)?)?;
+                    self.take_ack(&self.verified(&ack)?)?;
                 }
                 changed = stream.durable.changed(), if window_open => {
                     changed.map_err(|_| SessionEnd::Transient("the spool was closed".to_owned()))?;
                 }
                 () = tokio::time::sleep(limit), if !self.sent.is_empty() => {
-                    let seconds = ACK_LIMIT.as_secs();
+                    let seconds = self.shipper.ack_limit.as_secs();
                     return Err(SessionEnd::Transient(format!("no ack for {seconds} s")));
                 }
             }
@@ -107,7 +122,9 @@ impl<'a> Session<'a> {
         let first = timeout(FIRST_ACK_LIMIT, acks.message()).await.map_err(silent)??;
         let first =
             first.ok_or_else(|| SessionEnd::Transient("the collector ended the stream".to_owned()))?;
-        let collector = head_of(&first)?;
+        let collector = self.verified(&first)?;
+        self.heard = true;
+        self.check_not_set_back(&collector).await?;
         let after = self.agree(&collector).await?;
         let spool = self.shipper.spool.clone();
         let mut reader = Reader::new(spool.clone());
@@ -117,6 +134,54 @@ impl<'a> Session<'a> {
         durable.mark_changed();
         self.last_ack = Instant::now();
         Ok(Stream { batches, acks, reader, durable })
+    }
+
+    /// The head that an ack is for, once its cosignature has been found to hold, and is kept.
+    fn verified(&self, ack: &Ack) -> Result<ChainHead, SessionEnd> {
+        let head = head_of(ack)?;
+        let Some(cosignature) = ack.cosignature.as_ref().filter(|_| head.sequence > 0) else {
+            return Ok(head);
+        };
+        let known = self.shipper.spool.cosigned();
+        let key = match (&self.shipper.cosign_key, &known) {
+            (Some(enrolled), _) => &enrolled[..],
+            (None, Some(known)) => &known.key[..],
+            (None, None) => &cosignature.key[..],
+        };
+        let forged = |why: &dyn std::fmt::Display| SessionEnd::Untrusted {
+            message: format!(
+                "the collector's cosignature of batch {} of epoch {} does not hold: {why}; no ack of it is taken. If \
+                 the collector has another key now, enroll this sensor anew",
+                head.sequence, head.epoch
+            ),
+            set_back: false,
+        };
+        verify_cosignature(cosignature, key, &self.shipper.sensor, &head).map_err(|error| forged(&error))?;
+        let cosigned = Cosigned::new(head, cosignature).ok_or_else(|| forged(&"its key has not 32 bytes"))?;
+        // A head that goes back is judged by whoever hears it; the older cosignature is not kept.
+        self.shipper.spool.keep_cosignature(cosigned);
+        Ok(head)
+    }
+
+    /// Refuses a collector that holds less than it has cosigned, unless an operator has accepted that.
+    async fn check_not_set_back(&self, collector: &ChainHead) -> Result<(), SessionEnd> {
+        let Some(cosigned) = self.shipper.spool.cosigned() else { return Ok(()) };
+        let (held, signed) = (Position::from(collector), Position::from(&cosigned.head));
+        if held > signed || *collector == cosigned.head {
+            return Ok(());
+        }
+        let message = set_back_message(collector, &cosigned);
+        if !self.shipper.acceptance.covers(&cosigned.head) {
+            let message = format!(
+                "{message}; nothing is sent until an operator accepts that: `onenet-agent spool accept-head`"
+            );
+            return Err(SessionEnd::Untrusted { message, set_back: true });
+        }
+        let (accept_head, collector) = (self.shipper.accept_head.clone(), *collector);
+        joined(spawn_blocking(move || accept_head(collector, message)).await)?
+            .map_err(SessionEnd::Transient)?;
+        self.shipper.acceptance.remove();
+        Ok(())
     }
 
     /// Finds where to go on, after sealing anew where nothing follows what the collector holds.
@@ -156,10 +221,10 @@ impl<'a> Session<'a> {
                     ack = stream.acks.message() => {
                         let ended = || SessionEnd::Transient("the collector ended the stream".to_owned());
                         let ack = ack?.ok_or_else(ended)?;
-                        self.take_ack(&head_of(&ack)?)?;
+                        self.take_ack(&self.verified(&ack)?)?;
                         continue;
                     }
-                    () = tokio::time::sleep(ACK_LIMIT) => {
+                    () = tokio::time::sleep(self.shipper.ack_limit) => {
                         return Err(SessionEnd::Transient("the collector takes nothing".to_owned()));
                     }
                 }
@@ -199,9 +264,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Counts an ack. It covers everything up to its batch, whose hash must be ours.
+    /// Counts an ack. It covers everything up to its batch, whose hash must be ours. Acks may come late, again or out of
+    /// order: one that covers nothing new changes nothing.
     fn take_ack(&mut self, acked: &ChainHead) -> Result<(), SessionEnd> {
         let position = Position::from(acked);
+        if position <= Position::from(&self.shipper.spool.acked()) {
+            return Ok(());
+        }
+        if !self.sent.iter().any(|sent| Position::from(&sent.head) == position) {
+            let message = format!("the collector acked batch {}, which was not sent", position.sequence);
+            return Err(SessionEnd::Transient(message));
+        }
         while let Some(first) = self.sent.front().filter(|sent| Position::from(&sent.head) <= position) {
             if Position::from(&first.head) == position && first.head.hash != acked.hash {
                 let message = format!("the collector acked another batch {}", position.sequence);
@@ -212,11 +285,35 @@ impl<'a> Session<'a> {
             self.last_ack = Instant::now();
             self.sent.pop_front();
         }
-        if position <= Position::from(&self.shipper.spool.durable().chain) {
-            self.shipper.spool.acknowledge(*acked);
-        }
+        self.shipper.spool.acknowledge(*acked);
         Ok(())
     }
+}
+
+/// What is wrong with a head behind the one that was cosigned, or beside it.
+fn set_back_message(collector: &ChainHead, cosigned: &Cosigned) -> String {
+    let (held, signed) = (collector, &cosigned.head);
+    let time = Timestamp(cosigned.time);
+    if (held.epoch, held.sequence) == (signed.epoch, signed.sequence) {
+        return format!(
+            "the collector holds another batch {} of epoch {} than the one it signed for at {time}: its history was \
+             changed",
+            held.sequence, held.epoch
+        );
+    }
+    let batch = |head: &ChainHead| {
+        if head.sequence == 0 { "no batch".to_owned() } else { format!("batch {}", head.sequence) }
+    };
+    let epochs = if held.epoch == signed.epoch || held.sequence == 0 {
+        String::new()
+    } else {
+        format!(" (epoch {}, and of epoch {} signed)", held.epoch, signed.epoch)
+    };
+    format!(
+        "the collector holds {}, but signed for {} at {time}{epochs}: it was set back",
+        batch(held),
+        batch(signed)
+    )
 }
 
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, SessionEnd> {

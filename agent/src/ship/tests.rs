@@ -12,6 +12,7 @@ use std::{
 };
 
 use onenet_proto::{
+    cosign::cosign,
     seal::{ChainHead, Sealer, SigningKey, VerifiedBatch, verify},
     v1::{
         Ack, BatchBody, BatchKind, SealedBatch,
@@ -58,9 +59,25 @@ struct Store {
     /// Each ack is sent twice, and an older one after it.
     repeat_acks: AtomicBool,
     refuse: Mutex<Option<Status>>,
+    /// Signs the heads, if there is one.
+    cosign: Mutex<Option<SigningKey>>,
+    /// Signs for another sensor.
+    forge: AtomicBool,
+    /// Acks a batch that has not come.
+    ack_ahead: AtomicBool,
+    /// Batches are committed and acked in disorder: late, again, or not at all, by this seed; 0 = in order.
+    disorder: AtomicU64,
 }
 
 impl Store {
+    fn ack(&self, head: ChainHead) -> Ack {
+        let sensor = if self.forge.load(Ordering::SeqCst) { "lowell-1" } else { "boston-1" };
+        let key = self.cosign.lock().unwrap();
+        let cosignature =
+            key.as_ref().filter(|_| head.sequence > 0).map(|key| cosign(key, sensor, &head, 1_000_000_000));
+        Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature }
+    }
+
     /// Commits the next batch, knows one that came before, and has nothing to do with any other.
     fn commit(&self, batch: &VerifiedBatch) -> Option<ChainHead> {
         let mut head = self.head.lock().unwrap();
@@ -80,10 +97,6 @@ impl Store {
 #[derive(Clone)]
 struct FakeIngest(Arc<Store>);
 
-fn ack(head: ChainHead) -> Ack {
-    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature: None }
-}
-
 #[tonic::async_trait]
 impl Ingest for FakeIngest {
     type DeliverStream = Pin<Box<dyn Stream<Item = Result<Ack, Status>> + Send>>;
@@ -102,7 +115,8 @@ impl Ingest for FakeIngest {
         tokio::spawn(async move {
             let head = *store.head.lock().unwrap();
             let mut older = head;
-            acks.send(Ok(ack(head))).await.ok();
+            let mut late: Vec<ChainHead> = Vec::new();
+            acks.send(Ok(store.ack(head))).await.ok();
             let mut count = 0;
             while let Ok(Some(batch)) = batches.message().await {
                 let verified = verify(&batch, &store.public_key).unwrap();
@@ -110,11 +124,29 @@ impl Ingest for FakeIngest {
                     acks.send(Err(Status::out_of_range("gap"))).await.ok();
                     return;
                 };
-                if !store.swallow_acks.load(Ordering::SeqCst) {
-                    acks.send(Ok(ack(head))).await.ok();
+                let seed = store.disorder.load(Ordering::SeqCst);
+                if seed > 0 {
+                    late.push(head);
+                    let mut random = fastrand::Rng::with_seed(seed ^ head.sequence);
+                    // Of what is due some is sent now, in any order, some again, some never but by a later one.
+                    random.shuffle(&mut late);
+                    while late.len() > random.usize(0..6) {
+                        let Some(one) = late.pop() else { break };
+                        for _ in 0..random.usize(0..3) {
+                            acks.send(Ok(store.ack(one))).await.ok();
+                        }
+                    }
+                    if head.sequence % 40 == 0 || random.u8(0..4) == 0 {
+                        acks.send(Ok(store.ack(head))).await.ok();
+                    }
+                } else if store.ack_ahead.load(Ordering::SeqCst) {
+                    let ahead = ChainHead { sequence: head.sequence + 5, ..head };
+                    acks.send(Ok(store.ack(ahead))).await.ok();
+                } else if !store.swallow_acks.load(Ordering::SeqCst) {
+                    acks.send(Ok(store.ack(head))).await.ok();
                     if store.repeat_acks.load(Ordering::SeqCst) {
-                        acks.send(Ok(ack(head))).await.ok();
-                        acks.send(Ok(ack(older))).await.ok();
+                        acks.send(Ok(store.ack(head))).await.ok();
+                        acks.send(Ok(store.ack(older))).await.ok();
                     }
                 }
                 older = head;
@@ -161,6 +193,7 @@ impl Certificates {
             certificate: self.sensor.0.clone(),
             authority: self.authority.clone(),
             signing_key: Vec::new(),
+            cosign_key: None,
         }
     }
 
@@ -224,24 +257,27 @@ async fn serve(certificates: &Certificates, store: &Arc<Store>, port: u16) -> (S
 struct Sensor {
     writer: Writer,
     sealer: Sealer,
+    /// Of every batch, in order.
+    hashes: Vec<[u8; 32]>,
     _directory: tempfile::TempDir,
 }
 
 impl Sensor {
     fn new() -> (Self, Vec<u8>) {
         let directory = spool::scratch();
-        let settings = spool::Settings { segment_bytes: 4096 };
+        let settings = spool::Settings { segment_bytes: 4096, reserve_bytes: 0, quarantine_bytes: 1 << 20 };
         let opened = spool::open(directory.path(), settings, 5, spool::on_disk()).unwrap();
         let (key, _) = SigningKey::generate().unwrap();
         let public_key = key.public_key().to_vec();
         let sealer = Sealer::new(key, "boston-1".into(), opened.head.chain);
-        (Self { writer: opened.writer, sealer, _directory: directory }, public_key)
+        (Self { writer: opened.writer, sealer, hashes: Vec::new(), _directory: directory }, public_key)
     }
 
     fn seal(&mut self, count: u64) {
         for _ in 0..count {
             let previous_hash = self.sealer.head().hash;
             let sealed = self.sealer.seal(&BatchBody::default(), BatchKind::Records, 1, 1);
+            self.hashes.push(self.sealer.head().hash);
             self.writer.append(&Batch {
                 payload: &sealed.encode_to_vec(),
                 kind: 1,
@@ -257,8 +293,26 @@ impl Sensor {
     }
 
     fn ship(&self, certificates: &Certificates, address: SocketAddr) -> (Connection, JoinHandle<()>) {
+        self.ship_with(certificates, address, |_| ())
+    }
+
+    fn ship_with(
+        &self,
+        certificates: &Certificates,
+        address: SocketAddr,
+        change: impl FnOnce(&mut Shipper),
+    ) -> (Connection, JoinHandle<()>) {
         let connection = Connection::default();
-        let shipper = Shipper {
+        let spool = self.writer.shared().clone();
+        let mut shipper = Shipper {
+            sensor: "boston-1".into(),
+            cosign_key: None,
+            ack_limit: ACK_LIMIT,
+            acceptance: Acceptance::new(spool.directory()),
+            accept_head: Arc::new(move |held, _| {
+                spool.set_back(held);
+                Ok(())
+            }),
             target: Target {
                 endpoint: format!("https://{address}").parse().unwrap(),
                 server_name: "127.0.0.1".into(),
@@ -268,6 +322,7 @@ impl Sensor {
             connection: connection.clone(),
             seal_anew: Arc::new(|anew| Err(anew.reason)),
         };
+        change(&mut shipper);
         (connection, tokio::spawn(shipper.run()))
     }
 }
@@ -439,4 +494,206 @@ fn where_the_chains_do_not_meet_it_is_seen() {
     let spool = fresh.writer.shared().clone();
     let fresh = resume(&spool, &ChainHead::default()).unwrap();
     assert_eq!(fresh, Resume::From(crate::spool::Position::default()), "a new spool misses nothing");
+}
+
+/// A lab whose collector cosigns, with everything shipped.
+async fn cosigning_lab(count: u64) -> (Lab, Vec<u8>) {
+    let mut lab = Lab::new();
+    let (key, _) = SigningKey::generate().unwrap();
+    let public_key = key.public_key().to_vec();
+    *lab.store.cosign.lock().unwrap() = Some(key);
+    lab.sensor.seal(count);
+    let (address, server) = lab.serve(0).await;
+    let (_, shipping) = lab.sensor.ship(&lab.certificates, address);
+    lab.all_acked().await;
+    shipping.abort();
+    server.abort();
+    (lab, public_key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_cosignature_is_kept_over_a_restart() {
+    let (mut lab, public_key) = cosigning_lab(20).await;
+    let head = lab.sensor.writer.shared().durable().chain;
+    let cosigned = lab.sensor.writer.shared().cosigned().unwrap();
+    assert_eq!((cosigned.head, &cosigned.key[..]), (head, &public_key[..]));
+    lab.sensor.writer.close().unwrap();
+    let Sensor { writer, _directory: directory, .. } = lab.sensor;
+    drop(writer);
+    let settings = spool::Settings { segment_bytes: 4096, reserve_bytes: 0, quarantine_bytes: 1 << 20 };
+    let opened = spool::open(directory.path(), settings, 5, spool::on_disk()).unwrap();
+    assert_eq!(opened.writer.shared().cosigned(), Some(cosigned));
+}
+
+/// Ships to a collector that is not trusted, and checks that this changes nothing; gives what was told.
+async fn untrusted(lab: &mut Lab, change: impl FnOnce(&mut Shipper)) -> ConnectionState {
+    lab.sensor.seal(5);
+    let (acked, durable) = (lab.sensor.writer.shared().acked(), lab.sensor.writer.shared().durable());
+    let committed = lab.store.committed.lock().unwrap().clone();
+    let (address, server) = lab.serve(0).await;
+    let anew = Arc::new(AtomicU64::new(0));
+    let counted = anew.clone();
+    let (connection, shipping) = lab.sensor.ship_with(&lab.certificates, address, |shipper| {
+        shipper.seal_anew = Arc::new(move |anew| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Err(anew.reason)
+        });
+        change(shipper);
+    });
+    eventually("it is told", || connection.state().untrusted.is_some()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    shipping.abort();
+    server.abort();
+    assert_eq!(anew.load(Ordering::SeqCst), 0, "nothing is sealed anew");
+    assert_eq!(lab.sensor.writer.shared().acked(), acked);
+    assert_eq!(lab.sensor.writer.shared().durable(), durable);
+    assert_eq!(*lab.store.committed.lock().unwrap(), committed, "nothing is sent");
+    connection.state()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_was_set_back_is_refused_until_an_operator_accepts_it() {
+    let (mut lab, _) = cosigning_lab(20).await;
+    let cosigned = lab.sensor.writer.shared().cosigned().unwrap();
+    let hash = lab.sensor.hashes[11];
+    let older = ChainHead { sequence: 12, hash, ..cosigned.head };
+    *lab.store.head.lock().unwrap() = older;
+    lab.store.committed.lock().unwrap().truncate(12);
+    let state = untrusted(&mut lab, |_| ()).await;
+    let expected = "the collector holds batch 12, but signed for batch 20 at 1970-01-01T00:00:01.000000000Z: it was set \
+                    back; nothing is sent until an operator accepts that: `onenet-agent spool accept-head`";
+    assert_eq!(state.untrusted.as_deref(), Some(expected));
+    assert!(state.set_back && !state.connected);
+
+    let acceptance = Acceptance::new(lab.sensor.writer.shared().directory());
+    acceptance.enter(&ChainHead { sequence: 19, ..cosigned.head }).unwrap();
+    let state = untrusted(&mut lab, |_| ()).await;
+    assert!(state.set_back, "an acceptance of something else does not count");
+    assert!(!acceptance.is_there(), "and is dropped");
+
+    let (address, server) = lab.serve(0).await;
+    let (connection, shipping) = lab.sensor.ship(&lab.certificates, address);
+    eventually("it is refused", || connection.state().set_back).await;
+    acceptance.enter(&cosigned.head).unwrap();
+    let begun = Instant::now();
+    lab.all_acked().await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "taken up at once");
+    lab.assert_once_and_in_order(30);
+    assert!(!acceptance.is_there(), "it covers this once");
+    assert_eq!(connection.state().untrusted, None);
+    shipping.abort();
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_holds_another_batch_than_it_signed_for_is_refused() {
+    let (mut lab, _) = cosigning_lab(20).await;
+    lab.store.head.lock().unwrap().hash = [9; 32];
+    let state = untrusted(&mut lab, |_| ()).await;
+    let message = state.untrusted.unwrap();
+    assert!(message.starts_with("the collector holds another batch 20 of epoch 5"), "{message}");
+    assert!(state.set_back);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_lost_everything_is_refused() {
+    let (mut lab, _) = cosigning_lab(20).await;
+    *lab.store.head.lock().unwrap() = ChainHead::default();
+    let message = untrusted(&mut lab, |_| ()).await.untrusted.unwrap();
+    assert!(message.starts_with("the collector holds no batch, but signed for batch 20"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_cosignature_is_refused_and_no_ack_with_it_is_taken() {
+    let (mut lab, public_key) = cosigning_lab(20).await;
+    lab.store.forge.store(true, Ordering::SeqCst);
+    let state = untrusted(&mut lab, |_| ()).await;
+    let message = state.untrusted.unwrap();
+    assert!(
+        message.starts_with("the collector's cosignature of batch 20 of epoch 5 does not hold"),
+        "{message}"
+    );
+    assert!(!state.set_back, "no operator can accept that");
+
+    lab.store.forge.store(false, Ordering::SeqCst);
+    let (other, _) = SigningKey::generate().unwrap();
+    *lab.store.cosign.lock().unwrap() = Some(other);
+    let message = untrusted(&mut lab, |_| ()).await.untrusted.unwrap();
+    assert!(message.contains("by another key"), "the first key seen is held on to: {message}");
+    let message =
+        untrusted(&mut lab, |shipper| shipper.cosign_key = Some(public_key)).await.untrusted.unwrap();
+    assert!(message.contains("by another key"), "so is the one of the enrolment: {message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_new_enrolment_counts_more_than_the_one_seen_first() {
+    let (mut lab, _) = cosigning_lab(20).await;
+    let (other, _) = SigningKey::generate().unwrap();
+    let public_key = other.public_key().to_vec();
+    *lab.store.cosign.lock().unwrap() = Some(other);
+    lab.sensor.seal(5);
+    let (address, server) = lab.serve(0).await;
+    let (_, shipping) =
+        lab.sensor.ship_with(&lab.certificates, address, |shipper| shipper.cosign_key = Some(public_key));
+    lab.all_acked().await;
+    lab.assert_once_and_in_order(25);
+    shipping.abort();
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_that_come_late_again_in_disorder_or_never_change_nothing() {
+    let mut lab = Lab::new();
+    let (key, _) = SigningKey::generate().unwrap();
+    *lab.store.cosign.lock().unwrap() = Some(key);
+    let (address, server) = lab.serve(0).await;
+    lab.store.disorder.store(77, Ordering::SeqCst);
+    lab.store.break_after.store(150, Ordering::SeqCst);
+    let (_, shipping) = lab.sensor.ship(&lab.certificates, address);
+    for _ in 0..10 {
+        lab.sensor.seal(100);
+        let shared = lab.sensor.writer.shared();
+        eventually("a part is acked", || shared.acked().sequence + 50 > shared.durable().chain.sequence)
+            .await;
+        let held = lab.store.head.lock().unwrap().sequence;
+        assert!(shared.acked().sequence <= held, "no ack but for what is held");
+    }
+    lab.store.disorder.store(0, Ordering::SeqCst);
+    lab.sensor.seal(1);
+    lab.all_acked().await;
+    lab.assert_once_and_in_order(1001);
+    shipping.abort();
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ack_for_what_was_not_sent_is_not_taken() {
+    let mut lab = Lab::new();
+    lab.sensor.seal(3);
+    lab.store.ack_ahead.store(true, Ordering::SeqCst);
+    let (address, server) = lab.serve(0).await;
+    let (connection, shipping) = lab.sensor.ship(&lab.certificates, address);
+    eventually("it is told", || connection.state().last_error.is_some()).await;
+    let error = connection.state().last_error.unwrap();
+    assert!(error.contains("which was not sent"), "{error}");
+    shipping.abort();
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_stays_open_and_acks_nothing_is_left() {
+    let mut lab = Lab::new();
+    lab.sensor.seal(10);
+    lab.store.swallow_acks.store(true, Ordering::SeqCst);
+    let (address, server) = lab.serve(0).await;
+    let limit = Duration::from_secs(1);
+    let (connection, shipping) =
+        lab.sensor.ship_with(&lab.certificates, address, |shipper| shipper.ack_limit = limit);
+    eventually("it is left", || connection.state().last_error.is_some()).await;
+    assert_eq!(connection.state().last_error.as_deref(), Some("no ack for 1 s"));
+    lab.store.swallow_acks.store(false, Ordering::SeqCst);
+    lab.all_acked().await;
+    lab.assert_once_and_in_order(10);
+    shipping.abort();
+    server.abort();
 }

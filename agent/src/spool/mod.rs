@@ -7,7 +7,10 @@
 //! | file | what |
 //! |---|---|
 //! | `lock` | held under `flock` while an agent uses the directory |
-//! | `state` | two slots of 192 bytes, at 0 and 4096 |
+//! | `state` | two slots of 512 bytes, at 0 and 4096 |
+//! | `reserve` | bytes kept back for a full disk: 4 MiB, at most an eighth of the limit |
+//! | `quarantine/` | damaged bytes, at most a sixteenth of the limit: `<segment>-<offset>.damaged`, `<segment>.segment` |
+//! | `accept-head` | there while an operator's acceptance waits to be taken up: the cosigned head it gives up |
 //! | `<16 hexadecimal digits>.segment` | batches, oldest first; numbers grow and are never used again |
 //!
 //! A **segment** opens with 24 bytes: `ONSEGM01`, its number (u64), CRC-32C of those 16 bytes (u32), zero (u32).
@@ -31,9 +34,27 @@
 //! | 156 | 4 | CRC-32C of the 156 bytes before |
 //! | 160 | … | payload: the encoded `SealedBatch` |
 //!
-//! A **state slot**: `ONSTATE1`, generation, floor, epoch (u64 each), head and acked (epoch u64, sequence u64,
-//! hash 32 bytes each), the head's mark (48 bytes), zeros, CRC-32C of the 188 bytes before. The sound slot with
-//! the greater generation holds; a write goes to the other one.
+//! A **state slot**:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `ONSTATE2` |
+//! | 8 | 24 | generation, floor, epoch (u64 each) |
+//! | 32 | 48 | head: epoch, sequence (u64 each), hash |
+//! | 80 | 48 | acked, as the head |
+//! | 128 | 48 | the head's mark |
+//! | 176 | 48 | the head that the collector cosigned last, as the head |
+//! | 224 | 8 | algorithm of the cosignature (u32; 0 = there is none), zero (u32) |
+//! | 232 | 32 | the collector's key |
+//! | 264 | 8 | the collector's time, nanoseconds since the Unix epoch (i64) |
+//! | 272 | 64 | the cosignature |
+//! | 336 | 8 | why the epoch begins: 0 new, 1 state lost, 2 sealed anew (u64) |
+//! | 344 | 48 | head of the chain before this epoch, as the head |
+//! | 392 | 116 | zeros |
+//! | 508 | 4 | CRC-32C of the 508 bytes before |
+//!
+//! The sound slot with the greater generation holds; a write goes to the other one. A slot of version 1 (`ONSTATE1`,
+//! the first 176 bytes, twelve zeros, CRC-32C) is read, and written as version 2 at the next start.
 //!
 //! # Invariants
 //! - What a reader is given has been through fsync. Records wait in memory until then, and one fsync serves all
@@ -44,22 +65,37 @@
 //!   over what it has had.
 //! - The state names a new floor durably before a segment is deleted, so that no number is used again and no
 //!   half-deleted backlog is taken for a whole one.
-//! - Records of an epoch later than the state's were never published; they are deleted at start.
+//! - Records of an epoch later than the state's were never published; they are deleted at start. A new epoch is
+//!   published in both slots before anything of the one before is deleted, so that no damage to one of them undoes it.
+//! - The state names the latest cosigned head; acks below it are refused until an operator accepts that.
+//!
+//! - The reserve is given back when the disk is full, and taken again when there is room: heartbeats, losses, the state
+//!   and deletion go on meanwhile.
+//! - Damaged bytes are copied to quarantine before anything deletes them; what does not fit there is counted.
 //!
 //! # Recovery
 //! Opening reads the first header of every segment and all of the last one, so a backlog of any size starts at
-//! once. What follows the last sound record of the last segment is a torn write: it was never sent, and is cut
-//! off. Elsewhere damage is passed over to the next sound header and counted; the shipper sees the missing
+//! once. What follows the last sound record of the last segment is taken for a torn write, which was never sent, and is
+//! cut off. (Should it have been durable, and damaged since, the state that an orderly end writes still knows of it; after
+//! a kill nothing does, and it is only counted as torn bytes.) Elsewhere damage is passed over to the next sound header and counted; the shipper sees the missing
 //! sequence and seals anew what follows (see [`crate::run`]). With no sound state slot the chain begins a new,
 //! greater epoch, because what was deleted can no longer be known.
 
 pub(crate) mod disk;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod memory;
 mod open;
+#[cfg(test)]
+mod outage;
+mod quarantine;
 mod reader;
 mod record;
 mod segment;
 mod shared;
 mod state;
+mod survey;
 mod writer;
 
 #[cfg(test)]
@@ -69,8 +105,10 @@ use onenet_proto::seal::ChainHead;
 
 pub(crate) use open::{Opened, Settings, on_disk, open};
 pub(crate) use reader::{Entry, Reader};
-pub(crate) use record::Mark;
-pub(crate) use shared::{Damage, Shared};
+pub(crate) use record::{Header, Mark};
+pub(crate) use shared::{Damage, Shared, Storage};
+pub(crate) use state::{Cosigned, Start, StartReason};
+pub(crate) use survey::{Found, Survey, What};
 pub(crate) use writer::{Batch, Writer};
 
 #[cfg(test)]

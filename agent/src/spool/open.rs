@@ -2,33 +2,51 @@
 
 use std::{
     collections::VecDeque,
-    fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nix::fcntl::{Flock, FlockArg};
 use onenet_proto::seal::ChainHead;
 
 use super::{
     Head, Position,
     disk::{Disk, Filesystem},
+    quarantine::{self, Quarantine},
     record::Header,
     segment::{SEGMENT_HEADER_BYTES, SegmentReader, Step, segment_id, segment_path},
     shared::{Inner, Segment, Shared},
-    state::{State, StateFile},
-    writer::Writer,
+    state::{Start, StartReason, State, StateFile},
+    writer::{Writer, reserve_path},
 };
 
 /// What an empty spool must be able to write before an agent starts with it.
-const PROBE_BYTES: usize = 1 << 20;
+const PROBE_BYTES: u64 = 1 << 20;
 
 /// How a spool is to be kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// A segment is ended when it has grown to this.
     pub(crate) segment_bytes: u64,
+    /// Bytes kept back for a full disk; 0 for none.
+    pub(crate) reserve_bytes: u64,
+    /// Bytes of damage that are kept at most.
+    pub(crate) quarantine_bytes: u64,
+}
+
+/// Bytes kept back for a full disk, where the spool is large enough for it.
+const RESERVE_BYTES: u64 = 4 << 20;
+
+impl Settings {
+    /// For a spool of at most `limit_bytes`: a reserve of 4 MiB, or an eighth of it where that is less, and a sixteenth
+    /// for what is damaged.
+    pub(crate) fn new(segment_bytes: u64, limit_bytes: u64) -> Self {
+        Self {
+            segment_bytes,
+            reserve_bytes: RESERVE_BYTES.min(limit_bytes / 8),
+            quarantine_bytes: limit_bytes / 16,
+        }
+    }
 }
 
 /// Why a spool cannot be used.
@@ -57,6 +75,8 @@ pub(crate) struct Opened {
     pub(crate) head: Head,
     /// Why the epoch is a new one, where it is.
     pub(crate) new_epoch: Option<&'static str>,
+    /// What the epoch's first batch tells, where that is still to be sealed.
+    pub(crate) start: Start,
 }
 
 /// The last sound record of a segment, and where it ends.
@@ -75,54 +95,51 @@ pub(crate) fn open(
     filesystem: Arc<dyn Filesystem>,
 ) -> Result<Opened, OpenError> {
     let fail = |action| move |source| OpenError::Io { directory: directory.to_owned(), action, source };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(fail("make the directory"))?;
-    let lock = lock(directory)?;
+    filesystem.make_directory(directory).map_err(fail("make the directory"))?;
+    let lock = filesystem
+        .lock(&directory.join("lock"))
+        .map_err(fail("write"))?
+        .ok_or_else(|| OpenError::InUse(directory.to_owned()))?;
     let state_path = directory.join("state");
-    let known = StateFile::read(&state_path).map_err(fail("read the state"))?;
-    let had_state_file = state_path.exists();
-    let mut inner = Inner::default();
+    let known = StateFile::read(&*filesystem, &state_path).map_err(fail("read the state"))?;
+    let had_state_file = filesystem.length(&state_path).is_ok();
     let ids = find_segments(directory, &filesystem, known.as_ref()).map_err(fail("read the segments"))?;
-    inner.segments = index(directory, &ids).map_err(fail("read the segments"))?;
-    let last = repair_tail(directory, &filesystem, &mut inner).map_err(fail("repair the last segment"))?;
+    let inner = Inner {
+        segments: index(directory, &*filesystem, &ids).map_err(fail("read the segments"))?,
+        quarantine: Quarantine::load(&*filesystem, directory).map_err(fail("read the quarantine"))?,
+        ..Inner::default()
+    };
+    let shared = Arc::new(Shared::new(directory.to_owned(), filesystem.clone(), settings, inner));
+    let last = repair_tail(&shared).map_err(fail("repair the last segment"))?;
 
-    let (head, reason) = recover_head(known.as_ref(), last.as_ref(), had_state_file, new_epoch);
+    let (head, reason, start) = recover_head(known.as_ref(), last.as_ref(), had_state_file, new_epoch);
     let acked = known.map_or_else(ChainHead::default, |state| state.acked);
     let floor = known.map_or(0, |state| state.floor);
     let next_id = ids.last().map_or(1, |id| id.saturating_add(1)).max(floor).max(1);
-    let is_empty = inner.segments.is_empty();
-    inner.durable = head;
-    inner.acked = acked;
+    let cosigned = known.and_then(|state| state.cosigned);
+    let is_empty = {
+        let mut inner = shared.lock();
+        inner.acked = acked;
+        inner.cosigned = cosigned;
+        let reserved = filesystem.length(&reserve_path(directory)).unwrap_or_default();
+        inner.reserve = if reserved >= settings.reserve_bytes { settings.reserve_bytes } else { 0 };
+        inner.segments.is_empty()
+    };
+    shared.publish(head);
     let generation = known.map_or(0, |state| state.generation);
-    let state = State { generation, floor, epoch: head.chain.epoch, head, acked };
-    let state = StateFile::start(&*filesystem, &state_path, state).map_err(fail("write the state"))?;
+    let state = State { generation, floor, epoch: head.chain.epoch, head, acked, cosigned, start };
+    let state = StateFile::start(&filesystem, &state_path, state).map_err(fail("write the state"))?;
+    let mut writer = Writer::new(filesystem.clone(), settings, shared, state, next_id, lock);
     match probe(directory, &filesystem) {
-        Ok(()) => {}
+        // Where there is room for the probe there mostly is for the reserve.
+        Ok(()) => {
+            let _ = writer.take_reserve();
+        }
         // What waits can still be delivered, and that makes room.
         Err(error) if !is_empty => tracing::warn!(%error, "the spool's disk takes nothing more"),
         Err(error) => return Err(fail("write")(error)),
     }
-    let shared = Arc::new(Shared::new(directory.to_owned(), inner));
-    let writer = Writer::new(filesystem, settings, shared, state, next_id, lock);
-    Ok(Opened { writer, head, new_epoch: reason })
-}
-
-fn lock(directory: &Path) -> Result<Flock<fs::File>, OpenError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(directory.join("lock"))
-        .map_err(|source| OpenError::Io { directory: directory.to_owned(), action: "write", source })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => OpenError::InUse(directory.to_owned()),
-        errno => OpenError::Io { directory: directory.to_owned(), action: "lock", source: errno.into() },
-    })
+    Ok(Opened { writer, head, new_epoch: reason, start })
 }
 
 /// The segments that count, in order. What the state says is deleted, or was never published, is removed.
@@ -131,16 +148,14 @@ fn find_segments(
     filesystem: &Arc<dyn Filesystem>,
     state: Option<&State>,
 ) -> io::Result<Vec<u64>> {
-    let mut ids = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        ids.extend(entry?.file_name().to_str().and_then(segment_id));
-    }
+    let names = filesystem.list(directory)?;
+    let mut ids: Vec<u64> = names.iter().filter_map(|name| segment_id(name)).collect();
     ids.sort_unstable();
     let Some(state) = state else { return Ok(ids) };
     let mut kept = Vec::with_capacity(ids.len());
     for id in ids {
         let unpublished = || -> io::Result<bool> {
-            let first = first_position(directory, id)?;
+            let first = first_position(directory, &**filesystem, id)?;
             Ok(first.is_some_and(|first| first.epoch > state.epoch))
         };
         if id < state.floor || unpublished()? {
@@ -152,9 +167,9 @@ fn find_segments(
     Ok(kept)
 }
 
-fn first_position(directory: &Path, id: u64) -> io::Result<Option<Position>> {
-    let length = fs::metadata(segment_path(directory, id))?.len();
-    let mut reader = SegmentReader::open(directory, id)?;
+fn first_position(directory: &Path, filesystem: &dyn Filesystem, id: u64) -> io::Result<Option<Position>> {
+    let length = filesystem.length(&segment_path(directory, id))?;
+    let mut reader = SegmentReader::open(filesystem, directory, id)?;
     loop {
         match reader.step(length, false)? {
             Step::Record(header, _) => return Ok(Some(header.position)),
@@ -165,17 +180,17 @@ fn first_position(directory: &Path, id: u64) -> io::Result<Option<Position>> {
 }
 
 /// Length and first record of each segment.
-fn index(directory: &Path, ids: &[u64]) -> io::Result<VecDeque<Segment>> {
+fn index(directory: &Path, filesystem: &dyn Filesystem, ids: &[u64]) -> io::Result<VecDeque<Segment>> {
     ids.iter()
         .map(|&id| {
-            let length = fs::metadata(segment_path(directory, id))?.len();
-            Ok(Segment { id, length, first: first_position(directory, id)?, last: None })
+            let length = filesystem.length(&segment_path(directory, id))?;
+            Ok(Segment { id, length, first: first_position(directory, filesystem, id)?, last: None })
         })
         .collect()
 }
 
-fn read_tail(directory: &Path, segment: &Segment) -> io::Result<Tail> {
-    let mut reader = SegmentReader::open(directory, segment.id)?;
+fn read_tail(shared: &Shared, segment: &Segment) -> io::Result<(Tail, SegmentReader)> {
+    let mut reader = SegmentReader::open(&*shared.filesystem, &shared.directory, segment.id)?;
     let mut tail = Tail { first: None, last: None, end: 0 };
     loop {
         match reader.step(segment.length, true)? {
@@ -185,71 +200,85 @@ fn read_tail(directory: &Path, segment: &Segment) -> io::Result<Tail> {
                 tail.end = reader.offset();
             }
             Step::BadPayload(_) | Step::Skipped(_) => {}
-            Step::End => return Ok(tail),
+            Step::End => return Ok((tail, reader)),
         }
     }
 }
 
-/// Cuts what follows the last sound record, which was never durable, and gives that record.
-fn repair_tail(
-    directory: &Path,
-    filesystem: &Arc<dyn Filesystem>,
-    inner: &mut Inner,
-) -> io::Result<Option<Header>> {
-    while let Some(segment) = inner.segments.back_mut() {
-        let tail = read_tail(directory, segment)?;
-        let path = segment_path(directory, segment.id);
-        let torn = segment.length.saturating_sub(tail.end.max(SEGMENT_HEADER_BYTES as u64));
+/// Cuts what follows the last sound record, after it has been copied to quarantine, and gives that record.
+fn repair_tail(shared: &Shared) -> io::Result<Option<Header>> {
+    loop {
+        let Some(segment) = shared.lock().segments.back().cloned() else { return Ok(None) };
+        let (tail, reader) = read_tail(shared, &segment)?;
+        let path = segment_path(&shared.directory, segment.id);
+        let end = tail.end.max(SEGMENT_HEADER_BYTES as u64);
+        let torn = segment.length.saturating_sub(end);
+        if torn > 0 {
+            quarantine::keep(shared, reader.file(), segment.id, end, segment.length);
+            tracing::warn!(segment = segment.id, bytes = torn, "a torn write is cut off the spool");
+        }
+        if tail.last.is_some() && torn > 0 {
+            let mut file = shared.filesystem.open(&path)?;
+            file.truncate(end)?;
+            file.sync()?;
+        }
+        if tail.last.is_none() {
+            // Made, and the power went before its first record was whole.
+            shared.filesystem.remove(&path)?;
+        }
+        let mut inner = shared.lock();
         inner.damage.torn_bytes = inner.damage.torn_bytes.saturating_add(torn);
-        if let Some(last) = tail.last {
-            if torn > 0 {
-                let mut file = filesystem.open(&path)?;
-                file.truncate(tail.end)?;
-                file.sync()?;
-                tracing::warn!(segment = segment.id, bytes = torn, "a torn write was cut off the spool");
-            }
-            segment.length = tail.end;
+        let Some(last) = tail.last else {
+            inner.segments.pop_back();
+            continue;
+        };
+        if let Some(segment) = inner.segments.back_mut() {
+            segment.length = end;
             segment.first = tail.first;
             segment.last = Some(last.position);
-            return Ok(Some(last));
         }
-        // Made, and the power went before its first record was whole.
-        filesystem.remove(&path)?;
-        inner.segments.pop_back();
+        return Ok(Some(last));
     }
-    Ok(None)
 }
 
-/// Where the chain goes on: behind the last batch that is known, or in a new epoch.
+/// Where the chain goes on: behind the last batch that is known, or in a new epoch; why it is a new one; and what is
+/// known of the chain before.
 fn recover_head(
     known: Option<&State>,
     last: Option<&Header>,
     had_state_file: bool,
     new_epoch: u64,
-) -> (Head, Option<&'static str>) {
+) -> (Head, Option<&'static str>, Start) {
     let from_segments = last.map(|last| Head {
         chain: ChainHead { epoch: last.position.epoch, sequence: last.position.sequence, hash: last.hash },
         mark: last.mark,
     });
     let Some(state) = known else {
-        let reason =
-            if had_state_file || last.is_some() { "the spool's state was lost" } else { "the spool is new" };
-        let epoch = new_epoch.max(last.map_or(1, |last| last.position.epoch.saturating_add(1)));
+        let lost = had_state_file || last.is_some();
+        let (reason, text) = if lost {
+            (StartReason::StateLost, "the spool's state was lost")
+        } else {
+            (StartReason::New, "the spool is new")
+        };
+        let previous = from_segments.map_or_else(ChainHead::default, |head| head.chain);
+        let epoch = new_epoch.max(previous.epoch.saturating_add(1));
         let mark = last.map_or_else(Default::default, |last| last.mark);
-        return (Head { chain: ChainHead { epoch, ..ChainHead::default() }, mark }, Some(reason));
+        let head = Head { chain: ChainHead { epoch, ..ChainHead::default() }, mark };
+        return (head, Some(text), Start { reason, previous });
     };
     let later = |head: &Head| Position::from(&head.chain) > Position::from(&state.head.chain);
-    (from_segments.filter(later).unwrap_or(state.head), None)
+    (from_segments.filter(later).unwrap_or(state.head), None, state.start)
 }
 
 /// Whether the disk takes a few more bytes.
 fn probe(directory: &Path, filesystem: &Arc<dyn Filesystem>) -> io::Result<()> {
     let path = directory.join("probe");
     let written = filesystem.open(&path).and_then(|mut file| {
-        file.write_at(&vec![0; PROBE_BYTES], 0)?;
+        file.write_at(&[0; 4096], 0)?;
+        file.allocate(PROBE_BYTES)?;
         file.sync()
     });
-    let removed = match fs::remove_file(&path) {
+    let removed = match filesystem.remove(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };

@@ -3,10 +3,10 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Position,
+    Position, quarantine,
     record::Header,
     segment::{SegmentReader, Step},
-    shared::{Inner, Shared},
+    shared::Shared,
 };
 
 /// One durable batch.
@@ -59,16 +59,21 @@ impl Reader {
             let start = segment.offset();
             let step = segment.step(limit, with_payload)?;
             let id = segment.id();
+            let damage = match step {
+                Step::BadPayload(position) if position > self.last => Some((1, 0)),
+                Step::Skipped(bytes) => Some((0, bytes)),
+                _ => None,
+            };
+            if let Some((records, bytes)) = damage {
+                count(&self.shared, &segment, start, records, bytes);
+            }
             self.current = Some(segment);
             match step {
                 Step::Record(header, payload) if header.position > self.last => {
                     self.last = header.position;
                     return Ok(Some(Entry { header: *header, payload }));
                 }
-                Step::Record(..) => {}
-                Step::BadPayload(position) if position <= self.last => {}
-                Step::BadPayload(_) => count(&mut self.shared.lock(), (id, start), 1, 0),
-                Step::Skipped(bytes) => count(&mut self.shared.lock(), (id, start), 0, bytes),
+                Step::Record(..) | Step::BadPayload(_) | Step::Skipped(_) => {}
                 Step::End => {
                     if !self.shared.lock().segments.iter().any(|s| s.id > id) {
                         return Ok(None);
@@ -96,7 +101,7 @@ impl Reader {
             if let Some(open) = self.current.take().filter(|open| open.id() == id) {
                 return Ok(Some((open, length)));
             }
-            match SegmentReader::open(&self.shared.directory, id) {
+            match SegmentReader::open(&*self.shared.filesystem, &self.shared.directory, id) {
                 Ok(open) => return Ok(Some((open, length))),
                 // Acknowledged and deleted in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.from = id.saturating_add(1),
@@ -106,12 +111,18 @@ impl Reader {
     }
 }
 
-/// Counts damage once, however often it is passed over.
-fn count(inner: &mut Inner, place: (u64, u64), records: u64, bytes: u64) {
-    if place >= inner.counted {
+/// Counts damage once, however often it is passed over, and keeps what is damaged.
+fn count(shared: &Shared, segment: &SegmentReader, start: u64, records: u64, bytes: u64) {
+    let place = (segment.id(), start);
+    {
+        let mut inner = shared.lock();
+        if place < inner.counted {
+            return;
+        }
         inner.counted = (place.0, place.1.saturating_add(1));
         inner.damage.records = inner.damage.records.saturating_add(records);
         inner.damage.skipped_bytes = inner.damage.skipped_bytes.saturating_add(bytes);
-        tracing::warn!(segment = place.0, offset = place.1, "the spool holds a damaged record");
     }
+    tracing::warn!(segment = place.0, offset = place.1, "the spool holds a damaged record");
+    quarantine::keep(shared, segment.file(), place.0, start, segment.offset());
 }

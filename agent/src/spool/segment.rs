@@ -1,14 +1,13 @@
 //! Segment files: how they are named, and reading one from start to end over whatever damage it has.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{
     Position,
+    disk::{Filesystem, ReadFile, read_up_to},
     record::{HEADER_BYTES, Header, MAGIC},
 };
 
@@ -56,7 +55,7 @@ pub(super) enum Step {
 /// Reads the records of one segment in order. Nothing at or beyond the limit of a step is ever looked at: the
 /// writer may be at work there.
 pub(super) struct SegmentReader {
-    file: File,
+    file: Box<dyn ReadFile>,
     /// Offset of the next record.
     offset: u64,
     id: u64,
@@ -64,8 +63,8 @@ pub(super) struct SegmentReader {
 
 impl SegmentReader {
     /// Opens a segment at its first record.
-    pub(super) fn open(directory: &Path, id: u64) -> io::Result<Self> {
-        let file = File::open(segment_path(directory, id))?;
+    pub(super) fn open(filesystem: &dyn Filesystem, directory: &Path, id: u64) -> io::Result<Self> {
+        let file = filesystem.open_to_read(&segment_path(directory, id))?;
         Ok(Self { file, offset: SEGMENT_HEADER_BYTES as u64, id })
     }
 
@@ -132,16 +131,12 @@ impl SegmentReader {
     /// Reads from `offset` up to `limit`, the end of the file or of the buffer, and says how much that was.
     fn read_at(&self, buffer: &mut [u8], offset: u64, limit: u64) -> io::Result<usize> {
         let room = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
-        let mut got = 0;
-        while let Some(rest) = buffer.get_mut(got..room).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset.saturating_add(got as u64)) {
-                Ok(0) => break,
-                Ok(count) => got += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(got)
+        read_up_to(&*self.file, buffer.get_mut(..room).unwrap_or_default(), offset)
+    }
+
+    /// The file itself.
+    pub(super) fn file(&self) -> &dyn ReadFile {
+        &*self.file
     }
 }
 
@@ -161,7 +156,7 @@ mod tests {
     }
 
     fn read(dir: &Path, limit: u64) -> (Vec<u64>, u64, u64) {
-        let mut reader = SegmentReader::open(dir, 1).unwrap();
+        let mut reader = SegmentReader::open(&super::super::disk::Disk, dir, 1).unwrap();
         let (mut sequences, mut bad, mut skipped) = (Vec::new(), 0, 0);
         loop {
             match reader.step(limit, true).unwrap() {

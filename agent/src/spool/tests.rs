@@ -1,11 +1,15 @@
 //! The spool against a model: whatever is appended, flushed, acknowledged, killed, torn, flipped or refused by
 //! the disk, what was durable and not acknowledged comes back whole and in order.
 
-use std::{path::Path, sync::Arc, sync::atomic::Ordering};
+use std::{path::Path, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{disk::tests::FaultyDisk, disk::*, *};
+use super::{
+    disk::*,
+    memory::{Fault, MemoryDisk, Plan},
+    *,
+};
 
 const EPOCH: u64 = 1000;
 
@@ -15,15 +19,19 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
+fn settings() -> Settings {
+    Settings { segment_bytes: 2048, reserve_bytes: 0, quarantine_bytes: 64 << 10 }
+}
+
 fn open_at(directory: &Path, filesystem: Arc<dyn Filesystem>) -> Opened {
-    open(directory, Settings { segment_bytes: 2048 }, EPOCH, filesystem).expect("the spool opens")
+    open(directory, settings(), EPOCH, filesystem).expect("the spool opens")
 }
 
 fn open_on_disk(directory: &Path) -> Opened {
     open_at(directory, Arc::new(Disk))
 }
 
-fn chain(epoch: u64, sequence: u64) -> ChainHead {
+pub(super) fn chain(epoch: u64, sequence: u64) -> ChainHead {
     let byte = u8::try_from(sequence % 251).unwrap();
     ChainHead { epoch, sequence, hash: if sequence == 0 { [0; 32] } else { [byte; 32] } }
 }
@@ -34,7 +42,7 @@ fn payload(sequence: u64) -> Vec<u8> {
     vec![byte; length]
 }
 
-fn append(writer: &mut Writer, epoch: u64, sequence: u64) {
+pub(super) fn append(writer: &mut Writer, epoch: u64, sequence: u64) {
     writer.append(&Batch {
         payload: &payload(sequence),
         kind: 1,
@@ -47,7 +55,7 @@ fn append(writer: &mut Writer, epoch: u64, sequence: u64) {
     });
 }
 
-fn read_after(shared: &Arc<Shared>, after: Position) -> Vec<u64> {
+pub(super) fn read_after(shared: &Arc<Shared>, after: Position) -> Vec<u64> {
     let mut reader = Reader::new(shared.clone());
     reader.seek(after);
     let mut sequences = Vec::new();
@@ -215,63 +223,6 @@ proptest! {
 }
 
 #[test]
-fn a_disk_that_fails_at_any_call_never_makes_a_batch_count_that_is_not_there() {
-    for (fail_at, for_calls) in (1..=120).flat_map(|n| [(n, 1), (n, 4), (n, u64::MAX)]) {
-        let directory = scratch();
-        let mut opened = open_on_disk(directory.path());
-        let epoch = opened.head.chain.epoch;
-        drop(opened);
-        let disk = FaultyDisk::default();
-        opened = open_at(directory.path(), Arc::new(disk.clone()));
-        disk.0.for_calls.store(for_calls, Ordering::SeqCst);
-        disk.0.fail_at.store(disk.0.calls.load(Ordering::SeqCst) + fail_at, Ordering::SeqCst);
-        let (mut durable, mut acked) = (0, 0);
-        for sequence in 1..=30 {
-            append(&mut opened.writer, epoch, sequence);
-            if sequence % 2 == 0 && opened.writer.flush().is_ok() {
-                durable = sequence;
-            }
-            assert_eq!(opened.writer.shared().durable().chain.sequence, durable);
-            if sequence % 5 == 0 {
-                acked = durable / 2;
-                opened.writer.shared().acknowledge(chain(epoch, acked));
-                // A failure here is tried again with the next call.
-                let _ = opened.writer.tidy();
-            }
-            let read = read_after(opened.writer.shared(), Position { epoch, sequence: acked });
-            assert_eq!(read, (acked + 1..=durable).collect::<Vec<_>>(), "call {fail_at} for {for_calls}");
-        }
-        drop(opened);
-        let opened = open_on_disk(directory.path());
-        let sequence = opened.head.chain.sequence;
-        assert!(sequence >= durable, "call {fail_at} for {for_calls}: {sequence} of {durable}");
-        let known = opened.writer.shared().acked().sequence;
-        assert!(known <= acked);
-        assert_eq!(waiting(&opened), (known + 1..=sequence).collect::<Vec<_>>(), "call {fail_at}");
-    }
-}
-
-#[test]
-fn a_failed_sync_is_not_tried_again_on_the_same_file() {
-    let directory = scratch();
-    let disk = FaultyDisk::default();
-    let mut opened = open_at(directory.path(), Arc::new(disk.clone()));
-    append(&mut opened.writer, EPOCH, 1);
-    opened.writer.flush().unwrap();
-    // The write, then the sync.
-    disk.0.for_calls.store(1, Ordering::SeqCst);
-    disk.0.fail_at.store(disk.0.calls.load(Ordering::SeqCst) + 2, Ordering::SeqCst);
-    append(&mut opened.writer, EPOCH, 2);
-    opened.writer.flush().unwrap_err();
-    assert_eq!(*disk.0.failed.lock().unwrap(), ["sync"]);
-    assert_eq!(waiting(&opened), [1]);
-    opened.writer.flush().unwrap();
-    assert_eq!(waiting(&opened), [1, 2]);
-    let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-    assert_eq!(files.filter(|path| path.extension().is_some_and(|e| e == "segment")).count(), 2);
-}
-
-#[test]
 fn nothing_is_readable_before_its_fsync() {
     let directory = scratch();
     let mut opened = open_on_disk(directory.path());
@@ -348,7 +299,7 @@ fn an_epoch_that_was_not_published_leaves_no_trace() {
     assert!(again >= floor);
     append(&mut opened.writer, EPOCH + 5, 1);
     append(&mut opened.writer, EPOCH + 5, 2);
-    opened.writer.publish_epoch(again, EPOCH + 5).unwrap();
+    opened.writer.publish_epoch(again, EPOCH + 5, Start::default()).unwrap();
     assert_eq!(waiting(&opened), [1, 2]);
     drop(opened);
     let opened = open_on_disk(directory.path());
@@ -364,7 +315,7 @@ fn a_spool_has_one_agent_and_its_files_one_owner() {
     let mut opened = open_on_disk(&path);
     append(&mut opened.writer, EPOCH, 1);
     opened.writer.flush().unwrap();
-    let again = open(&path, Settings { segment_bytes: 2048 }, EPOCH, Arc::new(Disk)).err().unwrap();
+    let again = open(&path, settings(), EPOCH, Arc::new(Disk)).err().unwrap();
     assert_eq!(again.to_string(), format!("spool {} is in use by another agent", path.display()));
     for file in std::fs::read_dir(&path).unwrap() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
@@ -378,13 +329,11 @@ fn a_place_that_cannot_be_written_is_refused_with_the_reason() {
     let directory = scratch();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let settings = Settings { segment_bytes: 2048 };
-    let error = open(&file.join("spool"), settings, EPOCH, Arc::new(Disk)).err().unwrap().to_string();
+    let error = open(&file.join("spool"), settings(), EPOCH, Arc::new(Disk)).err().unwrap().to_string();
     assert!(error.contains("cannot make the directory: Not a directory"), "{error}");
 
-    let full = FaultyDisk::default();
-    full.0.fail_at.store(1, Ordering::SeqCst);
-    full.0.for_calls.store(u64::MAX, Ordering::SeqCst);
-    let error = open(directory.path(), settings, EPOCH, Arc::new(full)).err().unwrap().to_string();
+    let full = MemoryDisk::default();
+    full.plan(Some(Plan { fault: Fault::Full, first: 1, count: u64::MAX }));
+    let error = open(directory.path(), settings(), EPOCH, Arc::new(full)).err().unwrap().to_string();
     assert!(error.contains("cannot write"), "{error}");
 }

@@ -2,22 +2,22 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::fcntl::Flock;
 use onenet_proto::seal::ChainHead;
 
 use super::{
     Head, Mark, Position,
-    disk::{Filesystem, WriteFile},
+    disk::{CommitPoint, Filesystem, Lock, WriteFile, is_full},
     open::Settings,
+    quarantine,
     record::Header,
     segment::{SEGMENT_HEADER_BYTES, SegmentReader, Step, segment_header, segment_path},
     shared::{Segment, Shared},
-    state::StateFile,
+    state::{Start, StateFile},
 };
 
 /// The shortest time between two writes of the state that only record acks.
@@ -72,7 +72,9 @@ pub(crate) struct Writer {
     pending: Pending,
     next_id: u64,
     state_written: Option<Instant>,
-    _lock: Flock<std::fs::File>,
+    /// The head is to be written down too.
+    closing: bool,
+    _lock: Lock,
 }
 
 impl Writer {
@@ -82,7 +84,7 @@ impl Writer {
         shared: Arc<Shared>,
         state: StateFile,
         next_id: u64,
-        lock: Flock<std::fs::File>,
+        lock: Lock,
     ) -> Self {
         let pending = Pending::default();
         let state_written = None;
@@ -95,6 +97,7 @@ impl Writer {
             pending,
             next_id,
             state_written,
+            closing: false,
             _lock: lock,
         }
     }
@@ -145,21 +148,85 @@ impl Writer {
     /// segment with the next call.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let Some(first) = self.pending.first else { return Ok(()) };
-        match self.write_pending() {
+        let mut written = self.write_or_leave();
+        if written.as_ref().is_err_and(is_full) && self.release_reserve() {
+            written = self.write_or_leave();
+        }
+        match written {
             Ok(()) => {
                 let head = self.pending.last;
                 self.enter(first, Position::from(&head.chain));
                 self.pending =
                     Pending { bytes: std::mem::take(&mut self.pending.bytes), ..Pending::default() };
                 self.pending.bytes.clear();
+                self.filesystem.reached(CommitPoint::Synced);
                 self.shared.publish(head);
+                self.filesystem.reached(CommitPoint::Published);
                 Ok(())
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes, and leaves the segment where that fails.
+    fn write_or_leave(&mut self) -> io::Result<()> {
+        let written = self.write_pending();
+        if let Err(error) = &written {
+            self.abandon(is_full(error));
+        }
+        written
+    }
+
+    /// Gives the reserve back to a full disk; false where there is none, or it cannot be.
+    fn release_reserve(&mut self) -> bool {
+        if self.shared.lock().reserve == 0 {
+            return false;
+        }
+        let path = reserve_path(&self.shared.directory);
+        let released = self
+            .filesystem
+            .remove(&path)
+            .and_then(|()| self.filesystem.sync_directory(&self.shared.directory));
+        match released {
+            Ok(()) => {
+                tracing::warn!(
+                    "the spool's disk is full: its reserve is given back for heartbeats, losses and deletion"
+                );
+                self.shared.lock().reserve = 0;
+                self.filesystem.reached(CommitPoint::ReserveReleased);
+                true
+            }
             Err(error) => {
-                self.abandon();
-                Err(error)
+                tracing::warn!(%error, "the reserve cannot be given back");
+                false
             }
         }
+    }
+
+    /// Whether the disk is too full for anything that can be done without.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.settings.reserve_bytes > 0 && self.shared.lock().reserve == 0
+    }
+
+    /// Takes the reserve (again), where there is room for it.
+    pub(crate) fn take_reserve(&mut self) -> io::Result<()> {
+        if !self.is_tight() {
+            return Ok(());
+        }
+        let path = reserve_path(&self.shared.directory);
+        let bytes = self.settings.reserve_bytes;
+        let taken = self.filesystem.open(&path).and_then(|mut file| {
+            file.allocate(bytes)?;
+            file.sync()?;
+            self.filesystem.sync_directory(&self.shared.directory)
+        });
+        if taken.is_err() {
+            // A part of it would only keep room from others.
+            let _ = self.filesystem.remove(&path);
+        } else {
+            self.shared.lock().reserve = bytes;
+        }
+        taken
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
@@ -171,6 +238,7 @@ impl Writer {
                 let id = self.next_id;
                 let path = segment_path(directory, id);
                 let file = self.filesystem.create(&path)?;
+                self.filesystem.reached(CommitPoint::SegmentCreated);
                 // The number is spent, whatever becomes of the file.
                 self.next_id = id.saturating_add(1);
                 none.insert(Active { file, path, id, length: 0 })
@@ -183,6 +251,7 @@ impl Writer {
             end = SEGMENT_HEADER_BYTES as u64;
         }
         active.file.write_at(&self.pending.bytes, end)?;
+        self.filesystem.reached(CommitPoint::Written);
         active.file.sync()?;
         if fresh {
             self.filesystem.sync_directory(directory)?;
@@ -216,16 +285,21 @@ impl Writer {
         }
     }
 
-    /// Leaves a segment whose last write failed, cut back to what was durable as far as the disk still allows.
-    fn abandon(&mut self) {
+    /// Leaves a segment whose last write failed, cut back to what was durable as far as the disk still allows. A segment
+    /// that holds nothing durable goes to quarantine, or away where the disk is full.
+    fn abandon(&mut self, full: bool) {
         let Some(mut active) = self.active.take() else { return };
-        let tidied = if active.length == 0 {
-            self.filesystem.remove(&active.path)
-        } else {
-            active.file.truncate(active.length)
-        };
-        if let Err(error) = tidied {
-            tracing::warn!(segment = active.id, %error, "cannot cut a failed write off its segment");
+        if active.length > 0 {
+            if let Err(error) = active.file.truncate(active.length) {
+                tracing::warn!(segment = active.id, %error, "cannot cut a failed write off its segment");
+            }
+            return;
+        }
+        let bytes = self.filesystem.length(&active.path).unwrap_or_default();
+        if (full || !quarantine::keep_segment(&self.shared, active.id, bytes))
+            && let Err(error) = self.filesystem.remove(&active.path)
+        {
+            tracing::warn!(segment = active.id, %error, "cannot remove a segment that holds nothing");
         }
     }
 
@@ -233,16 +307,28 @@ impl Writer {
     pub(crate) fn tidy(&mut self) -> io::Result<()> {
         self.end_full_segment();
         let floor = self.first_needed()?;
-        let (acked, durable) = (self.shared.acked(), self.shared.durable());
+        let (acked, durable, cosigned) = (self.shared.acked(), self.shared.durable(), self.shared.cosigned());
         let state = self.state.state();
         let frees = floor > state.floor && self.shared.lock().segments.front().is_some_and(|s| s.id < floor);
         let due = self.state_written.is_none_or(|at| at.elapsed() >= STATE_INTERVAL);
-        if frees || (state.acked != acked && due) {
-            self.state.write(|state| {
-                state.floor = state.floor.max(floor);
-                state.acked = acked;
-                state.head = durable;
-            })?;
+        let news =
+            state.acked != acked || state.cosigned != cosigned || (self.closing && state.head != durable);
+        if frees || (news && due) {
+            let write = |file: &mut StateFile| {
+                file.write(|state| {
+                    state.floor = state.floor.max(floor);
+                    state.acked = acked;
+                    state.cosigned = cosigned;
+                    state.head = durable;
+                })
+            };
+            if let Err(error) = write(&mut self.state) {
+                if !(is_full(&error) && self.release_reserve()) {
+                    return Err(error);
+                }
+                write(&mut self.state)?;
+            }
+            self.filesystem.reached(CommitPoint::StateSynced);
             self.state_written = Some(Instant::now());
         }
         self.delete_below_floor()
@@ -252,7 +338,24 @@ impl Writer {
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.flush()?;
         self.state_written = None;
+        self.closing = true;
         self.tidy()
+    }
+
+    /// Goes back to what the collector holds: its ack counts as the last, and the head that it cosigned is given up.
+    /// Durable on return.
+    pub(crate) fn set_back(&mut self, held: &ChainHead) -> io::Result<()> {
+        let held = if Position::from(&self.shared.acked()) < Position::from(held) {
+            self.shared.acked()
+        } else {
+            *held
+        };
+        self.state.write(|state| {
+            state.acked = held;
+            state.cosigned = None;
+        })?;
+        self.shared.set_back(held);
+        Ok(())
     }
 
     /// The first segment that holds anything not acknowledged, or is still written to.
@@ -282,7 +385,7 @@ impl Writer {
 
     /// The last record of a segment from before this start.
     fn find_last(&self, segment: &Segment) -> io::Result<Option<Position>> {
-        let mut reader = SegmentReader::open(&self.shared.directory, segment.id)?;
+        let mut reader = SegmentReader::open(&*self.filesystem, &self.shared.directory, segment.id)?;
         let mut last = None;
         loop {
             match reader.step(segment.length, false)? {
@@ -310,8 +413,13 @@ impl Writer {
             }
             self.shared.lock().segments.pop_front();
             deleted = true;
+            self.filesystem.reached(CommitPoint::Unlinked);
         }
-        if deleted { self.filesystem.sync_directory(&self.shared.directory) } else { Ok(()) }
+        if deleted {
+            self.filesystem.sync_directory(&self.shared.directory)?;
+            self.filesystem.reached(CommitPoint::DirectorySynced);
+        }
+        Ok(())
     }
 
     /// Ends the segment in use, so that the records of a new epoch begin in one of their own; gives its number.
@@ -322,14 +430,20 @@ impl Writer {
     }
 
     /// Makes the epoch that begins at segment `floor` the one that holds: everything before is deleted.
-    pub(crate) fn publish_epoch(&mut self, floor: u64, epoch: u64) -> io::Result<()> {
+    pub(crate) fn publish_epoch(&mut self, floor: u64, epoch: u64, start: Start) -> io::Result<()> {
         self.flush()?;
         let durable = self.shared.durable();
-        self.state.write(|state| {
-            state.floor = floor;
-            state.epoch = epoch;
-            state.head = durable;
-        })?;
+        self.filesystem.reached(CommitPoint::EpochSealed);
+        // Both slots: with one of the epoch before, damage to the other would have the new epoch deleted.
+        for point in [CommitPoint::EpochNamed, CommitPoint::EpochPublished] {
+            self.state.write(|state| {
+                state.floor = floor;
+                state.epoch = epoch;
+                state.head = durable;
+                state.start = start;
+            })?;
+            self.filesystem.reached(point);
+        }
         self.delete_below_floor()
     }
 
@@ -337,4 +451,9 @@ impl Writer {
     pub(crate) fn state_path(&self) -> &std::path::Path {
         self.state.path()
     }
+}
+
+/// Where the reserve is.
+pub(super) fn reserve_path(directory: &Path) -> PathBuf {
+    directory.join("reserve")
 }

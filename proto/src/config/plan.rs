@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use onenet_core::plan::{AddressPlan, PlanError, Segment};
+use onenet_core::plan::{AddressPlan, PlanError, PlannedAddress, Prefix, Segment};
 
-use super::{ConfigError, Document};
+use super::{ConfigError, Document, imported::add_imports};
 
-/// Reads and checks a plan file. Gives the document too, for the places of what it holds.
+/// Reads and checks a plan file and what was imported beside it. Gives the document too, for the places of what it holds.
 pub fn read_plan(path: &Path) -> Result<(AddressPlan, Document), ConfigError> {
     let document = Document::open(path)?;
-    let plan = document.parse()?;
+    let mut plan = document.parse()?;
     check_plan(&plan, &document, None)?;
+    add_imports(&mut plan, path)?;
     Ok((plan, document))
 }
 
@@ -33,6 +34,10 @@ fn place(plan: &AddressPlan, error: &PlanError) -> (&'static str, Option<usize>,
             let mut same = segments.filter(|(_, segment)| segment.id == *id);
             ("segment", same.nth(1).map(|(index, _)| index), "id")
         }
+        PlanError::Duplicate { kind: "agency", id } => {
+            let mut same = plan.agencies.iter().enumerate().filter(|(_, other)| other.id == *id);
+            ("agency", same.nth(1).map(|(index, _)| index), "id")
+        }
         PlanError::Duplicate { kind, id } => {
             let mut same = plan.secretariats.iter().enumerate().filter(|(_, other)| other.id == *id);
             (*kind, same.nth(1).map(|(index, _)| index), "id")
@@ -42,6 +47,13 @@ fn place(plan: &AddressPlan, error: &PlanError) -> (&'static str, Option<usize>,
                 "segment" => {
                     plan.segments.iter().position(|s| *s.id == **what && s.secretariat == *secretariat)
                 }
+                "agency" => {
+                    plan.agencies.iter().position(|a| *a.id == **what && a.secretariat == *secretariat)
+                }
+                "address" => plan
+                    .addresses
+                    .iter()
+                    .position(|a| a.address.to_string() == *what && a.secretariat == *secretariat),
                 "prefix" => plan
                     .prefixes
                     .iter()
@@ -52,6 +64,17 @@ fn place(plan: &AddressPlan, error: &PlanError) -> (&'static str, Option<usize>,
                     .position(|p| p.cidr.to_string() == *what && p.secretariat.as_ref() == Some(secretariat)),
             };
             (*kind, index, "secretariat")
+        }
+        PlanError::UnknownAgency { kind, what, agency, .. } => {
+            let index = if *kind == "prefix" {
+                let same = |p: &Prefix| p.cidr.to_string() == *what && p.agency.as_ref() == Some(agency);
+                plan.prefixes.iter().position(same)
+            } else {
+                let same =
+                    |a: &PlannedAddress| a.address.to_string() == *what && a.agency.as_ref() == Some(agency);
+                plan.addresses.iter().position(same)
+            };
+            (*kind, index, "agency")
         }
         PlanError::OutOfRange { id, field, value, .. } => {
             let says = |segment: &Segment| match *field {

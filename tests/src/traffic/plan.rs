@@ -93,6 +93,7 @@ fn claim(plan: &mut AddressPlan, cidr: IpNet, secretariat: Secretariat, why: &st
     plan.prefixes.push(Prefix {
         cidr,
         secretariat: name(secretariat.id()),
+        agency: None,
         status: PrefixStatus::Active,
         description: Some(name(why)),
     });
