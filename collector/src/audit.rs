@@ -67,6 +67,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether it bears the signature of this key of the collector.
+    pub(crate) fn is_signed_by(&self, key: &[u8]) -> bool {
+        statement::holds(key, &self.digest(), &self.signature.0)
+    }
+
     /// What is signed.
     pub(crate) fn digest(&self) -> BatchHash {
         let number = u64::to_le_bytes;
@@ -92,12 +97,14 @@ pub(crate) struct Trail {
     head: Option<(u64, Vec<u8>)>,
     /// Entries that hold.
     pub(crate) count: u64,
+    /// Whether the last entry is by the key that the collector has now.
+    pub(crate) is_current: bool,
 }
 
 impl Trail {
     /// A trail that goes on from an entry which is not at hand.
     pub(crate) fn anywhere() -> Self {
-        Self { head: Some((0, Vec::new())), count: 0 }
+        Self { head: Some((0, Vec::new())), ..Self::default() }
     }
 
     /// Checks the next entry by the collector's key; the error says what was expected.

@@ -13,7 +13,7 @@ use onenet_proto::config::ConfigError;
 use crate::{
     audit,
     config::Config,
-    enroll, evidence, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
+    cosign_key, enroll, evidence, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
     store::{Store, StoreError},
 };
 
@@ -35,6 +35,8 @@ enum Command {
     Token(enroll::TokenArgs),
     /// Show the sensors, or revoke one.
     Sensors(sensors::SensorsArgs),
+    /// Show the collector's own key, or make a new one.
+    CosignKey(cosign_key::CosignKeyArgs),
     /// Check an address plan.
     Plan(plan::PlanArgs),
     /// Show every inside address seen in use, by address space.
@@ -158,6 +160,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Run(args) => running::run(&args),
         Command::Token(args) => enroll::run_token(&args),
         Command::Sensors(args) => sensors::run(&args),
+        Command::CosignKey(args) => cosign_key::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inventory(args) => inventory::run(&args),
         Command::Overlaps(args) => overlaps::run(&args),

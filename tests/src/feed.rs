@@ -36,6 +36,8 @@ pub struct Order {
     pub flows: u64,
     /// Flows a second; none for as fast as they are taken.
     pub rate: Option<u64>,
+    /// Flows before this number are made without regard to the rate: those that an earlier run has made already.
+    pub at_once: u64,
     /// Address observations with each thousand flows.
     pub observations: u64,
     /// Site they are of.
@@ -73,6 +75,11 @@ const fn mix(number: u64) -> u64 {
 /// The identity of flow `number` of a seed.
 pub const fn flow_id(seed: u64, number: u64) -> FlowId {
     FlowId(((seed as u128) << 64) | number as u128)
+}
+
+/// Flow `number` of a seed, as of Boston.
+pub fn flow(seed: u64, number: u64) -> FlowRecord {
+    Names::new("boston").flow(seed, number)
 }
 
 impl Names {
@@ -197,7 +204,7 @@ impl Flows {
     fn due(&mut self) -> u64 {
         let elapsed = self.started.get_or_insert_with(Instant::now).elapsed();
         let due = self.order.rate.map(|rate| u128::from(rate) * elapsed.as_micros() / 1_000_000);
-        due.map_or(u64::MAX, |due| u64::try_from(due).unwrap_or(u64::MAX))
+        due.map_or(u64::MAX, |due| self.order.at_once.saturating_add(u64::try_from(due).unwrap_or(u64::MAX)))
     }
 }
 
@@ -218,9 +225,12 @@ impl RecordSource for Flows {
             }
         }
         self.next = end;
-        if let Some(truth) = &self.order.truth {
-            // A truth that cannot be written fails the test that reads it.
-            let _ = std::fs::write(truth, self.next.to_string());
+        // What an earlier run made, it has told.
+        if let Some(truth) = self.order.truth.as_ref().filter(|_| end > self.order.at_once) {
+            // In one step, because a kill may come at any moment. A truth that cannot be written fails the test that
+            // reads it.
+            let half = truth.with_extension("half");
+            let _ = std::fs::write(&half, self.next.to_string()).and_then(|()| std::fs::rename(&half, truth));
         }
         Made::Records
     }

@@ -1,5 +1,6 @@
 //! Traffic generator with planted truth, and the tests that run the real programs.
 
+pub mod chaos;
 pub mod craft;
 pub mod feed;
 pub mod fuzz;

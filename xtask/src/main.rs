@@ -1,5 +1,5 @@
 //! The commands of the README: `cargo xtask demo` shows the whole path at work, `cargo xtask test` passes every
-//! test, `cargo xtask bench` measures. They install what is missing first, and say what they do while they do it.
+//! test, `cargo xtask soak` those of delivery at full size, `cargo xtask bench` measures. They install what is missing first, and say what they do while they do it.
 
 mod bench;
 mod demo;
@@ -7,6 +7,7 @@ mod ebpf;
 mod http;
 mod programs;
 mod setup;
+mod soak;
 mod test;
 
 use std::{
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Pass every check and test: format, lints, licences, unit, oracle and end-to-end tests.
     Test(test::Arguments),
+    /// Test delivery at full size: programs killed, bad networks, full disks, a hostile sensor, clocks that are off.
+    Soak(soak::Arguments),
     /// Measure how fast the engine is, beside its peers.
     Bench(bench::Arguments),
     /// Build the kernel program's committed objects, or check them.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::install(setup::Purpose::Tests).map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Ebpf(action) => ebpf::run(&action),
     };

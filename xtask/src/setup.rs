@@ -92,6 +92,20 @@ const NEEDS: &[Need<'static>] = &[
         fedora: &["iproute-tc"],
     },
     Need {
+        purpose: Purpose::Tests,
+        what: "ethtool, which has checksums computed before packets go on a bad road",
+        probe: "PATH=$PATH:/usr/sbin:/sbin command -v ethtool",
+        debian: &["ethtool"],
+        fedora: &["ethtool"],
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "libfaketime, which shifts the clock of a sensor",
+        probe: "command -v faketime",
+        debian: &["faketime"],
+        fedora: &["libfaketime"],
+    },
+    Need {
         purpose: Purpose::Live,
         what: "sysctl, for network namespaces",
         probe: "PATH=$PATH:/usr/sbin:/sbin command -v sysctl",

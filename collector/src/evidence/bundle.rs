@@ -65,6 +65,8 @@ pub(crate) struct Chains {
     pub(crate) version: u32,
     /// The collector's public key, 32 bytes.
     pub(crate) collector_key: Hex,
+    /// The keys that it had before.
+    pub(crate) former_collector_keys: Vec<Hex>,
     /// Whether batches are left out, because a finding was asked for.
     pub(crate) selection: bool,
     /// By sensor.

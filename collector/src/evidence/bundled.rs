@@ -5,7 +5,6 @@ use std::io::Read;
 
 use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::{
-    cosign::verify_cosignature,
     seal::{self, MAX_BATCH_BYTES},
     statement::{self, Domain},
     v1::Cosignature,
@@ -92,7 +91,8 @@ impl Bundle {
                 format!("it is by the collector {found}, which is not the trusted one"),
             ));
         }
-        let mut keys = Keys { collector: chains.collector_key.0, ..Keys::default() };
+        let former = chains.former_collector_keys.into_iter().map(|key| key.0).collect();
+        let mut keys = Keys { collector: chains.collector_key.0, former, ..Keys::default() };
         let mut starts = Vec::new();
         for chain in chains.sensors {
             let sensor = Name::from(chain.sensor);
@@ -190,7 +190,7 @@ impl Bundle {
         for (number, line) in lines.enumerate() {
             let place = format!("{name}, line {}", number + 1);
             let entry: Entry = parse(&place, line)?;
-            let taken = self.trail.take(&entry, &self.checker.keys().collector);
+            let taken = self.checker.keys().check_entry(&mut self.trail, &entry);
             taken.map_err(|problem| Fault::at(&place, problem))?;
         }
         Ok(())
@@ -260,7 +260,9 @@ impl Bundle {
                     .chain_head()
                     .and_then(|held| {
                         let word = Cosignature::decode(&word.0[..]).map_err(|error| error.to_string())?;
-                        verify_cosignature(&word, &self.checker.keys().collector, &sensor, &held)
+                        self.checker
+                            .keys()
+                            .check_word(&word, &sensor, &held)
                             .map_err(|error| error.to_string())
                     })
                     .err()

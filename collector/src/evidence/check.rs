@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::{
-    cosign::verify_cosignature,
+    cosign::{CosignError, verify_cosignature},
     seal::{self, BatchHash, ChainHead, SealError, VerifiedBatch},
     v1::{Cosignature, SealedBatch},
 };
 use serde::Serialize;
 
-use crate::{ca::hex, store::Contents};
+use crate::{
+    audit::{Entry, Trail},
+    ca::hex,
+    store::Contents,
+};
 
 /// The collector's clock may have been set back between an enrolment and a batch by so much, in nanoseconds.
 const CLOCK_SLACK: i64 = 600_000_000_000;
@@ -23,8 +27,38 @@ const MAX_NOTES: usize = 100;
 pub(crate) struct Keys {
     /// Every key that a sensor ever signed with, and since when.
     pub(crate) sensors: BTreeMap<Name, Vec<SensorKey>>,
-    /// The collector's own, by which it cosigns; 32 bytes.
+    /// The collector's own, by which it cosigns, 32 bytes; and those that it had before.
     pub(crate) collector: Vec<u8>,
+    /// Its keys of earlier times.
+    pub(crate) former: Vec<Vec<u8>>,
+}
+
+impl Keys {
+    /// The collector's key that a word states, where it is one of them; otherwise the one it has now.
+    fn of(&self, word: &Cosignature) -> &[u8] {
+        let former = self.former.iter().find(|key| key[..] == word.key[..]);
+        former.unwrap_or(&self.collector)
+    }
+
+    /// Checks the collector's word for a head.
+    pub(crate) fn check_word(
+        &self,
+        word: &Cosignature,
+        sensor: &str,
+        head: &ChainHead,
+    ) -> Result<(), CosignError> {
+        verify_cosignature(word, self.of(word), sensor, head)
+    }
+
+    /// Checks an entry of the audit trail.
+    pub(crate) fn check_entry(&self, trail: &mut Trail, entry: &Entry) -> Result<(), String> {
+        // Behind the first entry by the key of now, no earlier key counts: whoever has one cannot go on with it. What
+        // came before is held in place by the hashes.
+        let former = self.former.iter().find(|key| !trail.is_current && entry.is_signed_by(key));
+        trail.take(entry, former.unwrap_or(&self.collector))?;
+        trail.is_current = former.is_none();
+        Ok(())
+    }
 }
 
 /// A key of a sensor.
@@ -196,7 +230,7 @@ impl Checker {
 
     /// Checks the end of a sensor's chain against the head that is held for it, with the collector's word for that.
     pub(crate) fn end(&mut self, sensor: &Name, place: &str, held: &ChainHead, word: Option<&Cosignature>) {
-        let collector = self.keys.collector.clone();
+        let keys = self.keys.clone();
         let chain = self.chain(sensor);
         let head = chain.head.unwrap_or(match chain.start {
             Start::After(head) => head,
@@ -210,7 +244,8 @@ impl Checker {
             ))
         } else {
             match word {
-                Some(word) => verify_cosignature(word, &collector, sensor, held)
+                Some(word) => keys
+                    .check_word(word, sensor, held)
                     .err()
                     .map(|error| format!("the cosignature of the head does not hold: {error}")),
                 None if chain.report.cosigned > 0 && !chain.cosigned => {
@@ -279,7 +314,8 @@ impl Checker {
         let chain = self.chain(&evidence.sensor);
         let left_out = follow(chain, &verified, selection).map_err(at)?;
         if let Some(word) = &evidence.cosignature {
-            verify_cosignature(word, &self.keys.collector, &evidence.sensor, &verified.head())
+            self.keys
+                .check_word(word, &evidence.sensor, &verified.head())
                 .map_err(|error| at(format!("its cosignature does not hold: {error}")))?;
             if word.time != evidence.received_at.0 {
                 let signed = Timestamp(word.time);

@@ -32,7 +32,7 @@ pub(crate) struct VerifyArgs {
     /// Check what the collector received before this time (UTC).
     #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
-    /// The collector's public key, 64 hexadecimal digits, in place of the one that lies beside what is checked.
+    /// The public key that the collector must have, 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", value_parser = public_key)]
     trust_key: Option<[u8; 32]>,
     /// How to print.

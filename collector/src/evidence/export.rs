@@ -284,6 +284,7 @@ impl Source<'_> {
             format: bundle::FORMAT.to_owned(),
             version: bundle::VERSION,
             collector_key: Hex(self.keys.collector.clone()),
+            former_collector_keys: self.keys.former.iter().cloned().map(Hex).collect(),
             selection: self.rows.is_some(),
             sensors: chains,
         })

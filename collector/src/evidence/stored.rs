@@ -47,16 +47,20 @@ pub(crate) struct Findings {
     pub(crate) fault: Option<Fault>,
 }
 
-/// Checks the store in `directory`, by `trusted` in place of the collector's key that lies in it, where one is stated.
+/// Checks the store in `directory`; where a key is `trusted`, the collector's has to be that one.
 pub(crate) fn verify(
     directory: &Path,
     scope: &Scope,
     trusted: Option<&[u8; 32]>,
 ) -> Result<Findings, StoreError> {
     let archive = Archive::open(directory)?;
-    let mut keys = archive.keys()?;
-    if let Some(trusted) = trusted {
-        keys.collector = trusted.to_vec();
+    let keys = archive.keys()?;
+    if let Some(trusted) = trusted
+        && keys.collector != trusted
+    {
+        let problem = format!("the key is {}, which is not the trusted one", hex(&keys.collector));
+        let fault = Some(Fault::at("cosign.key", problem));
+        return Ok(Findings { public_key: hex(&keys.collector), fault, ..Findings::default() });
     }
     let public_key = hex(&keys.collector);
     let mut checker = Checker::new(keys, false);
@@ -286,7 +290,7 @@ fn verify_audit(
     let mut reached = false;
     archive.audit::<StoreError>(|entry| {
         if problem.is_none() {
-            problem = trail.take(&entry, &checker.keys().collector).err();
+            problem = checker.keys().check_entry(&mut trail, &entry).err();
             reached |= mark.is_some_and(|mark| (mark.sequence, &mark.hash) == (entry.sequence, &entry.hash));
             if entry.action == DELETED && wanted(scope, &entry.sensor) {
                 deleted.insert(entry.sensor.into(), (entry.epoch, entry.batch_sequence, entry.batch_hash.0));
@@ -303,6 +307,9 @@ fn verify_audit(
             "audit.mark names entry {}, the last here is {last}: the end is cut off or changed",
             mark.sequence
         )),
+        _ if last > 0 && !trail.is_current => {
+            Some(format!("entry {last}, the last, is not by the key that the collector has now"))
+        }
         None if last > 0 => Some(format!("audit.mark is missing, which should name entry {last}")),
         _ => None,
     });

@@ -17,7 +17,7 @@ use super::{
     stored::{self, Findings, Scope},
 };
 use crate::{
-    store::{Store, StoreConfig, Verdict, Writer},
+    store::{Cursor, Store, StoreConfig, Verdict, Writer, control_cursors, cosign},
     testing::{Sensor, store_config},
 };
 
@@ -442,12 +442,7 @@ fn a_bundle_is_whole_by_itself_and_says_the_same_as_the_store() {
     let (from_bundle, from_store) = (bundled::verify(&bundle[..], None), verified(&rig.config.directory));
     assert_eq!(from_bundle, from_store);
     assert_eq!(from_bundle.fault, None);
-    let (_directory, data) = rig.copy();
-    std::fs::remove_file(data.join("cosign.key")).expect("removed");
-    let other =
-        Store::attach(&StoreConfig { directory: data, ..rig.config.clone() }).expect("another key is made");
-    let other = other.cosigner().public_key().try_into().expect("32 bytes");
-    let fault = bundled::verify(&bundle[..], Some(&other)).fault.expect("not the trusted key");
+    let fault = bundled::verify(&bundle[..], Some(&[7; 32])).fault.expect("not the trusted key");
     assert!(fault.to_string().starts_with("chains.json: it is by the collector "), "{fault}");
 }
 
@@ -617,6 +612,10 @@ fn what_is_older_than_what_is_kept_is_deleted_and_the_rest_still_verifies() {
     let count = segments(&rig.config.directory).len();
     let (store, writer) = Store::open(&rig.config).expect("it opens");
     let now = crate::clock::now();
+    let unread = store.delete_before(now.plus(1), now).expect("the store works");
+    assert_eq!(unread, Vec::<u32>::new(), "the correlator has not read them");
+    let newest = Cursor { segment: u32::try_from(count).expect("few"), batch: 0 };
+    store.transaction(|control| control_cursors::put_correlated(control, newest)).expect("moved on");
     let kept = store.delete_before(onenet_core::time::Timestamp(0), now).expect("the store works");
     assert_eq!(kept, Vec::<u32>::new());
     let deleted = store.delete_before(now.plus(1), now).expect("the store works");
@@ -648,4 +647,49 @@ fn what_is_older_than_what_is_kept_is_deleted_and_the_rest_still_verifies() {
         .execute_batch("UPDATE chain_anchors SET sequence = sequence + 1, batches = batches + 1")
         .expect("changed");
     assert!(verified(&data).fault.is_some());
+}
+
+#[test]
+fn behind_a_new_key_of_the_collector_what_the_former_signed_still_holds_and_goes_on_no_more() {
+    let rig = Rig::new();
+    let former: Vec<u8> = std::fs::read(rig.config.directory.join("cosign.key")).expect("a key");
+    let former = onenet_proto::seal::SigningKey::from_pkcs8(&former).expect("a key");
+    let key = cosign::renew(&rig.config).expect("a new key");
+    let (store, writer) = Store::open(&rig.config).expect("it opens");
+    store.audit(crate::clock::now(), "cosign-key-renewed", "new".to_owned()).expect("entered");
+    writer.stop();
+    let findings = verified(&rig.config.directory);
+    assert_eq!((findings.fault, &findings.public_key), (None, &crate::ca::hex(&key)));
+    let bundle = bundle_of(&rig, &export::Wanted::default());
+    assert_eq!(bundled::verify(&bundle[..], None).fault, None);
+    // An entry by the former key behind one by the new.
+    let (_directory, data) = rig.copy();
+    let mut entries = Vec::new();
+    let archive = crate::store::archive::Archive::open(&data).expect("it opens");
+    archive
+        .audit(|entry| {
+            entries.push(entry);
+            Ok::<_, crate::store::StoreError>(())
+        })
+        .expect("it reads");
+    let last = entries.last().expect("entries");
+    let mut forged = crate::audit::Entry {
+        sequence: last.sequence + 1,
+        previous: last.hash.clone(),
+        detail: "forged".to_owned(),
+        ..last.clone()
+    };
+    let digest = forged.digest();
+    forged.signature = crate::audit::Hex(onenet_proto::statement::sign(&former, &digest));
+    drop(archive);
+    Connection::open(data.join("control.db"))
+        .expect("it opens")
+        .execute(
+            "INSERT INTO audit SELECT ?1, NULL, time, actor, action, sensor, epoch, batch_sequence, batch_hash,
+                 'forged', ?2, ?3, ?4 FROM audit WHERE sequence = ?1 - 1",
+            params![forged.sequence.cast_signed(), forged.previous.0, digest, forged.signature.0],
+        )
+        .expect("put in");
+    let fault = verified(&data).fault.expect("it is noticed").to_string();
+    assert!(fault.contains("does not fit the collector's key"), "{fault}");
 }

@@ -149,6 +149,15 @@ impl Archive {
         let bytes = std::fs::read(&path).map_err(StoreError::io(&path))?;
         let key = SigningKey::from_pkcs8(&bytes).map_err(|_| StoreError::BadKey { path })?;
         let mut keys = Keys { collector: key.public_key().to_vec(), ..Keys::default() };
+        if self.has_table("cosign_keys")? {
+            self.rows("SELECT key FROM cosign_keys ORDER BY since, key", |row| {
+                let key: Vec<u8> = row.get(0)?;
+                if key != keys.collector {
+                    keys.former.push(key);
+                }
+                Ok(())
+            })?;
+        }
         let sql = "SELECT sensor, signing_key, since FROM sensor_keys ORDER BY sensor, since";
         self.rows(sql, |row| {
             let key = SensorKey { key: row.get(1)?, since: Timestamp(row.get(2)?) };

@@ -11,7 +11,10 @@ use onenet_proto::{seal::ChainHead, statement};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, archive::Archive, cosign::Cosigner, sync_directory};
+use super::{
+    Event, EventKind, Records, Store, StoreError, StoredBatch, archive::Archive, cosign::Cosigner, events,
+    sync_directory,
+};
 use crate::audit::{Entry, Hex, actor};
 
 /// The table.
@@ -159,6 +162,41 @@ pub(super) fn follow_events(
         mark = Some(append(connection, cosigner, Some(row.get(0)?), entry)?);
     }
     Ok(mark)
+}
+
+/// Longest line made of what a sensor told, in characters.
+const MAX_TOLD: usize = 2_000;
+
+/// Enters what a sensor told with a batch of what was done to it, or by it: once, however often the batch is applied.
+pub(crate) fn sensor_told(
+    connection: &Connection,
+    batch: &StoredBatch,
+    records: &Records,
+) -> Result<(), rusqlite::Error> {
+    let begun = records.epoch_start.iter().map(|start| {
+        let (epoch, sequence) = (start.previous_epoch, start.previous_sequence);
+        format!(
+            "epoch {} ({}), behind sequence {sequence} of epoch {epoch}: {}",
+            batch.epoch, start.reason, start.detail
+        )
+    });
+    let done = records
+        .audit
+        .iter()
+        .map(|told| format!("{} at {}: {}", told.action, Timestamp(told.time), told.detail));
+    let told: Vec<String> = begun.chain(done).collect();
+    if told.is_empty() {
+        return Ok(());
+    }
+    let message = told.join("; ").chars().filter(|c| !c.is_control()).take(MAX_TOLD).collect();
+    let event = Event {
+        time: batch.received_at,
+        kind: EventKind::SensorTold,
+        sensor: batch.sensor.to_string(),
+        batch: Some((batch.epoch, batch.sequence, batch.hash)),
+        message,
+    };
+    events::insert(connection, &event)
 }
 
 /// What is entered of a head that the collector vouches for.

@@ -31,14 +31,6 @@ pub(crate) fn batch_cursor(connection: &Connection, name: &str) -> Result<Cursor
         .map(Option::unwrap_or_default)
 }
 
-/// Where the follower of batches stands that has read least; none where none has begun.
-pub(crate) fn least(connection: &Connection) -> Result<Option<Cursor>, rusqlite::Error> {
-    connection
-        .prepare_cached("SELECT segment, batch FROM batch_cursors ORDER BY segment, batch LIMIT 1")?
-        .query_row([], |row| Ok(Cursor { segment: row.get(0)?, batch: row.get(1)? }))
-        .optional()
-}
-
 /// Moves a follower of batches on.
 pub(crate) fn put_batch_cursor(
     connection: &Connection,

@@ -6,7 +6,7 @@ use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::seal::ChainHead;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Cursor, SegmentNumber, Store, StoreError, control_cursors, segment, sync_directory};
+use super::{SegmentNumber, Store, StoreError, control_cursors, segment, sync_directory};
 use crate::audit::{Entry, Hex};
 
 /// The table.
@@ -54,7 +54,7 @@ struct Held {
 
 impl Store {
     /// Deletes the segments whose batches were all received before `before`, oldest first; gives their numbers. What
-    /// followers have not read yet is kept.
+    /// the correlator has not read yet is kept; a feed whose receiver has been away for longer goes on behind it.
     pub fn delete_before(&self, before: Timestamp, now: Timestamp) -> Result<Vec<SegmentNumber>, StoreError> {
         self.finish_deletions()?;
         let mut deleted = Vec::new();
@@ -65,8 +65,7 @@ impl Store {
             let latest: Option<i64> = segment.readers.with(|connection| {
                 connection.query_row("SELECT max(received_at) FROM batches", [], |row| row.get(0))
             })?;
-            let read = self.read(least_cursor)?;
-            let followed = read.is_none_or(|read| read.segment > segment.number);
+            let followed = self.read(control_cursors::correlated)?.segment > segment.number;
             let closed = segment.stats().is_some();
             if !(closed && followed && latest.is_none_or(|latest| latest < before.0)) {
                 break;
@@ -145,11 +144,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// Where the follower of batches stands that has read least.
-fn least_cursor(connection: &Connection) -> Result<Option<Cursor>, rusqlite::Error> {
-    control_cursors::least(connection)
 }
 
 /// What a segment holds, by sensor.

@@ -23,6 +23,9 @@ struct Arguments {
     /// Flows a second at most
     #[arg(long)]
     rate: Option<u64>,
+    /// Make flows before this number without regard to the rate, as a run that goes on behind an earlier one should
+    #[arg(long, default_value_t = 0)]
+    at_once: u64,
     /// Address observations with each thousand flows
     #[arg(long, default_value_t = 0)]
     observations: u64,
@@ -43,8 +46,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Arguments { flows, seed, rate, observations, site, truth, .. } = arguments;
-    let order = Order { seed, flows, rate, observations, site, truth };
+    let Arguments { flows, seed, rate, at_once, observations, site, truth, .. } = arguments;
+    let order = Order { seed, flows, rate, at_once, observations, site, truth };
     let repeats = if arguments.live { None } else { NonZeroU64::new(seed.max(1)) };
     let feed = Feed { source: Box::new(Flows::new(order)), repeats };
     match run_feed(&arguments.config, arguments.until_end, feed) {

@@ -229,6 +229,15 @@ pub(crate) struct Lab {
     pub(crate) collector: Option<Background>,
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            say(&format!("kept, because the test failed: {}", self.directory.path().display()));
+        }
+    }
+}
+
 impl Lab {
     /// `init`, with this address plan and more of a configuration; not started yet.
     pub(crate) fn new(plan: Option<&Path>, more: &str) -> Self {
