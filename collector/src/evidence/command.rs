@@ -1,6 +1,10 @@
 //! The command `verify`: whether what is stored, or a bundle, is what the sensors sealed, all of it, in its order.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -13,6 +17,7 @@ use crate::{
     cli::{self, CliError, Format, Place},
     render::{self, Column},
     search::Moment,
+    store::archive::Archive,
 };
 
 /// Arguments of `verify`.
@@ -81,8 +86,18 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), CliError> {
         from: args.from.map(|moment| moment.0),
         to: args.to.map(|moment| moment.0),
     };
+    known(&config.store.directory, scope.sensor.as_deref())?;
     let findings = stored::verify(&config.store.directory, &scope, args.trust_key.as_ref())?;
     report(&findings, args.format)
+}
+
+/// Refuses the name of a sensor that never enrolled.
+pub(crate) fn known(directory: &Path, sensor: Option<&str>) -> Result<(), CliError> {
+    let Some(sensor) = sensor else { return Ok(()) };
+    if Archive::open(directory)?.keys()?.sensors.contains_key(sensor) {
+        return Ok(());
+    }
+    Err(CliError::usage(anyhow::anyhow!("no sensor is called {sensor:?}")))
 }
 
 /// Prints what was found; an error where something is wrong.

@@ -82,6 +82,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), CliError> {
     if file.exists() {
         return Err(CliError::usage(anyhow::anyhow!("{}: exists and is not overwritten", file.display())));
     }
+    super::command::known(&config.store.directory, args.sensor.as_deref())?;
     let scope = Scope {
         sensor: args.sensor.as_deref().map(Into::into),
         from: args.from.map(|moment| moment.0),

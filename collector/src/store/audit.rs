@@ -4,7 +4,12 @@
 //! How far the trail has come stands once more in a file beside the database, `audit.mark`, so that a tail that is cut
 //! off is noticed. Where the trail no longer has the entry that the mark names, the mark stays as it is.
 
-use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    path::Path,
+};
 
 use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::{seal::ChainHead, statement};
@@ -68,6 +73,11 @@ fn write_mark(directory: &Path, mark: &Mark) -> Result<(), StoreError> {
     let write = || {
         let mut file =
             fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        // A collector that runs as another user has to read what root's command line has written.
+        if nix::unistd::geteuid().is_root() {
+            let owner = fs::metadata(directory)?;
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&draft, &path)
