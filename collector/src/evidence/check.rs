@@ -443,3 +443,115 @@ pub(crate) fn shown(head: &ChainHead) -> String {
     let hash: &BatchHash = &head.hash;
     format!("epoch {} sequence {} ({})", head.epoch, head.sequence, hex(&hash[..8]))
 }
+
+#[cfg(test)]
+mod tests {
+    use onenet_proto::{
+        cosign::cosign,
+        seal::SigningKey,
+        v1::{BatchBody, EpochStart},
+    };
+
+    use super::*;
+    use crate::testing::Sensor;
+
+    struct Rig {
+        sensor: Sensor,
+        collector: SigningKey,
+        checker: Checker,
+    }
+
+    impl Rig {
+        fn new(selection: bool) -> Self {
+            let sensor = Sensor::new("boston-1");
+            let (collector, _) = SigningKey::generate().expect("a key");
+            let key = SensorKey { key: sensor.public_key, since: Timestamp(5_000 * CLOCK_SLACK) };
+            let keys = Keys {
+                sensors: [(Name::clone(&sensor.name), vec![key])].into(),
+                collector: collector.public_key().to_vec(),
+                former: Vec::new(),
+            };
+            Self { sensor, collector, checker: Checker::new(keys, selection) }
+        }
+
+        fn evidence(&self, sealed: SealedBatch) -> Evidence {
+            let received_at = Timestamp(5_000 * CLOCK_SLACK);
+            let cosignature = Some(cosign(&self.collector, "boston-1", &self.sensor.head(), received_at.0));
+            let sensor = Name::clone(&self.sensor.name);
+            Evidence { place: "here".into(), sensor, sealed, received_at, cosignature }
+        }
+
+        /// Takes the next batch as it is after a change; gives the fault.
+        fn fault(mut self, change: impl FnOnce(&mut Evidence)) -> Option<String> {
+            let sealed = self.sensor.batch(1);
+            let mut evidence = self.evidence(sealed);
+            change(&mut evidence);
+            self.checker.take(&evidence);
+            self.checker.finish().1.map(|fault| fault.to_string())
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_for_its_sensor_time_and_cosignature_alone() {
+        assert_eq!(Rig::new(false).fault(|_| {}), None);
+        let is = |fault: Option<String>, expected: &str| {
+            let fault = fault.expect("it is noticed");
+            assert!(fault.starts_with("here: boston-1, epoch 1, sequence 1: "), "{fault}");
+            assert!(fault.contains(expected), "{fault}");
+        };
+        let early = |evidence: &mut Evidence| {
+            evidence.received_at = Timestamp(4_998 * CLOCK_SLACK);
+            evidence.cosignature = None;
+        };
+        is(Rig::new(false).fault(early), "sealed with a key that was enrolled only at");
+        let other_time = |evidence: &mut Evidence| evidence.received_at.0 += 1;
+        is(Rig::new(false).fault(other_time), "but cosigned at");
+        let other_word = |evidence: &mut Evidence| {
+            let (other, _) = SigningKey::generate().expect("a key");
+            let head = ChainHead { epoch: 1, sequence: 1, hash: [0; 32] };
+            evidence.cosignature = Some(cosign(&other, "boston-1", &head, evidence.received_at.0));
+        };
+        is(Rig::new(false).fault(other_word), "its cosignature does not hold");
+        let rig = Rig::new(false);
+        let mut lowell = rig.sensor.named("lowell-1");
+        let of_lowell = lowell.seal(&BatchBody::default(), onenet_proto::v1::BatchKind::Records, 1, 1);
+        is(rig.fault(|evidence| evidence.sealed = of_lowell), "the header says sensor \"lowell-1\"");
+    }
+
+    #[test]
+    fn a_batch_may_be_left_out_of_a_selection_alone() {
+        for selection in [false, true] {
+            let mut rig = Rig::new(selection);
+            let first = rig.sensor.batch(1);
+            assert!(rig.checker.take(&rig.evidence(first)).is_some());
+            let _left_out = rig.sensor.batch(1);
+            let third = rig.sensor.batch(1);
+            assert_eq!(rig.checker.take(&rig.evidence(third)).is_some(), selection);
+            let (chains, fault) = rig.checker.finish();
+            assert_eq!((chains[0].left_out, fault.is_some()), (selection.into(), !selection));
+        }
+    }
+
+    #[test]
+    fn what_a_sensor_says_of_the_epoch_before_is_noted_where_it_is_not_what_is_here() {
+        for (sequence, notes) in [(1, 0), (7, 1)] {
+            let mut rig = Rig::new(false);
+            let first = rig.sensor.batch(1);
+            assert!(rig.checker.take(&rig.evidence(first)).is_some());
+            let before = rig.sensor.head();
+            rig.sensor.restore(ChainHead { epoch: 2, ..ChainHead::default() });
+            let sealed = rig.sensor.seal(&BatchBody {
+                epoch_start: Some(EpochStart {
+                    previous_epoch: 1,
+                    previous_sequence: sequence,
+                    previous_hash: before.hash.to_vec().into(),
+                    ..EpochStart::default()
+                }),
+                ..BatchBody::default()
+            });
+            assert!(rig.checker.take(&rig.evidence(sealed)).is_some());
+            let (chains, fault) = rig.checker.finish();
+            assert_eq!((chains[0].notes.len(), fault), (notes, None), "{chains:?}");
+        }
+    }
+}

@@ -51,7 +51,7 @@ pub(crate) struct ExportArgs {
     evidence: bool,
     /// The bundle to write, a tar; what exists is not overwritten.
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    to: PathBuf,
     /// Batches of this sensor alone.
     #[arg(long, value_name = "NAME")]
     sensor: Option<String>,
@@ -60,9 +60,9 @@ pub(crate) struct ExportArgs {
     from: Option<Moment>,
     /// What the collector received before this time (UTC).
     #[arg(long, value_name = "TIME")]
-    to: Option<Moment>,
+    until: Option<Moment>,
     /// The batches that tell of this finding, and those with the flows and the address that it names.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["from", "until"])]
     finding: Option<FindingId>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Wanted {
 /// Runs the command.
 pub(crate) fn run(args: &ExportArgs) -> Result<(), CliError> {
     let (config, store) = args.place.store()?;
-    let file = args.out.as_path();
+    let file = args.to.as_path();
     if file.exists() {
         return Err(CliError::usage(anyhow::anyhow!("{}: exists and is not overwritten", file.display())));
     }
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), CliError> {
     let scope = Scope {
         sensor: args.sensor.as_deref().map(Into::into),
         from: args.from.map(|moment| moment.0),
-        to: args.to.map(|moment| moment.0),
+        to: args.until.map(|moment| moment.0),
     };
     let wanted = Wanted { scope, finding: args.finding };
     let manifest = export(&config.store.directory, store.cosigner().key(), &wanted, file, clock::now())?;

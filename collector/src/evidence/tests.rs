@@ -618,6 +618,7 @@ fn what_is_older_than_what_is_kept_is_deleted_and_the_rest_still_verifies() {
     store.transaction(|control| control_cursors::put_correlated(control, newest)).expect("moved on");
     let kept = store.delete_before(onenet_core::time::Timestamp(0), now).expect("the store works");
     assert_eq!(kept, Vec::<u32>::new());
+    let (_uncut, uncut) = rig.copy();
     let deleted = store.delete_before(now.plus(1), now).expect("the store works");
     assert_eq!(deleted.len(), count - 1, "all but the newest");
     let heads = store.heads().expect("readable");
@@ -632,6 +633,20 @@ fn what_is_older_than_what_is_kept_is_deleted_and_the_rest_still_verifies() {
     }
     let bundle = bundle_of(&rig, &export::Wanted::default());
     assert_eq!(bundled::verify(&bundle[..], None).fault, None);
+    // A kill between the publication of a deletion and the removal of the files: nothing is wrong, and the files go later.
+    let (_directory, killed) = rig.copy();
+    for number in &deleted {
+        let name = format!("segments/flows-{number:08}.db");
+        std::fs::copy(uncut.join(&name), killed.join(&name)).expect("copied");
+        let control = Connection::open(killed.join("control.db")).expect("it opens");
+        control.execute("INSERT INTO deleted_segments VALUES (?)", [number]).expect("put in");
+    }
+    assert_eq!(verified(&killed).fault, None);
+    let config = StoreConfig { directory: killed.clone(), ..rig.config.clone() };
+    let store = Store::attach(&config).expect("it opens");
+    store.delete_before(onenet_core::time::Timestamp(0), now).expect("the store works");
+    assert_eq!(segments(&killed).len(), 1);
+    assert_eq!(verified(&killed).fault, None);
     // What proves the deletion cannot be moved on to hide another one.
     let (_directory, data) = rig.copy();
     segments(&data)[0]

@@ -126,9 +126,18 @@ impl Archive {
         Ok(Self { directory: directory.to_owned(), control, mark })
     }
 
-    /// Its segments, oldest first.
+    /// Its segments, oldest first, without those whose deletion is published but not finished.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentNumber>, StoreError> {
-        segment::list(&self.directory.join("segments"))
+        let mut numbers = segment::list(&self.directory.join("segments"))?;
+        if self.has_table("deleted_segments")? {
+            let mut deleted = Vec::new();
+            self.rows("SELECT number FROM deleted_segments", |row| {
+                deleted.push(row.get(0)?);
+                Ok(())
+            })?;
+            numbers.retain(|number| !deleted.contains(number));
+        }
+        Ok(numbers)
     }
 
     /// Opens one of them.

@@ -63,7 +63,9 @@ impl Store {
         segments.pop();
         for segment in segments {
             let latest: Option<i64> = segment.readers.with(|connection| {
-                connection.query_row("SELECT max(received_at) FROM batches", [], |row| row.get(0))
+                // The last that was committed; the time of each would have to be read past all bodies.
+                let sql = "SELECT received_at FROM batches ORDER BY id DESC LIMIT 1";
+                connection.query_row(sql, [], |row| row.get(0)).optional()
             })?;
             let followed = self.read(control_cursors::correlated)?.segment > segment.number;
             let closed = segment.stats().is_some();

@@ -37,8 +37,8 @@ fn a_day_verifies_in_the_store_and_in_bundles_and_the_first_bad_record_is_named(
         serde_json::from_str(&lab.call(&["cosign-key", "show", "--format", "json"]).success()).expect("JSON");
     let key = keys[0]["key"].as_str().expect("a key");
     let bundle = lab.path("whole.tar");
-    lab.call(&["export", "--evidence", "--out", text(&bundle)]).success();
-    lab.call(&["export", "--evidence", "--out", text(&bundle)]).fails(2, &["whole.tar", "not overwritten"]);
+    lab.call(&["export", "--evidence", "--to", text(&bundle)]).success();
+    lab.call(&["export", "--evidence", "--to", text(&bundle)]).fails(2, &["whole.tar", "not overwritten"]);
     let verify = |file, key: &str| {
         call("onenet-collector", &["verify", text(file), "--trust-key", key, "--format", "json"])
     };
@@ -46,7 +46,7 @@ fn a_day_verifies_in_the_store_and_in_bundles_and_the_first_bad_record_is_named(
     verify(&bundle, &"0".repeat(64)).fails(1, &["chains.json", "not the trusted one"]);
 
     let part = lab.path("finding.tar");
-    lab.call(&["export", "--evidence", "--out", text(&part), "--finding", &finding]).success();
+    lab.call(&["export", "--evidence", "--to", text(&part), "--finding", &finding]).success();
     let selected = batches(&verify(&part, key).success());
     assert!((1..batches(&stopped)).contains(&selected), "{selected} batches tell of {finding}");
 
@@ -59,6 +59,9 @@ fn a_day_verifies_in_the_store_and_in_bundles_and_the_first_bad_record_is_named(
 
     let segment =
         Connection::open(lab.collector_dir().join("data/segments/flows-00000001.db")).expect("it opens");
+    let flows = "DELETE FROM flows WHERE batch IN
+                 (SELECT id FROM batches WHERE sensor = 'lowell-1' AND sequence = 2)";
+    segment.execute(flows, []).expect("deleted");
     let removed = segment.execute("DELETE FROM batches WHERE sensor = 'lowell-1' AND sequence = 2", []);
     assert_eq!(removed.expect("deleted"), 1);
     drop(segment);
