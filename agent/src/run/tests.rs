@@ -508,6 +508,8 @@ fn a_head_that_was_accepted_is_told_and_the_cosigned_one_given_up_over_a_restart
     let (first, _) = &entries(&spool, Position::default())[1];
     let held = ChainHead { epoch: head.epoch, sequence: 2, hash: first.header.hash };
     thread.control.accept_head(held, "the collector was set back".into()).unwrap();
+    let on_disk = spool::Survey::new(directory.path(), true).unwrap().state.unwrap();
+    assert_eq!((on_disk.acked, on_disk.cosigned), (held, None), "durable when the call returns");
     thread.stop();
     let opened = spool::open(directory.path(), settings(), 1, spool::on_disk()).unwrap();
     let spool = opened.writer.shared();
