@@ -334,6 +334,8 @@ fn what_the_collector_cannot_take_is_sealed_anew_and_what_is_missing_is_told() {
     let losses: Vec<_> = after.iter().flat_map(|(_, body)| &body.losses).collect();
     assert_eq!(losses.len(), 1);
     assert_eq!((losses[0].what.as_str(), losses[0].count), ("batch", 1));
+    let place = (losses[0].epoch, losses[0].first_sequence, losses[0].last_sequence);
+    assert_eq!(place, (position.epoch, 7, 7), "the loss names the batch that is missing");
     assert_chain(&spool, &public_key);
     thread.drafts.send(draft(21)).unwrap();
     thread.stop();
