@@ -12,7 +12,7 @@ use onenet_proto::config::ConfigError;
 
 use crate::{
     config::Config,
-    enroll, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
+    cosign_key, enroll, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
     store::{Store, StoreError},
 };
 
@@ -34,6 +34,8 @@ enum Command {
     Token(enroll::TokenArgs),
     /// Show the sensors, or revoke one.
     Sensors(sensors::SensorsArgs),
+    /// Show the collector's own key, or make a new one.
+    CosignKey(cosign_key::CosignKeyArgs),
     /// Check an address plan.
     Plan(plan::PlanArgs),
     /// Show every inside address seen in use, by address space.
@@ -151,6 +153,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Run(args) => running::run(&args),
         Command::Token(args) => enroll::run_token(&args),
         Command::Sensors(args) => sensors::run(&args),
+        Command::CosignKey(args) => cosign_key::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inventory(args) => inventory::run(&args),
         Command::Overlaps(args) => overlaps::run(&args),

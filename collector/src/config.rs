@@ -8,7 +8,7 @@ use std::{
 use onenet_proto::config::{ConfigError, Document};
 use serde::Deserialize;
 
-use crate::{siem::SiemConfig, store::StoreConfig};
+use crate::{custody::SensorsConfig, siem::SiemConfig, store::StoreConfig};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Config {
     /// Where data is kept.
     #[serde(default)]
     pub store: StoreConfig,
+    /// When a sensor becomes a finding.
+    #[serde(default)]
+    pub sensors: SensorsConfig,
     /// The address plan.
     #[serde(default)]
     pub plan: PlanConfig,
@@ -129,6 +132,11 @@ impl Config {
         in_range("enrollment.certificate_days", self.enrollment.certificate_days.into(), 1, 3_650)?;
         in_range("store.segment_max_flows", self.store.segment_max_flows, 1, 1_000_000_000)?;
         in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)?;
+        let sensors = &self.sensors;
+        in_range("sensors.silent_after_seconds", sensors.silent_after_seconds.into(), 5, 86_400)?;
+        in_range("sensors.clock_skew_seconds", sensors.clock_skew_seconds.into(), 1, 86_400)?;
+        in_range("sensors.gap_after_seconds", sensors.gap_after_seconds.into(), 1, 86_400)?;
+        in_range("sensors.quiet_seconds", sensors.quiet_seconds.into(), 1, 31_536_000)?;
         in_range("siem.file.max_bytes", self.siem.file.max_bytes, 65_536, 1 << 40)?;
         in_range("siem.file.keep", self.siem.file.keep.into(), 0, 10_000)?;
         if let Some(syslog) = &self.siem.syslog {

@@ -6,12 +6,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use onenet_core::plan::AddressPlan;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 
 use crate::{
     clock,
     config::Config,
-    correlate,
+    correlate, custody,
     siem::{self, Feed},
     store::{Store, control_cursors},
     web,
@@ -27,6 +31,7 @@ pub struct Followers {
     /// Where page and API are.
     pub web_address: SocketAddr,
     correlator: JoinSet<anyhow::Result<()>>,
+    custody: JoinHandle<()>,
     feeds: JoinSet<()>,
     web: JoinSet<anyhow::Result<()>>,
     stop_correlator: watch::Sender<bool>,
@@ -58,14 +63,23 @@ impl Followers {
             feeds.spawn(siem::run(feed, store.clone(), changed.subscribe(), stop_feeds.subscribe()));
         }
         let (mut correlator, mut web) = (JoinSet::new(), JoinSet::new());
-        let correlating = correlate::run(store.clone(), plan, changed, stop_correlator.subscribe());
+        let sensors = config.sensors.clone();
+        let judging = custody::run(
+            store.clone(),
+            sensors.clone(),
+            plan.clone(),
+            changed.clone(),
+            stop_correlator.subscribe(),
+        );
+        let custody = tokio::spawn(judging);
+        let correlating = correlate::run(store.clone(), plan, sensors, changed, stop_correlator.subscribe());
         correlator.spawn(async { correlating.await.context("the correlator failed") });
         let hosts = config.web.hosts.clone();
         let (served, stopped) = (store.clone(), stop_web.subscribe());
         web.spawn(async move {
             web::serve(listener, served, &hosts, stopped).await.context("the page cannot be served")
         });
-        Ok(Self { web_address, correlator, feeds, web, stop_correlator, stop_feeds, stop_web })
+        Ok(Self { web_address, correlator, custody, feeds, web, stop_correlator, stop_feeds, stop_web })
     }
 
     /// Waits until a part fails.
@@ -89,6 +103,9 @@ impl Followers {
             if let Ok(Err(error)) = ended {
                 tracing::error!("{error:#}");
             }
+        }
+        if let Err(error) = self.custody.await {
+            tracing::error!("the sensors were judged no more: {error}");
         }
         self.stop_feeds.send_replace(true);
         while self.feeds.join_next().await.is_some() {}

@@ -11,6 +11,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod correlate;
+mod cosign_key;
+pub mod custody;
 pub mod enroll;
 mod findings;
 mod flows;

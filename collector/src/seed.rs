@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     correlate,
+    custody::SensorsConfig,
     store::{Cursor, Store, StoredBatch, Writer},
     testing::{self, Sensor, store_config},
 };
@@ -183,7 +184,9 @@ impl Morning {
         morning.submit(&boston, &batch);
         let batch = lowell.seal(&lowell_body());
         morning.submit(&lowell, &batch);
-        while correlate::step(&morning.store, &plan(), 16).expect("it correlates") > 0 {}
+        while correlate::step(&morning.store, &plan(), &SensorsConfig::default(), 16).expect("it correlates")
+            > 0
+        {}
         morning
     }
 

@@ -129,6 +129,17 @@ impl Sensor {
         self.sealer.seal(body, BatchKind::Records, self.time, self.time)
     }
 
+    /// The next batch as it is sealed at these times.
+    pub(crate) fn seal_at(
+        &mut self,
+        body: &BatchBody,
+        kind: BatchKind,
+        wall_time: i64,
+        monotonic_time: i64,
+    ) -> SealedBatch {
+        self.sealer.seal(body, kind, wall_time, monotonic_time)
+    }
+
     /// The next batch, with so many flows.
     pub(crate) fn batch(&mut self, flows: u32) -> SealedBatch {
         let start = self.sealer.head().sequence.cast_signed() * 1_000_000;

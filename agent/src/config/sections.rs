@@ -106,7 +106,8 @@ impl<'de> Deserialize<'de> for Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolSection {
-    /// MiB on disk at most, 32 and more; beyond, detail is shed and the loss recorded. Default 4096.
+    /// MiB on disk at most, reserve and quarantine included, 32 and more; when it runs full, detail is shed and the loss
+    /// told. Default 4096.
     #[serde(deserialize_with = "within::<_, 32, { u32::MAX }>")]
     pub max_mib: u32,
     /// MiB per segment file, 1 to 64; four segments must fit into `max_mib`. Default 8.

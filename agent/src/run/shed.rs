@@ -16,7 +16,7 @@ use super::{
 const AGGREGATE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often losses are sealed while they go on, and how often while nothing but them and heartbeats is taken.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
-const SPARING_INTERVAL: Duration = Duration::from_secs(30);
+const SPARING_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes of heartbeats and losses that wait for a disk that fails, at most.
 const MOST_PENDING: u64 = 1 << 20;
 /// Percent of the limit that must have become free below a class's threshold before it is taken again.

@@ -62,6 +62,16 @@ fn start_with(
     clock: super::seal::Clock,
 ) -> Thread {
     let opened = spool::open(directory, settings(), 1000, spool::on_disk()).unwrap();
+    start_on(opened, key, when_full, limit_bytes, clock)
+}
+
+fn start_on(
+    opened: spool::Opened,
+    key: &[u8],
+    when_full: WhenFull,
+    limit_bytes: u64,
+    clock: super::seal::Clock,
+) -> Thread {
     let control = SealControl::with_clock(clock);
     let spool = opened.writer.shared().clone();
     let settings = Settings {
@@ -92,7 +102,7 @@ impl Thread {
 }
 
 /// Waits for something that another thread is about to do.
-fn eventually(what: &str, condition: impl Fn() -> bool) {
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < limit, "{what}");
@@ -552,5 +562,156 @@ fn whatever_the_wall_clock_does_order_and_epochs_hold() {
         thread.stop();
         assert_eq!(flows(&spool), (1..=sent).collect::<Vec<_>>(), "order is that of the sequences");
         assert_chain(&spool, &public_key);
+    }
+}
+
+/// What a spool has told of flows.
+#[derive(Debug, Default)]
+struct Told {
+    held: u64,
+    folded: u64,
+    lost: u64,
+    lost_folded: u64,
+    last: Position,
+}
+
+impl Told {
+    fn hear(&mut self, spool: &Arc<Shared>) {
+        for (entry, body) in entries(spool, self.last) {
+            self.last = entry.header.position;
+            for flow in &body.flows {
+                match flow.aggregate {
+                    Some(many) => self.folded += many.flows,
+                    None => self.held += 1,
+                }
+            }
+            for loss in body.losses.iter().filter(|loss| loss.what == "flow") {
+                let sum = if loss.reason == "aggregated" { &mut self.lost_folded } else { &mut self.lost };
+                *sum += loss.count;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_and_is_freed_again_and_again_costs_what_is_told_and_no_more() {
+    let cycles = if std::env::var_os("ONENET_SOAK").is_some() { 50 } else { 3 };
+    let disk = spool::memory::MemoryDisk::default();
+    let settings = spool::Settings { reserve_bytes: 16 << 10, ..settings() };
+    let opened = spool::open(Path::new("/spool"), settings, 1000, Arc::new(disk.clone())).unwrap();
+    let (key, _) = signing_key();
+    let thread = start_on(opened, &key, WhenFull::Shed, 1 << 30, super::wall_time);
+    let spool = thread.spool.clone();
+    let (mut sent, mut told, mut longest) = (0, Told::default(), Duration::ZERO);
+    for cycle in 0..cycles {
+        disk.set_capacity(Some(disk.used() + 20_000));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while spool.storage().reserve_bytes > 0 {
+            assert!(Instant::now() < deadline, "the disk fills up");
+            sent += 1;
+            thread.drafts.send(draft(sent)).unwrap();
+        }
+        for _ in 0..20 {
+            sent += 1;
+            thread.drafts.send(draft(sent)).unwrap();
+        }
+        told.hear(&spool);
+        spool.acknowledge(spool.durable().chain);
+        let freed = Instant::now();
+        disk.set_capacity(Some(disk.used() + 100_000));
+        eventually("it goes on", || {
+            sent += 1;
+            thread.drafts.send(draft(sent)).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            let before = told.held;
+            told.hear(&spool);
+            told.held > before
+        });
+        longest = longest.max(freed.elapsed());
+        assert!(longest < Duration::from_secs(10), "cycle {cycle}: {longest:?}");
+    }
+    thread.stop();
+    told.hear(&spool);
+    println!("{cycles} cycles, {sent} flows, longest until it goes on {longest:?}: {told:?}");
+    assert_eq!(told.held + told.lost_folded + told.lost, sent, "{told:?}");
+    assert_eq!(told.folded, told.lost_folded);
+    assert!(told.folded > 0);
+}
+
+#[test]
+fn where_there_is_room_again_detail_is_kept_again() {
+    let directory = spool::scratch();
+    let (key, _) = signing_key();
+    let thread = start(directory.path(), &key, WhenFull::Shed, 40_000);
+    let (spool, mut told, mut sent) = (thread.spool.clone(), Told::default(), 0);
+    eventually("flows are folded", || {
+        sent += 1;
+        thread.drafts.send(draft(sent)).unwrap();
+        told.hear(&spool);
+        told.folded > 0
+    });
+    let held = told.held;
+    spool.acknowledge(spool.durable().chain);
+    let freed = Instant::now();
+    eventually("detail is kept", || {
+        sent += 1;
+        thread.drafts.send(draft(sent)).unwrap();
+        told.hear(&spool);
+        told.held > held
+    });
+    assert!(freed.elapsed() < Duration::from_secs(5), "{:?}", freed.elapsed());
+    thread.stop();
+    told.hear(&spool);
+    assert_eq!(told.held + told.lost_folded + told.lost, sent, "{told:?}");
+}
+
+#[test]
+fn two_agents_with_one_history_both_deliver_all_they_have() {
+    let (one, other) = (spool::scratch(), spool::scratch());
+    let (key, public_key) = signing_key();
+    let thread = start(one.path(), &key, WhenFull::Wait, 1 << 30);
+    thread.drafts.send(draft(1)).unwrap();
+    thread.stop();
+    for file in std::fs::read_dir(one.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, other.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let original = start(one.path(), &key, WhenFull::Wait, 1 << 30);
+    let clone = start(other.path(), &key, WhenFull::Wait, 1 << 30);
+    original.drafts.send(draft(2)).unwrap();
+    clone.drafts.send(draft(3)).unwrap();
+    for (thread, flows) in [(&original, 2), (&clone, 2)] {
+        eventually("it is durable", || thread.spool.durable().mark.flows == flows);
+    }
+    // The collector has all of the original, and then hears the clone, and then the original again.
+    let mut held = original.spool.durable().chain;
+    original.spool.acknowledge(held);
+    for (thread, number) in [(&clone, 4), (&original, 5), (&clone, 6)] {
+        let Resume::Anew(anew) = resume(&thread.spool, &held).unwrap() else { panic!("they fit {held:?}") };
+        let previous = thread.spool.acked();
+        thread.control.seal_anew(anew).unwrap();
+        let after = thread.spool.durable().chain;
+        assert!(after.epoch > held.epoch, "what is told anew is later than all that the collector has");
+        let first = entries(&thread.spool, Position { epoch: held.epoch, sequence: u64::MAX });
+        let start = first[0].1.epoch_start.as_ref().unwrap();
+        assert_eq!((start.reason.as_str(), start.previous_epoch), ("sealed-anew", previous.epoch));
+        assert_eq!(
+            start.previous_sequence, previous.sequence,
+            "by which the collector sees that there are two"
+        );
+        thread.drafts.send(draft(number)).unwrap();
+        let spool = &thread.spool;
+        eventually("it is durable", || flows(spool).contains(&number));
+        held = thread.spool.durable().chain;
+        thread.spool.acknowledge(held);
+    }
+    let spools = [original.spool.clone(), clone.spool.clone()];
+    original.stop();
+    clone.stop();
+    for (spool, last) in spools.iter().zip([5, 6]) {
+        assert_chain(spool, &public_key);
+        assert!(flows(spool).contains(&last));
     }
 }

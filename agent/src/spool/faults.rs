@@ -321,3 +321,19 @@ fn a_segment_whose_first_fsync_failed_is_kept_and_the_oldest_of_the_quarantine_g
     );
     assert_eq!(read_after(writer.shared(), Position::default()), (1..=60).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_new_epoch_outlives_damage_to_either_slot_of_the_state() {
+    let sound = MemoryDisk::default();
+    let mut spool = opened(&sound);
+    append(&mut spool.writer, EPOCH, 1);
+    let floor = spool.writer.begin_epoch().unwrap();
+    append(&mut spool.writer, EPOCH + 5, 1);
+    spool.writer.publish_epoch(floor, EPOCH + 5, Start::default()).unwrap();
+    drop(spool);
+    for slot in [0, 4096] {
+        let disk = sound.copy();
+        disk.damage(&Path::new(SPOOL).join("state"), |bytes| bytes[slot + 20] ^= 1);
+        assert_eq!(opened(&disk).head.chain, chain(EPOCH + 5, 1), "slot at {slot}");
+    }
+}

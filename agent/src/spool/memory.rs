@@ -354,7 +354,6 @@ impl WriteFile for File {
         world.pass(Call::Write).map_err(error_of)?;
         world.check_room(self.inode, length)?;
         world.inodes[self.inode].allocated = length;
-        apply(&mut world.inodes[self.inode].current, &Change::Truncate(length));
         Ok(())
     }
 }
@@ -377,7 +376,8 @@ impl Filesystem for MemoryDisk {
     fn length(&self, path: &Path) -> io::Result<u64> {
         let world = self.world();
         let inode = *world.names.get(path).ok_or_else(not_found)?;
-        Ok(world.inodes[inode].current.len() as u64)
+        let inode = &world.inodes[inode];
+        Ok(inode.allocated.max(inode.current.len() as u64))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {

@@ -85,7 +85,7 @@ pub(crate) mod disk;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 mod open;
 #[cfg(test)]
 mod outage;

@@ -11,7 +11,10 @@ use onenet_core::{
 use rusqlite::Transaction;
 
 use super::{COLLECTOR, finding, overlap};
-use crate::store::{Records, StoredBatch, control_findings, control_inventory, control_losses};
+use crate::{
+    custody::{self, SensorsConfig},
+    store::{Records, StoredBatch, control_findings, control_inventory, control_losses},
+};
 
 /// Overlaps looked at for their end with one batch; the others come with the next.
 const MAX_ENDED: u32 = 256;
@@ -20,14 +23,19 @@ const MAX_ENDED: u32 = 256;
 pub(super) struct Applier<'a> {
     transaction: &'a Transaction<'a>,
     plan: &'a Arc<AddressPlan>,
+    sensors: &'a SensorsConfig,
     source: Name,
     /// Collector time of the batch that is applied.
     recorded: Timestamp,
 }
 
 impl<'a> Applier<'a> {
-    pub(super) fn new(transaction: &'a Transaction<'a>, plan: &'a Arc<AddressPlan>) -> Self {
-        Self { transaction, plan, source: Name::from(COLLECTOR), recorded: Timestamp(0) }
+    pub(super) fn new(
+        transaction: &'a Transaction<'a>,
+        plan: &'a Arc<AddressPlan>,
+        sensors: &'a SensorsConfig,
+    ) -> Self {
+        Self { transaction, plan, sensors, source: Name::from(COLLECTOR), recorded: Timestamp(0) }
     }
 
     /// Applies the records of one batch.
@@ -45,7 +53,7 @@ impl<'a> Applier<'a> {
         for (ordinal, loss) in records.losses.iter().enumerate() {
             control_losses::put(self.transaction, batch, ordinal, loss)?;
         }
-        Ok(())
+        custody::judge(self.transaction, self.plan, self.sensors, batch, records)
     }
 
     /// Enters one observation into the inventory, and what it means for the address in other address spaces.
@@ -89,23 +97,34 @@ impl<'a> Applier<'a> {
         control_findings::set_due(self.transaction, id, COLLECTOR, Some(now.plus(overlap::window())))
     }
 
-    /// Enters what a source tells of a finding, and the change of the merged finding where there is one.
     fn tell(&self, source: &Name, told: FindingChange) -> Result<(), rusqlite::Error> {
-        let (id, time) = (told.finding_id, told.time);
-        let mut sources = control_findings::sources(self.transaction, id)?;
-        let before = control_findings::finding(self.transaction, id)?;
-        let known = sources.remove(source);
-        let now = finding::absorb(known.clone(), told);
-        if known.as_ref() == Some(&now) {
-            return Ok(());
+        tell(self.transaction, self.plan, source, told, self.recorded)
+    }
+}
+
+/// Enters what a source tells of a finding, and the change of the merged finding where there is one. `recorded` is
+/// collector time.
+pub(crate) fn tell(
+    transaction: &Transaction<'_>,
+    plan: &AddressPlan,
+    source: &Name,
+    told: FindingChange,
+    recorded: Timestamp,
+) -> Result<(), rusqlite::Error> {
+    let (id, time) = (told.finding_id, told.time);
+    let mut sources = control_findings::sources(transaction, id)?;
+    let before = control_findings::finding(transaction, id)?;
+    let known = sources.remove(source);
+    let now = finding::absorb(known.clone(), told);
+    if known.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    control_findings::put_source(transaction, source, &now)?;
+    sources.insert(source.clone(), now);
+    match finding::fold(&sources, before.as_ref(), time, plan) {
+        Some(merged) if before.as_ref() != Some(&merged) => {
+            control_findings::put_finding(transaction, &merged, recorded)
         }
-        control_findings::put_source(self.transaction, source, &now)?;
-        sources.insert(source.clone(), now);
-        match finding::fold(&sources, before.as_ref(), time, self.plan) {
-            Some(merged) if before.as_ref() != Some(&merged) => {
-                control_findings::put_finding(self.transaction, &merged, self.recorded)
-            }
-            _ => Ok(()),
-        }
+        _ => Ok(()),
     }
 }

@@ -20,9 +20,13 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use apply::Applier;
+pub(crate) use apply::tell;
 pub(crate) use finding::{Finding, Sources, State};
 
-use crate::store::{Records, Store, StoreError, StoredBatch, control_cursors};
+use crate::{
+    custody::SensorsConfig,
+    store::{Records, Store, StoreError, StoredBatch, control_cursors},
+};
 
 /// The source of findings that the collector raises itself.
 pub(crate) const COLLECTOR: &str = "collector";
@@ -46,6 +50,7 @@ pub(crate) struct RecordedChange {
 pub(crate) async fn run(
     store: Store,
     plan: watch::Receiver<Arc<AddressPlan>>,
+    sensors: SensorsConfig,
     changed: watch::Sender<u64>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
@@ -55,7 +60,8 @@ pub(crate) async fn run(
         committed.mark_unchanged();
         let plan = Arc::clone(&plan.borrow());
         let mut pause = None;
-        match store.call(move |store| step(store, &plan, STEP)).await {
+        let sensors = sensors.clone();
+        match store.call(move |store| step(store, &plan, &sensors, STEP)).await {
             Ok(0) => {}
             Ok(_) => {
                 changed.send_modify(|steps| *steps = steps.wrapping_add(1));
@@ -85,21 +91,27 @@ pub(crate) async fn run(
 }
 
 /// Applies at most `limit` batches; gives how many there were.
-pub(crate) fn step(store: &Store, plan: &Arc<AddressPlan>, limit: usize) -> Result<usize, StoreError> {
+pub(crate) fn step(
+    store: &Store,
+    plan: &Arc<AddressPlan>,
+    sensors: &SensorsConfig,
+    limit: usize,
+) -> Result<usize, StoreError> {
     let cursor = store.read(control_cursors::correlated)?;
-    commit(store, plan, &store.batches_after(cursor, limit)?)
+    commit(store, plan, sensors, &store.batches_after(cursor, limit)?)
 }
 
 /// Applies batches, in one transaction with the cursor behind them; gives how many there were.
 pub(crate) fn commit(
     store: &Store,
     plan: &Arc<AddressPlan>,
+    sensors: &SensorsConfig,
     batches: &[StoredBatch],
 ) -> Result<usize, StoreError> {
     let Some(last) = batches.last().map(|batch| batch.cursor) else { return Ok(0) };
     let decoded: Vec<(&StoredBatch, Records)> = batches.iter().map(|batch| (batch, records(batch))).collect();
     store.transaction(|transaction| {
-        let mut applier = Applier::new(transaction, plan);
+        let mut applier = Applier::new(transaction, plan, sensors);
         for (batch, records) in &decoded {
             applier.apply(batch, records)?;
         }

@@ -19,7 +19,7 @@ use crate::{
 /// Commits batches in order, each by itself.
 fn commit_all(store: &Store, batches: &[StoredBatch]) {
     for batch in batches {
-        commit(store, &plan(), std::slice::from_ref(batch)).expect("it commits");
+        commit(store, &plan(), &SensorsConfig::default(), std::slice::from_ref(batch)).expect("it commits");
     }
 }
 
@@ -265,7 +265,8 @@ fn dump(store: &Store) -> Vec<String> {
 fn crash(store: &Store, batches: &[StoredBatch]) {
     let result = store.transaction(|transaction| {
         let plan = plan();
-        let mut applier = Applier::new(transaction, &plan);
+        let sensors = SensorsConfig::default();
+        let mut applier = Applier::new(transaction, &plan, &sensors);
         for batch in batches {
             applier.apply(batch, &records(batch))?;
         }
@@ -327,7 +328,7 @@ proptest! {
     ) {
         let batches = batches(&groups);
         let (_directory, whole) = control();
-        commit(&whole, &plan(), &batches).expect("it commits");
+        commit(&whole, &plan(), &SensorsConfig::default(), &batches).expect("it commits");
 
         let directory = tempfile::tempdir().expect("a directory");
         let config = crate::testing::store_config(&directory);
@@ -341,7 +342,7 @@ proptest! {
             if restarts {
                 store = Store::attach(&config).expect("the store opens again");
             }
-            commit(&store, &plan(), step).expect("it commits");
+            commit(&store, &plan(), &SensorsConfig::default(), step).expect("it commits");
             rest = later;
         }
         prop_assert_eq!(dump(&store), dump(&whole));

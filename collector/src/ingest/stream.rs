@@ -165,7 +165,7 @@ fn record_bad_seal(store: &Store, sensor: &SensorEntry, sealed: &SealedBatch, er
         batch: Some((claimed.epoch, claimed.sequence.max(1), hash)),
         message: error.to_string(),
     };
-    if let Err(error) = store.record_event(&event) {
+    if let Err(error) = store.record_bad_seal(&event) {
         tracing::error!(sensor = %sensor.name, "the event could not be recorded: {error}");
     }
 }

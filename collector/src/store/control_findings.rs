@@ -245,12 +245,12 @@ fn recorded(row: &Row<'_>) -> Result<RecordedChange, rusqlite::Error> {
 }
 
 /// A value as JSON in a column.
-pub(super) fn to_json(value: &impl Serialize) -> Result<String, rusqlite::Error> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, rusqlite::Error> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// A value from JSON in a column.
-pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, rusqlite::Error> {
+pub(crate) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, rusqlite::Error> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))

@@ -28,7 +28,11 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file was made by another version.
-    #[error("{}: schema version {found}, expected {expected}", path.display())]
+    #[error(
+        "{}: schema version {found}, expected {expected}{}",
+        path.display(),
+        if found < expected { "; the collector brings it up to date when it starts" } else { "" }
+    )]
     Schema {
         /// The database.
         path: PathBuf,
@@ -40,6 +44,16 @@ pub enum StoreError {
     /// The collector's own key does not parse.
     #[error("{}: not an Ed25519 key in PKCS #8 form; a new one would be taken for another collector", path.display())]
     BadKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The collector's own key was there and is not.
+    #[error(
+        "{}: the collector's own key is lost, and the sensors trust no other: put it back from a copy, or make a new one \
+         with `onenet-collector cosign-key renew` and let every sensor enrol anew",
+        path.display()
+    )]
+    LostKey {
         /// The file.
         path: PathBuf,
     },
@@ -83,7 +97,11 @@ impl StoreError {
                 )
             ),
             Self::Io { .. } | Self::Stopping | Self::NoRandomness => true,
-            Self::Locked { .. } | Self::BadKey { .. } | Self::Schema { .. } | Self::Corrupt { .. } => false,
+            Self::Locked { .. }
+            | Self::BadKey { .. }
+            | Self::LostKey { .. }
+            | Self::Schema { .. }
+            | Self::Corrupt { .. } => false,
         }
     }
 }

@@ -7,10 +7,19 @@ use onenet_proto::{
 };
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    control_custody::{self, OpenGap},
+};
 
 /// Batches of one sensor kept in quarantine; more are only told of.
 const QUARANTINE_LIMIT: i64 = 1_000;
+
+/// Seals of one sensor that do not hold, recorded within a day.
+const BAD_SEALS_A_DAY: i64 = 100;
+
+/// In nanoseconds.
+const DAY: i64 = 86_400 * 1_000_000_000;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +150,29 @@ pub(super) fn quarantine(
 }
 
 impl Store {
+    /// Notes that a sensor wants to go on behind batches that are not held. The same gap again changes nothing.
+    pub(super) fn note_gap(&self, gap: OpenGap) -> Result<(), StoreError> {
+        let known = self.read(|control| control_custody::gap_of(control, &gap.sensor))?;
+        if known.is_some_and(|known| (known.epoch, known.expected) == (gap.epoch, gap.expected)) {
+            return Ok(());
+        }
+        self.transaction(|transaction| control_custody::put_gap(transaction, &gap))
+    }
+
+    /// Records a seal that does not hold. Of one sensor so many are recorded within a day; more change nothing, so that
+    /// nobody can fill the disk with them.
+    pub(crate) fn record_bad_seal(&self, event: &Event) -> Result<(), StoreError> {
+        let since = event.time.plus(-DAY);
+        self.transaction(|transaction| {
+            let recorded: i64 = transaction
+                .prepare_cached(
+                    "SELECT count(*) FROM events WHERE kind = ? AND sensor = ? AND sequence > 0 AND time > ?",
+                )?
+                .query_row(params![event.kind.as_str(), event.sensor, since.0], |row| row.get(0))?;
+            if recorded >= BAD_SEALS_A_DAY { Ok(()) } else { insert(transaction, event) }
+        })
+    }
+
     /// Records an event.
     pub fn record_event(&self, event: &Event) -> Result<(), StoreError> {
         self.transaction(|transaction| insert(transaction, event))

@@ -14,10 +14,11 @@ mod connection;
 mod contents;
 mod control;
 pub(crate) mod control_cursors;
+pub(crate) mod control_custody;
 pub(crate) mod control_findings;
 pub(crate) mod control_inventory;
 pub(crate) mod control_losses;
-mod cosign;
+pub(crate) mod cosign;
 mod error;
 mod events;
 mod flow_row;
@@ -86,6 +87,8 @@ struct Inner {
     cosigner: cosign::Cosigner,
     segments: RwLock<BTreeMap<SegmentNumber, Arc<SegmentFile>>>,
     committed: watch::Sender<Cursor>,
+    /// The heads as they were committed last; filled where this process commits.
+    held: Arc<RwLock<Heads>>,
 }
 
 /// One segment as readers see it.
@@ -114,16 +117,33 @@ impl SegmentFile {
 impl Store {
     /// Opens the store beside whoever writes it, and makes its directories and the control database where they
     /// are absent. Segments that begin later are seen after [`Store::refresh`].
+    ///
+    /// A segment of an earlier version is an error: the collector brings it up to date when it starts.
     pub fn attach(config: &StoreConfig) -> Result<Self, StoreError> {
+        let store = Self::attach_unchecked(config)?;
+        for file in store.segments() {
+            let found = file.readers.with(connection::version)?;
+            if found != segment::VERSION {
+                let path = file.readers.path().to_owned();
+                return Err(StoreError::Schema { path, found, expected: segment::VERSION });
+            }
+        }
+        Ok(store)
+    }
+
+    /// The same, whatever version its segments are of.
+    fn attach_unchecked(config: &StoreConfig) -> Result<Self, StoreError> {
         let segments = config.directory.join("segments");
         make_directory(&segments)?;
         let control = control::Control::open(&config.directory.join("control.db"))?;
+        let cosigner = cosign::Cosigner::load_or_create(&config.directory, &control)?;
         let inner = Inner {
             config: config.clone(),
             control,
-            cosigner: cosign::Cosigner::load_or_create(&config.directory)?,
+            cosigner,
             segments: RwLock::default(),
             committed: watch::Sender::new(Cursor::default()),
+            held: Arc::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.refresh()?;
@@ -177,6 +197,11 @@ impl Store {
     /// Follows the commits: the newest batch committed by this process. Whoever follows batches waits here.
     pub fn committed(&self) -> watch::Receiver<Cursor> {
         self.inner.committed.subscribe()
+    }
+
+    /// The same as [`Store::heads`], from memory; nothing where another process commits.
+    pub(crate) fn held(&self) -> Heads {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where each sensor's chain stands on the disk, with its totals.

@@ -283,6 +283,9 @@ fn segments_of_earlier_versions_are_brought_up_to_date_and_written_on() {
         connection.execute_batch(earlier).expect("changed");
         connection.pragma_update(None, "user_version", 3).expect("set");
     }
+    let error = Store::attach(&rig.config).expect_err("who only reads does not bring up to date");
+    let expected = "schema version 3, expected 4; the collector brings it up to date when it starts";
+    assert!(error.to_string().ends_with(expected), "{error}");
     let (store, writer) = Store::open(&rig.config).expect("the store opens again");
     (rig.store, rig.writer) = (store, Some(writer));
     let later = rig.sensor.seal(&body(&[full_flow(9)]));

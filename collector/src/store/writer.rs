@@ -22,6 +22,7 @@ use super::{
     Contents, Cursor, Heads, SegmentFile, SegmentStats, SensorHead, SensorState, Sha256, Store, StoreConfig,
     StoreError,
     chain::{self, Judgement, Refusal},
+    control_custody::OpenGap,
     events::{self, Event, EventKind},
     flow_row, heads, segment, sensors,
 };
@@ -142,7 +143,7 @@ impl Store {
     pub fn open(config: &StoreConfig) -> Result<(Self, Writer), StoreError> {
         super::make_directory(&config.directory)?;
         let lock = lock(&config.directory.join("lock"))?;
-        let store = Self::attach(config)?;
+        let store = Self::attach_unchecked(config)?;
         let mut committer = Committer::start(store.clone(), lock)?;
         let (jobs, mut queue) = mpsc::channel(QUEUE);
         let heads = Arc::clone(&committer.heads);
@@ -155,7 +156,7 @@ impl Store {
     }
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(StoreError::io(path))?;
     match file.try_lock() {
@@ -194,10 +195,12 @@ impl Committer {
         for (later, segment) in store.segments().iter().rev().enumerate() {
             segment::bring_up_to_date(segment.readers.path(), later > 0)?;
         }
-        let heads = store.heads()?;
+        let mut heads = store.heads()?;
         let number = store.segments().last().map_or(1, |segment| segment.number);
-        let (segment, connection) = begin(&store, number, &heads)?;
+        let (segment, mut connection) = begin(&store, number, &heads)?;
         let path = segment.readers.path();
+        let signed = store.cosigner().sign_held(&mut connection, &mut heads, clock::now());
+        signed.map_err(StoreError::sqlite(path))?;
         let stats = SegmentStats::read(&connection).map_err(StoreError::sqlite(path))?;
         segment.set_stats(stats);
         let (begun, last) = connection
@@ -206,8 +209,10 @@ impl Committer {
             })
             .map_err(StoreError::sqlite(path))?;
         store.inner.committed.send_replace(Cursor { segment: number, batch: last.unwrap_or(0) });
+        let held = Arc::clone(&store.inner.held);
+        *held.write().unwrap_or_else(PoisonError::into_inner) = heads;
         let mut committer = Self {
-            heads: Arc::new(RwLock::new(heads)),
+            heads: held,
             segment,
             connection,
             stats,
@@ -418,12 +423,17 @@ impl Committer {
         Ok(batch)
     }
 
-    /// Records a fork or a rollback and keeps the batch; a gap is what every reconnection may bring.
+    /// Records a fork or a rollback and keeps the batch. A gap is what every reconnection may bring; it is noted, so that
+    /// one that lasts is seen.
     fn record_refusal(&self, incoming: &Incoming, refusal: &Refusal) -> Result<(), StoreError> {
         let kind = match refusal {
             Refusal::Fork { .. } => EventKind::Fork,
             Refusal::Rollback { .. } => EventKind::Rollback,
-            Refusal::Gap { .. } | Refusal::NotAllowed | Refusal::NotStored(_) => return Ok(()),
+            &Refusal::Gap { epoch, expected, got } => {
+                let (sensor, since) = (Name::clone(&incoming.sensor), clock::now());
+                return self.store.note_gap(OpenGap { sensor, epoch, expected, got, since, told: false });
+            }
+            Refusal::NotAllowed | Refusal::NotStored(_) => return Ok(()),
         };
         tracing::warn!(sensor = %incoming.sensor, "{refusal}");
         let event = self.event(incoming, kind, refusal.to_string());
