@@ -11,7 +11,6 @@
 mod harness;
 
 mod acks;
-mod ahead;
 mod clock;
 mod disk;
 mod hostile;
