@@ -11,8 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use onenet_proto::config::ConfigError;
 
 use crate::{
+    audit,
     config::Config,
-    cosign_key, enroll, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
+    cosign_key, enroll, evidence, findings, flows, init, inventory, overlaps, plan, run as running, sensors,
     store::{Store, StoreError},
 };
 
@@ -46,6 +47,12 @@ enum Command {
     Findings(findings::FindingsArgs),
     /// Look for flow records.
     Flows(flows::FlowsArgs),
+    /// Check that what is stored, or a bundle, is what the sensors sealed: all of it, unchanged, in its order.
+    Verify(evidence::command::VerifyArgs),
+    /// Write a bundle of evidence that a third party verifies with `verify BUNDLE`.
+    Export(evidence::export::ExportArgs),
+    /// Show the audit trail: what operators did with this collector, and what happened to its sensors.
+    Audit(audit::AuditArgs),
 }
 
 /// Which collector a command is about.
@@ -159,6 +166,9 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Overlaps(args) => overlaps::run(&args),
         Command::Findings(args) => findings::run(&args),
         Command::Flows(args) => flows::run(&args),
+        Command::Verify(args) => evidence::command::run(&args),
+        Command::Export(args) => evidence::export::run(&args),
+        Command::Audit(args) => audit::run(&args),
     }
 }
 

@@ -132,6 +132,7 @@ impl Config {
         in_range("enrollment.certificate_days", self.enrollment.certificate_days.into(), 1, 3_650)?;
         in_range("store.segment_max_flows", self.store.segment_max_flows, 1, 1_000_000_000)?;
         in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)?;
+        in_range("store.keep_days", self.store.keep_days.into(), 0, 36_500)?;
         let sensors = &self.sensors;
         in_range("sensors.silent_after_seconds", sensors.silent_after_seconds.into(), 5, 86_400)?;
         in_range("sensors.clock_skew_seconds", sensors.clock_skew_seconds.into(), 1, 86_400)?;

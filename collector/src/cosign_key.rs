@@ -6,6 +6,7 @@ use onenet_core::time::Timestamp;
 use crate::{
     ca,
     cli::{self, CliError, Format, Place},
+    clock,
     render::{self, Column},
     store::cosign,
 };
@@ -67,6 +68,9 @@ pub(crate) fn run(args: &CosignKeyArgs) -> Result<(), CliError> {
         }
         Action::Renew { place } => {
             let key = cosign::renew(&place.config()?.store)?;
+            let (_, store) = place.store()?;
+            let detail = format!("the collector's own key is now {}", ca::hex(&key));
+            store.audit(clock::now(), "cosign-key-renewed", detail)?;
             let text = "every sensor has to enrol anew: onenet-collector token create, onenet-agent enroll";
             cli::print(&format!("the collector's own key is now {}\n{text}\n", ca::hex(&key)))
         }

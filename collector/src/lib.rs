@@ -6,6 +6,7 @@
 //! feeds, API and web page.
 
 mod api;
+mod audit;
 pub mod ca;
 pub mod cli;
 pub mod clock;
@@ -14,6 +15,7 @@ mod correlate;
 mod cosign_key;
 pub mod custody;
 pub mod enroll;
+mod evidence;
 mod findings;
 mod flows;
 pub mod follow;
@@ -23,6 +25,7 @@ mod inventory;
 mod overlaps;
 mod plan;
 mod render;
+mod retain;
 pub mod run;
 mod search;
 #[cfg(test)]

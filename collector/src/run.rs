@@ -24,10 +24,12 @@ use tonic::transport::Server;
 use crate::{
     ca::Authority,
     cli::{CliError, Place},
+    clock,
     config::Config,
     enroll::EnrollmentService,
     follow::Followers,
     ingest::{IngestService, MAX_MESSAGE_BYTES},
+    retain,
     store::{Store, Writer},
     tls,
 };
@@ -90,9 +92,17 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
             file.display(),
             config.store.directory.display()
         );
+        audit(
+            &collector,
+            "started",
+            format!("version {}; configuration {}", env!("CARGO_PKG_VERSION"), file.display()),
+        )
+        .await;
         notify(&[NotifyState::Ready]);
         let ended = wait(&mut collector, &config, &mut signals).await;
         notify(&[NotifyState::Stopping]);
+        let why = ended.as_ref().map_or_else(ToString::to_string, |()| "by a signal".to_owned());
+        audit(&collector, "stopped", why).await;
         collector.stop().await;
         ended
     })
@@ -145,13 +155,21 @@ async fn wait(collector: &mut Collector, config: &Config, signals: &mut Signals)
         tokio::select! {
             _ = signals.terminate.recv() => { tracing::info!("SIGTERM: stopping"); return Ok(()) }
             _ = signals.interrupt.recv() => { tracing::info!("SIGINT: stopping"); return Ok(()) }
-            _ = signals.hangup.recv() => reload(collector, config),
+            _ = signals.hangup.recv() => reload(collector, config).await,
             error = collector.failed() => return Err(CliError::failure(error)),
         }
     }
 }
 
-fn reload(collector: &Collector, config: &Config) {
+/// Enters what was done to this collector into its audit trail.
+async fn audit(collector: &Collector, action: &'static str, detail: String) {
+    let entered = collector.store.call(move |store| store.audit(clock::now(), action, detail)).await;
+    if let Err(error) = entered {
+        tracing::error!("{action} could not be entered into the audit trail: {error}");
+    }
+}
+
+async fn reload(collector: &Collector, config: &Config) {
     let now = NotifyState::monotonic_usec_now();
     notify(&[NotifyState::Reloading]);
     if let Ok(now) = now {
@@ -161,8 +179,12 @@ fn reload(collector: &Collector, config: &Config) {
         Ok((plan, _)) => {
             tracing::info!("SIGHUP: address plan {} read again", config.plan.file.display());
             collector.plan.send_replace(Arc::new(plan));
+            audit(collector, "plan-reloaded", config.plan.file.display().to_string()).await;
         }
-        Err(error) => tracing::error!("SIGHUP: the address plan stays as it was: {error}"),
+        Err(error) => {
+            tracing::error!("SIGHUP: the address plan stays as it was: {error}");
+            audit(collector, "plan-refused", error.to_string()).await;
+        }
     }
     notify(&[NotifyState::Ready]);
 }
@@ -184,6 +206,7 @@ pub struct Collector {
     /// Ends ingest: streams end once what they have read is committed.
     stop_ingest: watch::Sender<bool>,
     ingest: Part,
+    retention: Part,
 }
 
 impl Collector {
@@ -219,20 +242,24 @@ impl Collector {
             .add_service(EnrollmentServer::new(enrollment).max_decoding_message_size(MAX_ENROLL_BYTES))
             .serve_with_incoming_shutdown(connections, stopped(stop_ingest.subscribe()));
         let ingest = tokio::spawn(async move { server.await.context("the server for sensors failed") });
+        let retention = tokio::spawn(retain::run(store.clone(), config.store.keep_days));
         let followers = Followers::start(config, &store, plan.subscribe(), web).await?;
-        Ok(Self { address, store, followers, writer, plan, stop_ingest, ingest })
+        Ok(Self { address, store, followers, writer, plan, stop_ingest, ingest, retention })
     }
 
     /// Waits until a part fails.
     async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             error = ended(&mut self.ingest) => error,
+            error = ended(&mut self.retention) => error,
             error = self.followers.failed() => error,
         }
     }
 
     /// Stops every part, in the order of the data path.
     pub async fn stop(self) {
+        // It does nothing that a kill at any moment could leave half done.
+        self.retention.abort();
         self.stop_ingest.send_replace(true);
         finish("ingest", self.ingest).await;
         let writer = self.writer;

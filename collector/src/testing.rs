@@ -112,6 +112,12 @@ impl Sensor {
         self.sealer.head()
     }
 
+    /// Takes over the keys of another, as a clone of the sensor would.
+    pub(crate) fn clone_keys(&mut self, other: &Self) {
+        (self.key, self.public_key) = (other.key.clone(), other.public_key);
+        self.restore(other.head());
+    }
+
     /// Goes back to an earlier head, as a sensor restored from a backup would, or on to a new epoch.
     pub(crate) fn restore(&mut self, head: ChainHead) {
         let key = SigningKey::from_pkcs8(&self.key).expect("the key reads back");

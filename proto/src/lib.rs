@@ -16,3 +16,4 @@ pub mod config;
 pub mod convert;
 pub mod cosign;
 pub mod seal;
+pub mod statement;

@@ -25,7 +25,7 @@ pub(crate) use finding::{Finding, Sources, State};
 
 use crate::{
     custody::SensorsConfig,
-    store::{Records, Store, StoreError, StoredBatch, control_cursors},
+    store::{Records, Store, StoreError, StoredBatch, audit, control_cursors},
 };
 
 /// The source of findings that the collector raises itself.
@@ -114,6 +114,7 @@ pub(crate) fn commit(
         let mut applier = Applier::new(transaction, plan, sensors);
         for (batch, records) in &decoded {
             applier.apply(batch, records)?;
+            audit::sensor_told(transaction, batch, records)?;
         }
         control_cursors::put_correlated(transaction, last)
     })?;

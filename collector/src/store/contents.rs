@@ -99,6 +99,11 @@ impl Contents {
         Ok(Self { flows, others })
     }
 
+    /// All but the flows.
+    pub(crate) const fn others(&self) -> &Records {
+        &self.others
+    }
+
     /// Flows, observations and findings.
     pub fn count(&self) -> usize {
         self.flows.len() + self.others.count()

@@ -85,6 +85,11 @@ impl Cosigner {
         Ok(())
     }
 
+    /// The key itself, to sign statements.
+    pub(crate) const fn key(&self) -> &SigningKey {
+        &self.0
+    }
+
     /// The 32 bytes of the public key.
     pub(crate) fn public_key(&self) -> &[u8] {
         self.0.public_key()

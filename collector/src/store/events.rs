@@ -42,6 +42,8 @@ pub enum EventKind {
     Poison,
     /// A sensor began a new chain.
     EpochStarted,
+    /// A sensor told what was done to it, or by it.
+    SensorTold,
 }
 
 impl EventKind {
@@ -57,6 +59,7 @@ impl EventKind {
             Self::Rollback => "rollback",
             Self::Poison => "poison",
             Self::EpochStarted => "epoch-started",
+            Self::SensorTold => "sensor-told",
         }
     }
 }

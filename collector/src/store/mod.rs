@@ -8,6 +8,8 @@
 //! Exactly one [`Writer`] commits batches, on its own thread. Everything else may read at the same time, also from
 //! another process. All functions here block; async code calls them through [`Store::call`].
 
+pub(crate) mod archive;
+pub(crate) mod audit;
 mod batches;
 mod chain;
 mod connection;
@@ -25,6 +27,7 @@ mod flow_row;
 mod flows;
 mod heads;
 mod records;
+mod retention;
 mod segment;
 mod sensors;
 #[cfg(test)]
@@ -50,6 +53,7 @@ pub use events::{Event, EventKind, StoredEvent};
 pub use flows::{FlowCursor, FlowPage, FlowQuery, StoredFlow};
 pub use heads::{Heads, SensorHead};
 pub use records::Records;
+pub(crate) use retention::DELETED;
 pub use segment::{SegmentNumber, SegmentStats};
 pub use sensors::{
     Enrolled, Enrollment, EnrollmentRefused, IssuedCertificate, NewToken, SensorEntry, SensorState, Sha256,
@@ -66,11 +70,18 @@ pub struct StoreConfig {
     pub segment_max_flows: u64,
     /// Hours of collector time after which the next segment begins.
     pub segment_max_hours: u64,
+    /// Days for which batches and their flows are kept, by the time they were received; 0 = for ever.
+    pub keep_days: u32,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { directory: PathBuf::from("data"), segment_max_flows: 5_000_000, segment_max_hours: 24 }
+        Self {
+            directory: PathBuf::from("data"),
+            segment_max_flows: 5_000_000,
+            segment_max_hours: 24,
+            keep_days: 400,
+        }
     }
 }
 
@@ -183,7 +194,12 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error>,
     ) -> Result<T, StoreError> {
-        self.inner.control.transaction(work)
+        let (value, mark) = self.inner.control.transaction(|transaction| {
+            let value = work(transaction)?;
+            Ok((value, audit::follow_events(transaction, &self.inner.cosigner)?))
+        })?;
+        self.mark(mark);
+        Ok(value)
     }
 
     /// Runs `work` on a read-only connection to the control database.
@@ -217,6 +233,11 @@ impl Store {
     /// The segments, oldest first.
     fn segments(&self) -> Vec<Arc<SegmentFile>> {
         self.inner.segments.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Takes a segment out of those that readers see.
+    fn forget_segment(&self, number: SegmentNumber) {
+        self.inner.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
     fn add_segment(&self, segment: SegmentFile) -> Arc<SegmentFile> {

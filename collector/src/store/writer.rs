@@ -227,6 +227,7 @@ impl Committer {
                 committer.close(segment);
             }
         }
+        committer.vouch();
         Ok(committer)
     }
 
@@ -251,9 +252,19 @@ impl Committer {
                 self.handle(group);
             }
         }
+        self.vouch();
         for closer in self.closers.drain(..) {
             // A panic has been logged by the closer's own thread.
             let _ = closer.join();
+        }
+    }
+
+    /// Enters the heads into the audit trail; where that fails, their cosignatures vouch for them.
+    fn vouch(&self) {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let heads = heads.iter().map(|(sensor, head)| (sensor, &head.head));
+        if let Err(error) = self.store.vouch_for(heads, clock::now()) {
+            tracing::error!("the heads could not be entered into the audit trail: {error}");
         }
     }
 
@@ -457,6 +468,8 @@ impl Committer {
             unusual.push(self.event(incoming, EventKind::Poison, message));
         }
         if header.sequence == 1 {
+            let before = std::iter::once((&incoming.sensor, &head.head));
+            self.store.vouch_for(before, now)?;
             let message = match head.batches {
                 0 => format!("first batch, epoch {}", header.epoch),
                 _ => format!("epoch {} after epoch {}", header.epoch, head.head.epoch),

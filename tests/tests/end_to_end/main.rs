@@ -5,6 +5,7 @@
 mod bad_input;
 mod crash;
 mod day;
+mod evidence;
 mod harness;
 mod lab;
 mod live;

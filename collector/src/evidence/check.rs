@@ -1,0 +1,445 @@
+//! The check of a chain: batch after batch, by nothing but the keys. The same check reads the store and bundles.
+
+use std::collections::BTreeMap;
+
+use onenet_core::{net::Name, time::Timestamp};
+use onenet_proto::{
+    cosign::{CosignError, verify_cosignature},
+    seal::{self, BatchHash, ChainHead, SealError, VerifiedBatch},
+    v1::{Cosignature, SealedBatch},
+};
+use serde::Serialize;
+
+use crate::{
+    audit::{Entry, Trail},
+    ca::hex,
+    store::Contents,
+};
+
+/// The collector's clock may have been set back between an enrolment and a batch by so much, in nanoseconds.
+const CLOCK_SLACK: i64 = 600_000_000_000;
+
+/// Notes kept of one sensor; more are only counted.
+const MAX_NOTES: usize = 100;
+
+/// The keys that a check trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// Every key that a sensor ever signed with, and since when.
+    pub(crate) sensors: BTreeMap<Name, Vec<SensorKey>>,
+    /// The collector's own, by which it cosigns, 32 bytes; and those that it had before.
+    pub(crate) collector: Vec<u8>,
+    /// Its keys of earlier times.
+    pub(crate) former: Vec<Vec<u8>>,
+}
+
+impl Keys {
+    /// The collector's key that a word states, where it is one of them; otherwise the one it has now.
+    fn of(&self, word: &Cosignature) -> &[u8] {
+        let former = self.former.iter().find(|key| key[..] == word.key[..]);
+        former.unwrap_or(&self.collector)
+    }
+
+    /// Checks the collector's word for a head.
+    pub(crate) fn check_word(
+        &self,
+        word: &Cosignature,
+        sensor: &str,
+        head: &ChainHead,
+    ) -> Result<(), CosignError> {
+        verify_cosignature(word, self.of(word), sensor, head)
+    }
+
+    /// Checks an entry of the audit trail.
+    pub(crate) fn check_entry(&self, trail: &mut Trail, entry: &Entry) -> Result<(), String> {
+        // Behind the first entry by the key of now, no earlier key counts: whoever has one cannot go on with it. What
+        // came before is held in place by the hashes.
+        let former = self.former.iter().find(|key| !trail.is_current && entry.is_signed_by(key));
+        trail.take(entry, former.unwrap_or(&self.collector))?;
+        trail.is_current = former.is_none();
+        Ok(())
+    }
+}
+
+/// A key of a sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SensorKey {
+    /// Ed25519 public key.
+    pub(crate) key: [u8; 32],
+    /// Collector time of the enrolment that brought it.
+    pub(crate) since: Timestamp,
+}
+
+/// A batch that is to be checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    /// Where it is, for people: file and row, or member and record.
+    pub(crate) place: String,
+    /// Whose it is meant to be.
+    pub(crate) sensor: Name,
+    /// As sealed.
+    pub(crate) sealed: SealedBatch,
+    /// Collector time of its commit.
+    pub(crate) received_at: Timestamp,
+    /// The collector's word for it.
+    pub(crate) cosignature: Option<Cosignature>,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// File and row, or member and record.
+    pub(crate) place: String,
+    /// Sensor, epoch and sequence, where it is about a batch.
+    pub(crate) batch: Option<(Name, u64, u64)>,
+    /// What was expected and what was found.
+    pub(crate) problem: String,
+}
+
+impl Fault {
+    /// A fault that is about no batch in particular.
+    pub(crate) fn at(place: impl ToString, problem: impl ToString) -> Self {
+        Self { place: place.to_string(), batch: None, problem: problem.to_string() }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some((sensor, epoch, sequence)) = &self.batch {
+            write!(f, "{sensor}, epoch {epoch}, sequence {sequence}: ")?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+/// How the first batch of a sensor must begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With the first batch of an epoch: nothing came before.
+    #[default]
+    Beginning,
+    /// Behind this head.
+    After(ChainHead),
+    /// Anywhere: what came before is not looked at.
+    Anywhere,
+}
+
+/// What was found of one sensor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct ChainReport {
+    /// Name.
+    pub(crate) sensor: Name,
+    /// Epochs.
+    pub(crate) epochs: u64,
+    /// Batches that hold.
+    pub(crate) batches: u64,
+    /// Collector time of the first.
+    pub(crate) first: Option<Timestamp>,
+    /// And of the last.
+    pub(crate) last: Option<Timestamp>,
+    /// Epoch of the last.
+    pub(crate) epoch: u64,
+    /// Sequence of the last.
+    pub(crate) sequence: u64,
+    /// Flows, observations and findings.
+    pub(crate) records: u64,
+    /// Records that the sensor told it lost.
+    pub(crate) lost: u64,
+    /// Batches whose body makes no sense; they have their place in the chain.
+    pub(crate) poisoned: u64,
+    /// Batches with a cosignature.
+    pub(crate) cosigned: u64,
+    /// Places where batches are left out, in a bundle that holds a selection.
+    pub(crate) left_out: u64,
+    /// What is worth knowing and proves no change.
+    pub(crate) notes: Vec<String>,
+    /// The first that is wrong.
+    pub(crate) fault: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Chain {
+    start: Start,
+    head: Option<ChainHead>,
+    /// Whether the last batch has the collector's word.
+    cosigned: bool,
+    failed: bool,
+    report: ChainReport,
+}
+
+/// Checks the batches of all sensors, each sensor's in order.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    keys: Keys,
+    /// Whether batches may be left out, because the bundle is a selection.
+    selection: bool,
+    chains: BTreeMap<Name, Chain>,
+    first: Option<Fault>,
+}
+
+impl Checker {
+    /// Checks by `keys`; in a `selection` batches may be left out.
+    pub(crate) fn new(keys: Keys, selection: bool) -> Self {
+        Self { keys, selection, ..Self::default() }
+    }
+
+    /// Says how a sensor's first batch must begin.
+    pub(crate) fn begin(&mut self, sensor: &Name, start: Start) {
+        self.chain(sensor).start = start;
+    }
+
+    /// How a sensor's first batch must begin.
+    pub(crate) fn start(&self, sensor: &str) -> Start {
+        self.chains.get(sensor).map(|chain| chain.start).unwrap_or_default()
+    }
+
+    /// Enters a fault; only the first of a sensor counts, because it is the cause of others.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        if let Some((sensor, ..)) = &fault.batch {
+            let chain = self.chain(&Name::clone(sensor));
+            if chain.failed {
+                return;
+            }
+            chain.failed = true;
+            chain.report.fault = Some(fault.to_string());
+        }
+        self.first.get_or_insert(fault);
+    }
+
+    /// Whether something of this sensor was wrong already.
+    pub(crate) fn has_failed(&self, sensor: &str) -> bool {
+        self.chains.get(sensor).is_some_and(|chain| chain.failed)
+    }
+
+    /// Checks the next batch of its sensor. Gives header, hash and what its body holds where all fits so far;
+    /// what does not has been entered as a fault.
+    pub(crate) fn take(&mut self, evidence: &Evidence) -> Option<(VerifiedBatch, Result<Contents, String>)> {
+        if self.has_failed(&evidence.sensor) {
+            return None;
+        }
+        match self.check(evidence) {
+            Ok(checked) => Some(checked),
+            Err((epoch, sequence, problem)) => {
+                let batch = Some((Name::clone(&evidence.sensor), epoch, sequence));
+                self.fail(Fault { place: evidence.place.clone(), batch, problem });
+                None
+            }
+        }
+    }
+
+    /// Checks the end of a sensor's chain against the head that is held for it, with the collector's word for that.
+    pub(crate) fn end(&mut self, sensor: &Name, place: &str, held: &ChainHead, word: Option<&Cosignature>) {
+        let keys = self.keys.clone();
+        let chain = self.chain(sensor);
+        let head = chain.head.unwrap_or(match chain.start {
+            Start::After(head) => head,
+            Start::Beginning | Start::Anywhere => ChainHead::default(),
+        });
+        let problem = if head != *held {
+            Some(format!(
+                "the head that is held is {}, but the last batch here is {}: the end is cut off or changed",
+                shown(held),
+                shown(&head)
+            ))
+        } else {
+            match word {
+                Some(word) => keys
+                    .check_word(word, sensor, held)
+                    .err()
+                    .map(|error| format!("the cosignature of the head does not hold: {error}")),
+                None if chain.report.cosigned > 0 && !chain.cosigned => {
+                    Some("the head has no cosignature, although batches before it have".to_owned())
+                }
+                None => None,
+            }
+        };
+        if let Some(problem) = problem {
+            let batch = Some((Name::clone(sensor), held.epoch, held.sequence));
+            self.fail(Fault { place: place.to_owned(), batch, problem });
+        }
+    }
+
+    /// Where a sensor's chain stands, as far as it was checked.
+    pub(crate) fn head(&self, sensor: &str) -> Option<ChainHead> {
+        self.chains.get(sensor).and_then(|chain| chain.head)
+    }
+
+    /// Batches checked of a sensor.
+    pub(crate) fn batches(&self, sensor: &str) -> u64 {
+        self.chains.get(sensor).map_or(0, |chain| chain.report.batches)
+    }
+
+    /// The keys.
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// What was found, by sensor, and the first fault of all.
+    pub(crate) fn finish(self) -> (Vec<ChainReport>, Option<Fault>) {
+        let report = |(sensor, chain): (Name, Chain)| ChainReport { sensor, ..chain.report };
+        (self.chains.into_iter().map(report).collect(), self.first)
+    }
+
+    fn chain(&mut self, sensor: &Name) -> &mut Chain {
+        self.chains.entry(Name::clone(sensor)).or_default()
+    }
+
+    /// All checks of one batch; an error is epoch, sequence and what is wrong.
+    #[expect(clippy::type_complexity, reason = "the pair is what take gives")]
+    fn check(
+        &mut self,
+        evidence: &Evidence,
+    ) -> Result<(VerifiedBatch, Result<Contents, String>), (u64, u64, String)> {
+        let (verified, key) = self.unseal(evidence).map_err(|problem| {
+            let (epoch, sequence) = stated(&evidence.sealed);
+            (epoch, sequence, problem)
+        })?;
+        let header = &verified.header;
+        let at = |problem: String| (header.epoch, header.sequence, problem);
+        if header.sensor != *evidence.sensor {
+            return Err(at(format!(
+                "the header says sensor {:?}, expected {}",
+                header.sensor, evidence.sensor
+            )));
+        }
+        if evidence.received_at.0.saturating_add(CLOCK_SLACK) < key.since.0 {
+            let problem = format!(
+                "received at {}, but sealed with a key that was enrolled only at {}",
+                evidence.received_at, key.since
+            );
+            return Err(at(problem));
+        }
+        let selection = self.selection;
+        let chain = self.chain(&evidence.sensor);
+        let left_out = follow(chain, &verified, selection).map_err(at)?;
+        if let Some(word) = &evidence.cosignature {
+            self.keys
+                .check_word(word, &evidence.sensor, &verified.head())
+                .map_err(|error| at(format!("its cosignature does not hold: {error}")))?;
+            if word.time != evidence.received_at.0 {
+                let signed = Timestamp(word.time);
+                let problem = format!("received at {}, but cosigned at {signed}", evidence.received_at);
+                return Err(at(problem));
+            }
+        }
+        let contents = Contents::check(&evidence.sealed.body).and_then(|contents| {
+            let (held, stated) = (contents.count(), header.records as usize);
+            let differs = || format!("the body holds {held} records, the header says {stated}");
+            if held == stated { Ok(contents) } else { Err(differs()) }
+        });
+        self.chain(&evidence.sensor).count(evidence, &verified, &contents, left_out);
+        Ok((verified, contents))
+    }
+
+    /// Finds the key whose seal it is.
+    fn unseal(&self, evidence: &Evidence) -> Result<(VerifiedBatch, SensorKey), String> {
+        let keys = self.keys.sensors.get(&evidence.sensor).map_or(&[][..], Vec::as_slice);
+        // The latest first: most batches are by it.
+        for key in keys.iter().rev() {
+            match seal::verify(&evidence.sealed, &key.key) {
+                Ok(verified) => return Ok((verified, *key)),
+                Err(SealError::BadSignature) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err(match keys.len() {
+            0 => format!("no signing key of {} is known", evidence.sensor),
+            1 => "the signature does not fit the batch and the sensor's key".to_owned(),
+            count => format!("the signature fits none of the sensor's {count} keys"),
+        })
+    }
+}
+
+impl Chain {
+    fn count(
+        &mut self,
+        evidence: &Evidence,
+        verified: &VerifiedBatch,
+        contents: &Result<Contents, String>,
+        left_out: bool,
+    ) {
+        if self.head.is_none_or(|head| head.epoch != verified.header.epoch) {
+            self.report.epochs = self.report.epochs.saturating_add(1);
+            self.note_start(verified, contents);
+        }
+        self.head = Some(verified.head());
+        self.cosigned = evidence.cosignature.is_some();
+        let report = &mut self.report;
+        report.batches = report.batches.saturating_add(1);
+        report.first.get_or_insert(evidence.received_at);
+        report.last = Some(evidence.received_at);
+        (report.epoch, report.sequence) = (verified.header.epoch, verified.header.sequence);
+        report.cosigned = report.cosigned.saturating_add(self.cosigned.into());
+        report.left_out = report.left_out.saturating_add(left_out.into());
+        match contents {
+            Ok(contents) => {
+                report.records = report.records.saturating_add(contents.count() as u64);
+                report.lost = report.lost.saturating_add(contents.others().lost());
+            }
+            Err(_) => report.poisoned = report.poisoned.saturating_add(1),
+        }
+    }
+
+    /// What the sensor says of the epoch before, where that is not what is here. It proves no change of what is kept:
+    /// a sensor whose spool was damaged has sealed batches that it could never deliver.
+    fn note_start(&mut self, verified: &VerifiedBatch, contents: &Result<Contents, String>) {
+        let (Some(head), Ok(contents)) = (self.head, contents) else { return };
+        let Some(start) = &contents.others().epoch_start else { return };
+        let named = (start.previous_epoch, start.previous_sequence, &start.previous_hash[..]);
+        if named != (head.epoch, head.sequence, &head.hash[..]) && self.report.notes.len() < MAX_NOTES {
+            self.report.notes.push(format!(
+                "epoch {} ({}): the sensor says that epoch {} stood at {} before it, here epoch {} ends at {}",
+                verified.header.epoch, start.reason, start.previous_epoch, start.previous_sequence, head.epoch,
+                head.sequence,
+            ));
+        }
+    }
+}
+
+/// Whether a batch has its place behind the ones before; says whether batches are left out before it.
+fn follow(chain: &Chain, batch: &VerifiedBatch, selection: bool) -> Result<bool, String> {
+    let (epoch, sequence) = (batch.header.epoch, batch.header.sequence);
+    let head = match (chain.head, chain.start) {
+        (Some(head), _) | (None, Start::After(head)) => head,
+        (None, Start::Anywhere) if sequence > 1 => return Ok(false),
+        (None, Start::Anywhere | Start::Beginning) => ChainHead { epoch, ..ChainHead::default() },
+    };
+    if epoch < head.epoch {
+        return Err(format!("out of order: it stands behind epoch {}", head.epoch));
+    }
+    let head = if epoch > head.epoch { ChainHead { epoch, ..ChainHead::default() } } else { head };
+    let expected = head.sequence.saturating_add(1);
+    if sequence < expected {
+        return Err(format!("out of order or there twice: expected sequence {expected}"));
+    }
+    if sequence > expected {
+        let missing = sequence - expected;
+        return if selection {
+            Ok(true)
+        } else {
+            Err(format!("expected sequence {expected}: {missing} batches before it are missing"))
+        };
+    }
+    if batch.previous_hash != head.hash {
+        return Err(format!(
+            "it follows the hash {}, expected {}: it is of another chain",
+            hex(&batch.previous_hash),
+            hex(&head.hash)
+        ));
+    }
+    Ok(false)
+}
+
+/// Epoch and sequence as a header states them that nobody has vouched for; zeros where it does not parse.
+fn stated(sealed: &SealedBatch) -> (u64, u64) {
+    use prost::Message as _;
+    let header = onenet_proto::v1::BatchHeader::decode(&sealed.header[..]).unwrap_or_default();
+    (header.epoch, header.sequence)
+}
+
+/// A head for people.
+pub(crate) fn shown(head: &ChainHead) -> String {
+    let hash: &BatchHash = &head.hash;
+    format!("epoch {} sequence {} ({})", head.epoch, head.sequence, hex(&hash[..8]))
+}
