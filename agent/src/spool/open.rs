@@ -5,13 +5,14 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use onenet_proto::seal::ChainHead;
 
 use super::{
     Head, Position,
-    disk::{Disk, Filesystem},
+    disk::{Disk, Filesystem, Lock},
     quarantine::{self, Quarantine},
     record::Header,
     segment::{SEGMENT_HEADER_BYTES, SegmentReader, Step, segment_id, segment_path},
@@ -22,6 +23,10 @@ use super::{
 
 /// What an empty spool must be able to write before an agent starts with it.
 const PROBE_BYTES: u64 = 1 << 20;
+
+/// How long a lock that is held is waited for, and how often it is tried.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a spool is to be kept.
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +101,7 @@ pub(crate) fn open(
 ) -> Result<Opened, OpenError> {
     let fail = |action| move |source| OpenError::Io { directory: directory.to_owned(), action, source };
     filesystem.make_directory(directory).map_err(fail("make the directory"))?;
-    let lock = filesystem
-        .lock(&directory.join("lock"))
+    let lock = take_lock(&*filesystem, directory)
         .map_err(fail("write"))?
         .ok_or_else(|| OpenError::InUse(directory.to_owned()))?;
     let state_path = directory.join("state");
@@ -140,6 +144,18 @@ pub(crate) fn open(
         Err(error) => return Err(fail("write")(error)),
     }
     Ok(Opened { writer, head, new_epoch: reason, start })
+}
+
+/// Takes the lock. Whoever looks whether an agent runs holds it for a moment, so one that is held is tried again.
+fn take_lock(filesystem: &dyn Filesystem, directory: &Path) -> io::Result<Option<Lock>> {
+    let begun = Instant::now();
+    loop {
+        let lock = filesystem.lock(&directory.join("lock"))?;
+        if lock.is_some() || begun.elapsed() >= LOCK_LIMIT {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_INTERVAL);
+    }
 }
 
 /// The segments that count, in order. What the state says is deleted, or was never published, is removed.

@@ -337,3 +337,18 @@ fn a_place_that_cannot_be_written_is_refused_with_the_reason() {
     let error = open(directory.path(), settings(), EPOCH, Arc::new(full)).err().unwrap().to_string();
     assert!(error.contains("cannot write"), "{error}");
 }
+
+#[test]
+fn somebody_who_looks_whether_an_agent_runs_keeps_none_from_starting() {
+    use nix::fcntl::{Flock, FlockArg};
+    let directory = scratch();
+    drop(open_on_disk(directory.path()));
+    let file = std::fs::File::open(directory.path().join("lock")).unwrap();
+    let look = Flock::lock(file, FlockArg::LockShared).unwrap();
+    let looking = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(look);
+    });
+    open_on_disk(directory.path());
+    looking.join().unwrap();
+}

@@ -50,7 +50,7 @@ impl Lab {
             let previous_hash = sealer.head().hash;
             let loss = Loss { what: "flow".into(), count: 2, reason: "spool-full".into(), ..Loss::default() };
             let body = BatchBody {
-                flows: vec![Flow { community_id: "x".repeat(300), ..Flow::default() }],
+                flows: vec![Flow::from(&crate::samples::flow())],
                 losses: if number == 5 { vec![loss] } else { Vec::new() },
                 audit: vec![AuditEntry { action: "started".into(), ..AuditEntry::default() }],
                 ..BatchBody::default()
@@ -225,4 +225,29 @@ fn a_head_is_accepted_only_where_the_collector_was_found_to_be_set_back() {
     assert!(out.starts_with("accepted: it was set back. The agent takes it up with its next start"), "{out}");
     let cosigned = lab.place().survey().unwrap().state.unwrap().cosigned.unwrap();
     assert!(Acceptance::new(&lab.place().directory).covers(&cosigned.head));
+}
+
+#[test]
+fn a_last_record_that_is_whole_and_damaged_is_no_torn_end() {
+    let lab = Lab::new();
+    let at = lab.change(9, |record| record[200] ^= 1);
+    let (_, error) = lab.run(check);
+    assert_eq!(error, format!("{at}: epoch 7, batch 9: expected a payload that fits its CRC-32C"));
+}
+
+#[test]
+fn json_lines_say_what_each_batch_holds() {
+    let lab = Lab::new();
+    let (text, error) =
+        lab.run(|place, out| export(place, std::path::Path::new("-"), ExportFormat::Json, out));
+    assert_eq!(error, "");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines.iter().map(|line| line["sequence"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [3, 4, 5, 6, 7, 8, 9]
+    );
+    let flow = serde_json::to_value(crate::samples::flow()).unwrap();
+    assert_eq!(lines[0]["flows"], json!([flow]));
+    assert_eq!(lines[2]["losses"][0]["reason"], "spool-full");
+    assert_eq!(lines[1]["previous_hash"], lines[0]["hash"]);
 }

@@ -50,7 +50,7 @@ pub struct SensorsConfig {
 impl Default for SensorsConfig {
     fn default() -> Self {
         Self {
-            silent_after_seconds: 60,
+            silent_after_seconds: 50,
             clock_skew_seconds: 120,
             gap_after_seconds: 60,
             quiet_seconds: 3_600,

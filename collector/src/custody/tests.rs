@@ -124,12 +124,12 @@ fn silence_is_told_once_within_its_minute_and_ended_by_a_batch() {
     let batch = rig.body(&BatchBody::default());
     rig.deliver(&batch);
     rig.step(1);
-    assert_eq!(rig.step(60), 0);
-    assert_eq!(rig.step(61), 1, "a tail that was cut shows within a minute of the last batch");
+    assert_eq!(rig.step(50), 0);
+    assert_eq!(rig.step(51), 1, "a tail that was cut shows within a minute of the last batch");
     assert_eq!((rig.step(62), rig.step(600)), (0, 0));
     let summary = rig.last().finding.summary;
     assert!(
-        summary.contains("boston-1 has not been heard for 60 s: it did not say that it stops"),
+        summary.contains("boston-1 has not been heard for 50 s: it did not say that it stops"),
         "{summary}"
     );
     // A collector that starts again knows of no batch since, and does not end it.

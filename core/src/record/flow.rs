@@ -199,9 +199,9 @@ pub struct Tunnel {
     pub id: Option<u32>,
 }
 
-/// Attempts that are told in one record, because there were more at a time than are kept apart. The sides of such a
-/// record are prefixes: `ip` is the first address of each, `port` is 0 where the ports differ. Its counters are exact
-/// sums.
+/// What is told in one record: attempts, because there were more at a time than are kept apart, or flows, because the spool
+/// had no room for each. The sides of such a record are prefixes: `ip` is the first address of each, `port` is 0 where the
+/// ports differ. Its counters are exact sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Aggregate {
     /// Attempts in it, each a flow that has no record of its own.

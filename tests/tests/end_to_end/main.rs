@@ -10,5 +10,6 @@ mod harness;
 mod lab;
 mod live;
 mod page;
+mod set_back;
 mod store;
 mod syslog;

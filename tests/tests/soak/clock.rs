@@ -8,9 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use onenet_core::record::RuleId;
+
 use crate::{
     harness::{Background, Lab, run, say, text},
-    kit::{Case, QUICK, Sensor, feed_program, full, ms, seed, told, until},
+    kit::{Case, QUICK, Sensor, feed_program, found, full, ms, seed, told, until},
     oracle,
 };
 
@@ -80,6 +82,7 @@ fn a_clock_that_is_off_or_steps_breaks_no_order_and_needs_no_enrolment() {
             // A step while it runs: the stream goes on.
             clock.set(shift);
             case.resumed(resumed());
+            found(&lab, RuleId::SensorClock);
             // A start with the clock off. Where no certificate is valid, what is sealed waits.
             feed.kill();
             let before = told(&lab, &sensor).expect("the collector answers");

@@ -2,6 +2,9 @@
 //! out, put in, exchanged, changed, forked, set back, of epochs that are past. Each is refused for its own reason, none
 //! changes what is stored, and the true chain is taken right after.
 
+use std::time::Duration;
+
+use onenet_core::record::RuleId;
 use onenet_proto::{
     seal::{ChainHead, Sealer, SigningKey},
     v1::{BatchBody, BatchKind, Flow, SealedBatch},
@@ -10,13 +13,15 @@ use tonic::{Code, transport::Channel};
 
 use crate::{
     harness::Lab,
-    kit::{Case, QUICK, Sensor, seed, size},
+    kit::{Case, QUICK, Sensor, found, seed, size},
     oracle,
     wire::{Delivered, as_sensor, connect, deliver, runtime, signing_key},
 };
 
 /// Batches of the true chain that a mutation works on.
 const BATCHES: usize = 5;
+/// What is promised: that nothing more comes is told within this time.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// What is done to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,18 @@ struct Hostile {
 }
 
 impl Hostile {
+    /// With everything that this sensor has.
+    fn of(sensor: &Sensor) -> Self {
+        Self {
+            name: sensor.edge.sensor.clone(),
+            key: signing_key(sensor),
+            seed: sensor.seed,
+            head: ChainHead { epoch: 7, ..ChainHead::default() },
+            made: 0,
+            chance: fastrand::Rng::with_seed(seed()),
+        }
+    }
+
     fn sealer(&self, head: ChainHead) -> Sealer {
         Sealer::new(SigningKey::from_pkcs8(&self.key).expect("a key"), self.name.clone(), head)
     }
@@ -184,6 +201,7 @@ impl Hostile {
     }
 }
 
+/// Seals the next batch: one flow, and times that depend on its number alone, so that it is always the same.
 fn seal(sealer: &mut Sealer, seed: u64, number: u64) -> SealedBatch {
     let flow = Flow::from(&onenet_tests::feed::flow(seed, number));
     let body = BatchBody { flows: vec![flow], ..BatchBody::default() };
@@ -197,14 +215,7 @@ fn a_chain_that_is_changed_in_any_way_is_refused_and_the_true_one_taken_after() 
     let mut lab = Lab::new(None, "");
     lab.start();
     let sensor = Sensor::enrol(&lab, "boston-1", seed(), QUICK, None);
-    let mut hostile = Hostile {
-        name: sensor.edge.sensor.clone(),
-        key: signing_key(&sensor),
-        seed: sensor.seed,
-        head: ChainHead { epoch: 7, ..ChainHead::default() },
-        made: 0,
-        chance: fastrand::Rng::with_seed(seed()),
-    };
+    let mut hostile = Hostile::of(&sensor);
     let runtime = runtime();
     runtime.block_on(async {
         let channel = connect(lab.ingest, as_sensor(&sensor)).await.expect("connected");
@@ -228,9 +239,31 @@ fn a_chain_that_is_changed_in_any_way_is_refused_and_the_true_one_taken_after() 
 
 /// What was refused for what it says is told to an operator, too.
 fn told(lab: &Lab) {
-    let control = lab.collector_dir().join("data").join("control.db");
-    let kinds = oracle::events(&control);
-    for kind in ["fork", "rollback", "bad-seal"] {
-        assert!(kinds.iter().any(|known| known == kind), "no event {kind} among {kinds:?}");
+    for rule in [RuleId::SensorFork, RuleId::SensorRollback, RuleId::SensorSeal] {
+        found(lab, rule);
     }
+}
+
+#[test]
+fn a_chain_whose_end_is_cut_off_is_told_within_a_minute() {
+    let mut case = Case::begin("tail cut off", 1);
+    let mut lab = Lab::new(None, "");
+    lab.start();
+    let sensor = Sensor::enrol(&lab, "boston-1", seed(), QUICK, None);
+    let mut hostile = Hostile::of(&sensor);
+    let runtime = runtime();
+    let channel = runtime.block_on(async {
+        let channel = connect(lab.ingest, as_sensor(&sensor)).await.expect("connected");
+        let (batches, heads) = hostile.next();
+        // The rest of what was sealed never comes, although the connection stays.
+        deliver(&channel, batches[..2].to_vec()).await;
+        (hostile.head, hostile.made) = (heads[2], 2);
+        channel
+    });
+    case.resumed(found(&lab, RuleId::SensorSilent));
+    drop((channel, runtime));
+    assert!(case.resume <= TOLD, "it took {:?}", case.resume);
+    lab.collector.as_mut().expect("it runs").stop();
+    let account = oracle::settle(&lab, &sensor, hostile.made);
+    case.end(&account, "from the last batch until the finding");
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use onenet_core::record::RuleId;
 use serde_json::Value;
 
 use crate::{
@@ -210,6 +211,16 @@ pub(crate) fn told(lab: &Lab, sensor: &Sensor) -> Option<u64> {
     let items = sensors["items"].as_array()?;
     let found = items.iter().find(|item| item["sensor"] == sensor.edge.sensor.as_str())?;
     Some(found["flows"].as_u64()? + found["lost"].as_u64()?)
+}
+
+/// Waits until the collector has raised a finding of this rule; tells how long that took.
+pub(crate) fn found(lab: &Lab, rule: RuleId) -> Duration {
+    let since = Instant::now();
+    until(rule.as_str(), || {
+        let findings = lab.try_get("/api/v1/findings?limit=500")?;
+        findings["items"].as_array()?.iter().any(|finding| finding["rule"] == rule.as_str()).then_some(())
+    });
+    since.elapsed()
 }
 
 /// The bytes of a directory's files.

@@ -68,14 +68,6 @@ fn open(path: &Path) -> Connection {
     connection
 }
 
-/// The kinds of events that a collector's control database holds.
-pub(crate) fn events(control: &Path) -> Vec<String> {
-    let control = open(control);
-    let mut kinds = control.prepare("SELECT DISTINCT kind FROM events").expect("events");
-    let found = kinds.query_map([], |row| row.get(0)).expect("events");
-    found.map(|kind| kind.expect("a kind")).collect()
-}
-
 /// Every batch of a sensor in the segments of a collector's directory, in the order of the chain.
 pub(crate) fn rows(collector_dir: &Path, sensor: &str) -> Vec<Row> {
     let mut rows = Vec::new();
