@@ -519,6 +519,23 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_another_past_is_told_from_the_next_without_any_cosignature() {
+        for (past, fits) in [(None, true), (Some([9; 32]), false)] {
+            let mut rig = Rig::new(false);
+            let first = rig.sensor.batch(1);
+            assert!(rig.checker.take(&rig.evidence(first)).is_some());
+            if let Some(hash) = past {
+                rig.sensor.restore(ChainHead { epoch: 1, sequence: 1, hash });
+            }
+            let second = rig.sensor.batch(1);
+            let evidence = Evidence { cosignature: None, ..rig.evidence(second) };
+            assert_eq!(rig.checker.take(&evidence).is_some(), fits);
+            let fault = rig.checker.finish().1.map(|fault| fault.to_string());
+            assert_eq!(fault.is_some_and(|fault| fault.contains("it is of another chain")), !fits);
+        }
+    }
+
+    #[test]
     fn a_batch_may_be_left_out_of_a_selection_alone() {
         for selection in [false, true] {
             let mut rig = Rig::new(selection);
