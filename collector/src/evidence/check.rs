@@ -536,6 +536,30 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_again_is_told_and_an_end_that_is_not_the_held_head_too() {
+        let mut rig = Rig::new(true);
+        let first = rig.sensor.batch(1);
+        let first = rig.evidence(first);
+        assert!(rig.checker.take(&first).is_some());
+        assert!(rig.checker.take(&first).is_none());
+        let fault = rig.checker.finish().1.expect("it is noticed").to_string();
+        assert!(fault.contains("out of order or there twice: expected sequence 2"), "{fault}");
+        for cut in [false, true] {
+            let mut rig = Rig::new(false);
+            let first = rig.sensor.batch(1);
+            assert!(rig.checker.take(&rig.evidence(first)).is_some());
+            if cut {
+                rig.sensor.batch(1);
+            }
+            let (name, held) = (Name::clone(&rig.sensor.name), rig.sensor.head());
+            let word = cosign(&rig.collector, &name, &held, 1);
+            rig.checker.end(&name, "heads", &held, Some(&word));
+            let fault = rig.checker.finish().1.map(|fault| fault.to_string());
+            assert_eq!(fault.is_some_and(|fault| fault.contains("the end is cut off")), cut);
+        }
+    }
+
+    #[test]
     fn a_batch_may_be_left_out_of_a_selection_alone() {
         for selection in [false, true] {
             let mut rig = Rig::new(selection);

@@ -653,15 +653,30 @@ fn what_is_older_than_what_is_kept_is_deleted_and_the_rest_still_verifies() {
         .execute_batch("DELETE FROM flows WHERE batch = 1; DELETE FROM batches WHERE id = 1")
         .expect("changed");
     assert!(verified(&data).fault.is_some());
+    // Nor where everything but the audit trail is made to fit.
     let (_directory, data) = rig.copy();
-    segments(&data)[0]
-        .execute_batch("DELETE FROM flows WHERE batch = 1; DELETE FROM batches WHERE id = 1")
+    let newest = segments(&data).remove(0);
+    let (sensor, epoch, sequence, hash): (String, i64, i64, Vec<u8>) = newest
+        .query_row("SELECT sensor, epoch, sequence, hash FROM batches WHERE id = 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .expect("there");
+    newest
+        .execute_batch(
+            "DELETE FROM flows WHERE batch = 1; DELETE FROM batches WHERE id = 1;
+             UPDATE flows SET batch = -batch + 1; UPDATE flows SET batch = -batch;
+             UPDATE batches SET id = -id + 1; UPDATE batches SET id = -id",
+        )
         .expect("changed");
-    let control = Connection::open(data.join("control.db")).expect("it opens");
-    control
-        .execute_batch("UPDATE chain_anchors SET sequence = sequence + 1, batches = batches + 1")
+    Connection::open(data.join("control.db"))
+        .expect("it opens")
+        .execute(
+            "UPDATE chain_anchors SET epoch = ?, sequence = ?, hash = ?, batches = batches + 1 WHERE sensor = ?",
+            params![epoch, sequence, hash, sensor],
+        )
         .expect("changed");
-    assert!(verified(&data).fault.is_some());
+    let fault = verified(&data).fault.expect("it is noticed").to_string();
+    assert!(fault.contains("the audit trail tells of no such deletion"), "{fault}");
 }
 
 #[test]
