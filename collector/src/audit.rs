@@ -263,6 +263,7 @@ mod tests {
         assert!(takes(&[&first, &sign(2, &[9; 32], &key)]).is_err(), "another past");
         assert!(takes(&[&first, &sign(2, &first.hash.0, &other)]).is_err(), "another key");
         assert!(takes(&[&Entry { detail: "x".into(), ..first.clone() }]).is_err(), "changed");
+        assert!(takes(&[&Entry { hash: Hex(vec![9; 32]), ..first.clone() }]).is_err(), "another hash");
         let mut from_the_middle = Trail::anywhere();
         assert_eq!(from_the_middle.take(&second, key.public_key()), Ok(()));
         assert_eq!((from_the_middle.last(), from_the_middle.count), (2, 1));
