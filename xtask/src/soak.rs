@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{say, setup, target};
 
 /// The cases, by the names of their files in tests/tests/soak.
-const CASES: [&str; 7] = ["acks", "clock", "disk", "hostile", "kill", "network", "several"];
+const CASES: [&str; 8] = ["acks", "ahead", "clock", "disk", "hostile", "kill", "network", "several"];
 
 /// What to run.
 #[derive(clap::Args)]

@@ -202,7 +202,7 @@ impl Hostile {
 }
 
 /// Seals the next batch: one flow, and times that depend on its number alone, so that it is always the same.
-fn seal(sealer: &mut Sealer, seed: u64, number: u64) -> SealedBatch {
+pub(crate) fn seal(sealer: &mut Sealer, seed: u64, number: u64) -> SealedBatch {
     let flow = Flow::from(&onenet_tests::feed::flow(seed, number));
     let body = BatchBody { flows: vec![flow], ..BatchBody::default() };
     let time = i64::try_from(number).expect("a small number") * 1_000_000;

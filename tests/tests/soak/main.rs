@@ -11,6 +11,7 @@
 mod harness;
 
 mod acks;
+mod ahead;
 mod clock;
 mod disk;
 mod hostile;

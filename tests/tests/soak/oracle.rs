@@ -68,6 +68,43 @@ fn open(path: &Path) -> Connection {
     connection
 }
 
+/// Holds the segment that a collector writes to, so that it can commit nothing; gives the last sequence that is committed
+/// of a sensor.
+pub(crate) fn hold(lab: &Lab, sensor: &str) -> (Connection, u64) {
+    let entries = fs::read_dir(lab.collector_dir().join("data").join("segments")).expect("segments");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let newest = paths.filter(|path| path.extension().is_some_and(|extension| extension == "db")).max();
+    let segment = Connection::open(newest.expect("a segment")).expect("a database");
+    segment.busy_timeout(std::time::Duration::from_secs(60)).expect("a time-out");
+    segment.execute_batch("BEGIN IMMEDIATE").expect("the store is held");
+    let sql = "SELECT coalesce(max(sequence), 0) FROM batches WHERE sensor = ?";
+    let last: i64 = segment.query_row(sql, [sensor], |row| row.get(0)).expect("batches");
+    (segment, last.cast_unsigned())
+}
+
+/// The last sequence that a collector which was killed has of a sensor. A copy of its files is opened, so that nothing of
+/// them is touched before it starts again.
+pub(crate) fn last_sequence(lab: &Lab, sensor: &str) -> u64 {
+    let copies = tempfile::tempdir().expect("a directory");
+    let mut last = 0;
+    let entries = fs::read_dir(lab.collector_dir().join("data").join("segments")).expect("segments");
+    let names: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    for path in &names {
+        let name = path.file_name().expect("a name").to_str().expect("UTF-8");
+        if name.ends_with(".db") || name.ends_with(".db-wal") {
+            fs::copy(path, copies.path().join(name)).expect("a copy");
+        }
+    }
+    for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "db")) {
+        let copy =
+            Connection::open(copies.path().join(path.file_name().expect("a name"))).expect("a database");
+        let sql = "SELECT coalesce(max(sequence), 0) FROM batches WHERE sensor = ?";
+        let found: i64 = copy.query_row(sql, [sensor], |row| row.get(0)).expect("batches");
+        last = last.max(found.cast_unsigned());
+    }
+    last
+}
+
 /// Every batch of a sensor in the segments of a collector's directory, in the order of the chain.
 pub(crate) fn rows(collector_dir: &Path, sensor: &str) -> Vec<Row> {
     let mut rows = Vec::new();
