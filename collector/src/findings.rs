@@ -1,21 +1,29 @@
 //! The command `findings`: what the IPAM team and the SOC must act on.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use onenet_core::{
     net::Name,
     record::{FindingId, RuleId, Severity},
 };
+use serde::Serialize;
 
 use crate::{
     cli::{self, CliError, Format, Place},
+    clock,
     correlate::{Finding, State},
     render::{self, Column},
-    store::control_findings::{self, FindingFilter},
+    store::{
+        acknowledgements,
+        control_findings::{self, FindingFilter},
+    },
 };
 
 /// Arguments of `findings`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FindingsArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Show this finding alone.
     #[arg(value_name = "ID")]
     id: Option<FindingId>,
@@ -44,6 +52,35 @@ pub(crate) struct FindingsArgs {
     format: Format,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Take note of a finding as it stands: who, when and what for is in the audit trail. What changes later is news.
+    Acknowledge {
+        /// The finding.
+        #[arg(value_name = "ID")]
+        id: FindingId,
+        /// What is to be said about it.
+        #[arg(long, value_name = "TEXT", default_value = "", value_parser = note)]
+        note: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// A note is one line that people read.
+fn note(text: &str) -> Result<String, String> {
+    let fits = text.chars().count() <= 500 && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("expected one line of at most 500 characters".to_owned()) }
+}
+
+/// A finding, and who has taken note of it as it stands.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    finding: Finding,
+    acknowledged_by: Option<String>,
+}
+
 /// Reads a severity by its name.
 pub(crate) fn severity(text: &str) -> Result<Severity, String> {
     let known = Severity::ALL.iter().copied().find(|severity| severity.as_str() == text);
@@ -58,23 +95,27 @@ pub(crate) fn owners(finding: &Finding) -> Vec<(String, Option<String>)> {
     finding.secretariats.iter().enumerate().map(owner).collect()
 }
 
-const COLUMNS: [Column<Finding>; 10] = [
-    Column::text("id", |f| f.finding_id.to_string()),
-    Column::text("severity", |f| f.severity.to_string()),
-    Column::text("state", |f| f.state.as_str().to_owned()),
-    Column::text("rule", |f| f.rule.to_string()),
-    Column::text("site", |f| render::list(&f.sites)),
-    Column::text("secretariat", |f| render::list(&f.secretariats)),
+const COLUMNS: [Column<Shown>; 11] = [
+    Column::text("id", |f| f.finding.finding_id.to_string()),
+    Column::text("severity", |f| f.finding.severity.to_string()),
+    Column::text("state", |f| f.finding.state.as_str().to_owned()),
+    Column::text("rule", |f| f.finding.rule.to_string()),
+    Column::text("site", |f| render::list(&f.finding.sites)),
+    Column::text("secretariat", |f| render::list(&f.finding.secretariats)),
     Column::text("contact", |f| {
-        render::list(f.contacts.iter().filter(|contact: &&Name| !contact.is_empty()))
+        render::list(f.finding.contacts.iter().filter(|contact: &&Name| !contact.is_empty()))
     }),
-    Column::text("first_seen", |f| render::moment(f.first_seen)),
-    Column::text("last_seen", |f| render::moment(f.last_seen)),
-    Column::text("summary", |f| f.summary.clone()),
+    Column::text("acknowledged_by", |f| f.acknowledged_by.clone().unwrap_or_default()),
+    Column::text("first_seen", |f| render::moment(f.finding.first_seen)),
+    Column::text("last_seen", |f| render::moment(f.finding.last_seen)),
+    Column::text("summary", |f| f.finding.summary.clone()),
 ];
 
 /// Runs the command.
 pub(crate) fn run(args: &FindingsArgs) -> Result<(), CliError> {
+    if let Some(Action::Acknowledge { id, note, place }) = &args.action {
+        return acknowledge(*id, note, place);
+    }
     let (_, store) = args.place.store()?;
     let findings = match args.id {
         Some(id) => {
@@ -96,5 +137,20 @@ pub(crate) fn run(args: &FindingsArgs) -> Result<(), CliError> {
     if args.format == Format::Table && findings.is_empty() {
         return cli::print("no finding matches\n");
     }
-    cli::print(&render::render(args.format, &COLUMNS, &findings)?)
+    let shown = store.read(|connection| {
+        let one = |finding: Finding| {
+            let acknowledged_by = acknowledgements::standing(connection, finding.finding_id)?;
+            Ok(Shown { finding, acknowledged_by })
+        };
+        findings.into_iter().map(one).collect::<Result<Vec<_>, _>>()
+    })?;
+    cli::print(&render::render(args.format, &COLUMNS, &shown)?)
+}
+
+fn acknowledge(id: FindingId, note: &str, place: &Place) -> Result<(), CliError> {
+    let (_, store) = place.store()?;
+    let acknowledged = store.acknowledge(id, note, clock::now())?;
+    let unknown = || CliError::failure(anyhow::anyhow!("no finding has the id {id}"));
+    let acknowledged = acknowledged.ok_or_else(unknown)?;
+    cli::print(&format!("{id}: revision {} acknowledged by {}\n", acknowledged.revision, acknowledged.actor))
 }

@@ -9,7 +9,9 @@ use crate::{
     correlate::{Finding, RecordedChange},
     sensors::SensorStatus,
     store::{
-        Store, StoreError, control_cursors,
+        Store, StoreError,
+        acknowledgements::{self, Acknowledgement},
+        control_cursors,
         control_findings::{self, FindingFilter},
         control_inventory,
         control_losses::LossTotal,
@@ -62,13 +64,16 @@ pub(crate) struct FindingDetail {
     pub(crate) finding: Finding,
     /// Its changes, the latest first.
     pub(crate) changes: Vec<RecordedChange>,
+    /// Who has taken note of it, the latest first.
+    pub(crate) acknowledgements: Vec<Acknowledgement>,
 }
 
 impl FindingDetail {
     /// Reads a finding, where there is one.
     pub(crate) fn read(connection: &Connection, id: FindingId) -> Result<Option<Self>, rusqlite::Error> {
         let Some(finding) = control_findings::finding(connection, id)? else { return Ok(None) };
-        Ok(Some(Self { finding, changes: control_findings::changes_of(connection, id, MAX_CHANGES)? }))
+        let changes = control_findings::changes_of(connection, id, MAX_CHANGES)?;
+        Ok(Some(Self { finding, changes, acknowledgements: acknowledgements::of(connection, id)? }))
     }
 }
 

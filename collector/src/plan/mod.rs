@@ -24,9 +24,10 @@ use self::{
     import::{Difference, ImportFormat, Imported, mapping::Mapping},
 };
 use crate::{
-    cli::{self, CliError, Format},
+    cli::{self, CliError, Format, Place},
     clock,
     render::{self, Column},
+    store::Store,
 };
 
 /// Refused rows that are told one by one; the others are counted.
@@ -79,9 +80,12 @@ struct ImportArgs {
     /// Whose export it is.
     #[arg(long, value_enum)]
     format: ImportFormat,
-    /// The plan that it is for, which has the secretariats.
-    #[arg(long, value_name = "PLAN")]
-    plan: PathBuf,
+    /// The plan that it is for, which has the secretariats, instead of a collector's.
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["config", "dir"])]
+    plan: Option<PathBuf>,
+    /// The collector whose plan it is for; what is written is entered into its audit trail.
+    #[command(flatten)]
+    place: Place,
     /// Which secretariat stands behind which tenant, VRF, section, network view or site.
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
@@ -150,7 +154,13 @@ fn run_check(file: &Path, format: Format) -> Result<(), CliError> {
 
 fn run_import(args: &ImportArgs) -> Result<(), CliError> {
     // The secretariats are people's; another source's import has no say in this one.
-    let document = Document::open(&args.plan)?;
+    let config = if args.plan.is_some() { None } else { Some(args.place.config()?) };
+    let file = match (&args.plan, &config) {
+        (Some(file), _) => file,
+        (None, Some(config)) => &config.plan.file,
+        (None, None) => return Err(CliError::usage(anyhow::anyhow!("expected --plan, --dir or --config"))),
+    };
+    let document = Document::open(file)?;
     let plan: AddressPlan = document.parse()?;
     check_plan(&plan, &document, None)?;
     let mapping = match &args.mapping {
@@ -167,7 +177,7 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
     })?;
     let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
     let source = args.source.clone().or(format).unwrap_or_default();
-    let path = import_of(&args.plan, &source);
+    let path = import_of(file, &source);
     let before = if path.exists() {
         let (_, prefixes, addresses) = read_import(&path)?;
         Imported { prefixes, addresses }
@@ -190,7 +200,14 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
     ));
     if args.apply {
         let written = write_import(&source, clock::now().to_string(), &now.prefixes, &now.addresses);
-        apply(&args.plan, &path, &written.map_err(CliError::failure)?)?;
+        apply(file, &path, &written.map_err(CliError::failure)?)?;
+        if let Some(config) = &config {
+            let detail = format!(
+                "{source} into {}: {added} claims added, {removed} removed, {changed} changed",
+                path.display()
+            );
+            Store::attach(&config.store)?.audit(clock::now(), "plan-imported", detail)?;
+        }
         text.push_str(&format!("written to {}\n", path.display()));
     } else {
         text.push_str("nothing is written; --apply writes it\n");

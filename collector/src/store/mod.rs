@@ -8,6 +8,7 @@
 //! Exactly one [`Writer`] commits batches, on its own thread. Everything else may read at the same time, also from
 //! another process. All functions here block; async code calls them through [`Store::call`].
 
+pub(crate) mod acknowledgements;
 pub(crate) mod archive;
 pub(crate) mod audit;
 mod batches;
