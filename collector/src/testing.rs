@@ -42,8 +42,12 @@ impl Site {
     }
 
     pub(crate) fn token(&self, store: &Store, ttl: i64) -> String {
+        self.token_for(store, "boston-1", ttl)
+    }
+
+    pub(crate) fn token_for(&self, store: &Store, sensor: &str, ttl: i64) -> String {
         let ca = ca::read_certificate(&self.config.server.ca_certificate).expect("the authority");
-        enroll::create_token(store, &ca, "boston-1", "boston", ttl, clock::now()).expect("a token")
+        enroll::create_token(store, &ca, sensor, "boston", ttl, clock::now()).expect("a token")
     }
 
     pub(crate) fn authority(&self) -> Authority {

@@ -32,6 +32,8 @@ use crate::{
     testing::{Sensor, Site, client_tls},
 };
 
+mod neighbours;
+
 const HOUR: i64 = 3_600_000_000_000;
 
 /// How long anything may take before a test is called hung.
@@ -63,8 +65,12 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
+        Self::named("boston-1")
+    }
+
+    fn named(name: &str) -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        Self { key, sensor: Sensor::new("boston-1") }
+        Self { key, sensor: Sensor::new(name) }
     }
 
     fn request(&self, token: &str) -> EnrollRequest {
@@ -73,7 +79,7 @@ impl Client {
             token: token.to_owned(),
             csr_der: csr.der().to_vec().into(),
             signing_public_key: self.sensor.public_key.to_vec().into(),
-            sensor: "boston-1".to_owned(),
+            sensor: self.sensor.name.to_string(),
             site: "boston".to_owned(),
         }
     }
@@ -94,13 +100,16 @@ struct Delivery {
     acks: Streaming<Ack>,
     /// Whose cosignatures to expect.
     cosign_key: Vec<u8>,
+    /// Whose chain they are of.
+    sensor: String,
 }
 
 impl Delivery {
     async fn start(channel: Channel, cosign_key: &[u8]) -> Result<Self, Status> {
         let (batches, outbound) = mpsc::channel(64);
         let acks = IngestClient::new(channel).deliver(ReceiverStream::new(outbound)).await?.into_inner();
-        Ok(Self { batches, acks, cosign_key: cosign_key.to_vec() })
+        let sensor = "boston-1".to_owned();
+        Ok(Self { batches, acks, cosign_key: cosign_key.to_vec(), sensor })
     }
 
     async fn send(&self, batch: SealedBatch) {
@@ -119,7 +128,7 @@ impl Delivery {
         match &ack.cosignature {
             None => assert_eq!(head, ChainHead::default(), "only a head of nothing is not signed for"),
             Some(signed) => {
-                let checked = verify_cosignature(signed, &self.cosign_key, "boston-1", &head);
+                let checked = verify_cosignature(signed, &self.cosign_key, &self.sensor, &head);
                 assert_eq!(checked, Ok(()), "{head:?}");
             }
         }
@@ -280,10 +289,10 @@ async fn a_burst_is_acked_cumulatively_and_a_repetition_changes_nothing() {
         }
         delivery.acked(40).await;
         // The sensor ends its side; the collector ends the stream in order.
-        let Delivery { batches: sender, acks, cosign_key } = delivery;
+        let Delivery { batches: sender, acks, cosign_key, sensor } = delivery;
         drop(sender);
         let (unused, _) = mpsc::channel(1);
-        let mut delivery = Delivery { batches: unused, acks, cosign_key };
+        let mut delivery = Delivery { batches: unused, acks, cosign_key, sensor };
         assert_eq!(delivery.refusal().await.code(), Code::Ok);
     }
     assert_eq!(rig.stored(), (1..=40).collect::<Vec<_>>());
