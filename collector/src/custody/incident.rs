@@ -158,6 +158,19 @@ impl<'a> Teller<'a> {
         self.tell(change, now)
     }
 
+    /// Has a finding closed at `quiet_at` unless there is more, where so far nothing would close it.
+    pub(super) fn close_later(
+        &self,
+        rule: RuleId,
+        sensor: &str,
+        quiet_at: Timestamp,
+    ) -> Result<(), rusqlite::Error> {
+        self.transaction
+            .prepare_cached("UPDATE custody_incidents SET quiet_at = ? WHERE key = ? AND quiet_at IS NULL")?
+            .execute(params![quiet_at.0, key(rule, sensor)])?;
+        Ok(())
+    }
+
     /// Closes what was without news for long enough.
     pub(super) fn close_quiet(&mut self, now: Timestamp) -> Result<(), rusqlite::Error> {
         let sql = "SELECT change FROM custody_incidents WHERE quiet_at <= ? ORDER BY quiet_at, key LIMIT 256";

@@ -337,3 +337,56 @@ fn the_same_event_after_a_restart_is_not_told_again() {
     rig.store.record_event(&event).expect("recorded");
     assert_eq!(rig.step(2), 0);
 }
+
+/// What was told of gaps.
+fn of_gap(rig: &Rig) -> Vec<String> {
+    rig.told().into_iter().filter(|change| change.starts_with("sensor.gap")).collect()
+}
+
+#[test]
+fn a_gap_that_lasted_behind_a_told_loss_is_closed_once_it_is_healed_and_quiet() {
+    let mut rig = Rig::new();
+    let told = BatchBody { losses: vec![loss("batch", 2, "not-held")], ..BatchBody::default() };
+    let first = rig.body(&told);
+    rig.deliver(&first);
+    let batches: Vec<SealedBatch> = (0..2).map(|_| rig.body(&BatchBody::default())).collect();
+    assert!(matches!(rig.submit(&batches[1]), Verdict::Refused(_)));
+    let later = seconds(between(rig.begun, wall::now())).cast_signed() + 61;
+    rig.step(later);
+    rig.deliver(&batches[0]);
+    rig.deliver(&batches[1]);
+    rig.step(later + 1);
+    let quiet = i64::from(rig.config.quiet_seconds) + later;
+    rig.step(quiet + 60);
+    rig.step(10 * quiet);
+    assert!(of_gap(&rig).iter().any(|change| change.contains("closed")), "{:?}", of_gap(&rig));
+}
+
+#[test]
+fn batches_that_never_came_are_not_told_as_come_when_a_new_epoch_begins() {
+    let mut rig = Rig::new();
+    let batches: Vec<SealedBatch> = (0..3).map(|_| rig.body(&BatchBody::default())).collect();
+    rig.deliver(&batches[0]);
+    assert!(matches!(rig.submit(&batches[2]), Verdict::Refused(_)));
+    let later = seconds(between(rig.begun, wall::now())).cast_signed() + 61;
+    rig.step(later);
+    let before = rig.sensor.head();
+    rig.sensor.restore(ChainHead { epoch: before.epoch + 1, ..ChainHead::default() });
+    let start = EpochStart {
+        previous_epoch: before.epoch,
+        previous_sequence: before.sequence,
+        previous_hash: before.hash.to_vec().into(),
+        reason: "sealed-anew".into(),
+        ..EpochStart::default()
+    };
+    let anew = rig.body(&BatchBody { epoch_start: Some(start), ..BatchBody::default() });
+    rig.deliver(&anew);
+    rig.step(later + 1);
+    let gaps: Vec<String> = rig
+        .changes()
+        .into_iter()
+        .filter(|change| change.finding.rule == onenet_core::record::RuleId::SensorGap)
+        .map(|change| change.finding.summary)
+        .collect();
+    assert!(gaps.iter().all(|summary| !summary.contains("have come")), "{gaps:?}");
+}

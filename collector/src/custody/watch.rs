@@ -279,9 +279,21 @@ fn judge_gaps(
             // What the sensor itself told it lost stays lost.
             let lost =
                 |open: &FindingChange| open.evidence.counts.keys().any(|count| count.ends_with("_lost"));
-            let open = incident::open(teller.transaction, RuleId::SensorGap, &gap.sensor)?;
-            if open.is_some_and(|open| !lost(&open)) {
-                teller.close(RuleId::SensorGap, &gap.sensor, now, "the missing batches have come", &[])?;
+            match incident::open(teller.transaction, RuleId::SensorGap, &gap.sensor)? {
+                Some(open) if lost(&open) => {
+                    // The gap that lasted took away the time at which the loss is closed.
+                    let quiet_at = now.plus(config.quiet());
+                    teller.close_later(RuleId::SensorGap, &gap.sensor, quiet_at)?;
+                }
+                Some(_) if stands.0 > gap.epoch => {
+                    let why = "a new epoch has begun, what was missing has not come";
+                    teller.close(RuleId::SensorGap, &gap.sensor, now, why, &[])?;
+                }
+                Some(_) => {
+                    let why = "the missing batches have come";
+                    teller.close(RuleId::SensorGap, &gap.sensor, now, why, &[])?;
+                }
+                None => {}
             }
         } else if !gap.told && now.since(gap.since) >= config.gap_after() {
             teller.note(&missing(&gap, now))?;
