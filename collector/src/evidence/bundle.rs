@@ -144,6 +144,13 @@ pub(crate) struct Manifest {
     pub(crate) members: Vec<Member>,
 }
 
+impl Manifest {
+    /// Batches of all chains.
+    pub(crate) fn batches(&self) -> u64 {
+        self.ends.iter().map(|end| end.batches).sum()
+    }
+}
+
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Asked {

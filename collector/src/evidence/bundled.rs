@@ -5,7 +5,7 @@ use std::io::Read;
 
 use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::{
-    seal::{self, MAX_BATCH_BYTES},
+    seal::MAX_BATCH_BYTES,
     statement::{self, Domain},
     v1::Cosignature,
 };
@@ -175,9 +175,8 @@ impl Bundle {
     fn quarantine(&mut self, name: &str, rest: &str, bytes: &[u8]) -> Result<(), Fault> {
         let sensor = self.sensor(name, rest)?;
         for_each_record(name, bytes, |place, record| {
-            let keys = self.checker.keys().sensors.get(&sensor).map_or(&[][..], Vec::as_slice);
             let sealed = record.sealed.unwrap_or_default();
-            if !keys.iter().any(|key| seal::verify(&sealed, &key.key).is_ok()) {
+            if self.checker.keys().unseal(&sensor, &sealed).is_err() {
                 return Err(Fault::at(place, format!("the seal fits no key of {sensor}")));
             }
             self.quarantined = self.quarantined.saturating_add(1);

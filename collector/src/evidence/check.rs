@@ -50,6 +50,28 @@ impl Keys {
         verify_cosignature(word, self.of(word), sensor, head)
     }
 
+    /// Checks a seal; gives the header and the key of the sensor whose seal it is.
+    pub(crate) fn unseal(
+        &self,
+        sensor: &str,
+        sealed: &SealedBatch,
+    ) -> Result<(VerifiedBatch, SensorKey), String> {
+        let keys = self.sensors.get(sensor).map_or(&[][..], Vec::as_slice);
+        // The latest first: most batches are by it.
+        for key in keys.iter().rev() {
+            match seal::verify(sealed, &key.key) {
+                Ok(verified) => return Ok((verified, *key)),
+                Err(SealError::BadSignature) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err(match keys.len() {
+            0 => format!("no signing key of {sensor} is known"),
+            1 => "the signature does not fit the batch and the sensor's key".to_owned(),
+            count => format!("the signature fits none of the sensor's {count} keys"),
+        })
+    }
+
     /// Checks an entry of the audit trail.
     pub(crate) fn check_entry(&self, trail: &mut Trail, entry: &Entry) -> Result<(), String> {
         // Behind the first entry by the key of now, no earlier key counts: whoever has one cannot go on with it. What
@@ -230,8 +252,7 @@ impl Checker {
 
     /// Checks the end of a sensor's chain against the head that is held for it, with the collector's word for that.
     pub(crate) fn end(&mut self, sensor: &Name, place: &str, held: &ChainHead, word: Option<&Cosignature>) {
-        let keys = self.keys.clone();
-        let chain = self.chain(sensor);
+        let chain = self.chains.entry(Name::clone(sensor)).or_default();
         let head = chain.head.unwrap_or(match chain.start {
             Start::After(head) => head,
             Start::Beginning | Start::Anywhere => ChainHead::default(),
@@ -244,7 +265,8 @@ impl Checker {
             ))
         } else {
             match word {
-                Some(word) => keys
+                Some(word) => self
+                    .keys
                     .check_word(word, sensor, held)
                     .err()
                     .map(|error| format!("the cosignature of the head does not hold: {error}")),
@@ -270,6 +292,11 @@ impl Checker {
         self.chains.get(sensor).map_or(0, |chain| chain.report.batches)
     }
 
+    /// The sensors whose keys are known.
+    pub(crate) fn sensors(&self) -> Vec<Name> {
+        self.keys.sensors.keys().cloned().collect()
+    }
+
     /// The keys.
     pub(crate) const fn keys(&self) -> &Keys {
         &self.keys
@@ -291,7 +318,8 @@ impl Checker {
         &mut self,
         evidence: &Evidence,
     ) -> Result<(VerifiedBatch, Result<Contents, String>), (u64, u64, String)> {
-        let (verified, key) = self.unseal(evidence).map_err(|problem| {
+        let unsealed = self.keys.unseal(&evidence.sensor, &evidence.sealed);
+        let (verified, key) = unsealed.map_err(|problem| {
             let (epoch, sequence) = stated(&evidence.sealed);
             (epoch, sequence, problem)
         })?;
@@ -323,31 +351,9 @@ impl Checker {
                 return Err(at(problem));
             }
         }
-        let contents = Contents::check(&evidence.sealed.body).and_then(|contents| {
-            let (held, stated) = (contents.count(), header.records as usize);
-            let differs = || format!("the body holds {held} records, the header says {stated}");
-            if held == stated { Ok(contents) } else { Err(differs()) }
-        });
+        let contents = Contents::of_batch(header, &evidence.sealed.body);
         self.chain(&evidence.sensor).count(evidence, &verified, &contents, left_out);
         Ok((verified, contents))
-    }
-
-    /// Finds the key whose seal it is.
-    fn unseal(&self, evidence: &Evidence) -> Result<(VerifiedBatch, SensorKey), String> {
-        let keys = self.keys.sensors.get(&evidence.sensor).map_or(&[][..], Vec::as_slice);
-        // The latest first: most batches are by it.
-        for key in keys.iter().rev() {
-            match seal::verify(&evidence.sealed, &key.key) {
-                Ok(verified) => return Ok((verified, *key)),
-                Err(SealError::BadSignature) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        Err(match keys.len() {
-            0 => format!("no signing key of {} is known", evidence.sensor),
-            1 => "the signature does not fit the batch and the sensor's key".to_owned(),
-            count => format!("the signature fits none of the sensor's {count} keys"),
-        })
     }
 }
 

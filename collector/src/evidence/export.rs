@@ -91,10 +91,10 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), CliError> {
     let wanted = Wanted { scope, finding: args.finding };
     let manifest = export(&config.store.directory, store.cosigner().key(), &wanted, file, clock::now())?;
     record(&store, file, &manifest)?;
-    let batches: u64 = manifest.ends.iter().map(|end| end.batches).sum();
     cli::print(&format!(
-        "{}: {batches} batches of {} sensors, {} in quarantine, {} entries of the audit trail\n",
+        "{}: {} batches of {} sensors, {} in quarantine, {} entries of the audit trail\n",
         file.display(),
+        manifest.batches(),
         manifest.ends.len(),
         manifest.quarantined,
         manifest.audit_entries
@@ -103,9 +103,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), CliError> {
 
 /// Enters the export into the audit trail.
 fn record(store: &Store, file: &Path, manifest: &Manifest) -> Result<(), CliError> {
-    let batches: u64 = manifest.ends.iter().map(|end| end.batches).sum();
     let asked = serde_json::to_string(&manifest.asked).map_err(CliError::failure)?;
-    let detail = format!("{batches} batches to {}; asked for {asked}", file.display());
+    let detail = format!("{} batches to {}; asked for {asked}", manifest.batches(), file.display());
     Ok(store.audit(clock::now(), "evidence-exported", detail)?)
 }
 
@@ -156,6 +155,23 @@ struct Chunk {
 }
 
 impl Chunk {
+    /// Makes room for one more record: writes what is there where the member is full or `ends` before this one, and
+    /// names the member that the record begins.
+    fn make_room<W: Write>(
+        &mut self,
+        out: &mut BundleWriter<W>,
+        ends: bool,
+        name: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        if ends || self.bytes.len() >= bundle::FULL {
+            self.flush(out)?;
+        }
+        if self.bytes.is_empty() {
+            self.name = name();
+        }
+        Ok(())
+    }
+
     /// Writes it where there is something in it, and begins anew.
     fn flush<W: Write>(&mut self, out: &mut BundleWriter<W>) -> anyhow::Result<()> {
         if !self.bytes.is_empty() {
@@ -218,11 +234,7 @@ fn write<W: Write>(
 impl Source<'_> {
     /// The sensors whose batches are wanted.
     fn sensors(&self) -> Vec<Name> {
-        self.keys.sensors.keys().filter(|name| self.wants(name)).cloned().collect()
-    }
-
-    fn wants(&self, sensor: &str) -> bool {
-        self.scope.sensor.as_deref().is_none_or(|wanted| wanted == sensor)
+        self.keys.sensors.keys().filter(|name| self.scope.wants(name)).cloned().collect()
     }
 
     /// The rows of a segment that are wanted, in the order of commits: all in the span, or of those the ones that the
@@ -295,12 +307,9 @@ impl Source<'_> {
         let (mut chunk, mut batches, mut last) = (Chunk::default(), 0_u64, None::<Head>);
         self.batches(sensor, |row| {
             let other_epoch = last.as_ref().is_some_and(|last| last.epoch != row.epoch);
-            if other_epoch || chunk.bytes.len() >= bundle::FULL {
-                chunk.flush(out)?;
-            }
-            if chunk.bytes.is_empty() {
-                chunk.name = format!("{}{sensor}/{}/{}.batches", bundle::BATCHES, row.epoch, row.sequence);
-            }
+            chunk.make_room(out, other_epoch, || {
+                format!("{}{sensor}/{}/{}.batches", bundle::BATCHES, row.epoch, row.sequence)
+            })?;
             last = Some(Head { epoch: row.epoch, sequence: row.sequence, hash: Hex(row.hash.clone()) });
             batches = batches.saturating_add(1);
             let cosignature = row.cosignature.as_deref().map(Cosignature::decode).transpose()?;
@@ -332,18 +341,14 @@ impl Source<'_> {
         let (mut chunk, mut count) = (Chunk::default(), 0_u64);
         let mut of = None::<Name>;
         self.archive.quarantine::<anyhow::Error>(|row: QuarantineRow| {
-            let since = self.scope.from.is_none_or(|from| row.received_at >= from);
-            let before = self.scope.to.is_none_or(|to| row.received_at < to);
-            if !(self.wants(&row.sensor) && since && before) {
+            if !(self.scope.wants(&row.sensor) && self.scope.covers(row.received_at)) {
                 return Ok(());
             }
-            if of.as_ref() != Some(&row.sensor) || chunk.bytes.len() >= bundle::FULL {
-                chunk.flush(out)?;
-            }
             count = count.saturating_add(1);
-            if chunk.bytes.is_empty() {
-                chunk.name = format!("{}{}/{count}.batches", bundle::QUARANTINE, row.sensor);
-            }
+            let other_sensor = of.as_ref() != Some(&row.sensor);
+            chunk.make_room(out, other_sensor, || {
+                format!("{}{}/{count}.batches", bundle::QUARANTINE, row.sensor)
+            })?;
             let (sealed, received_at) = (Some(row.sealed), row.received_at.0);
             let record = Record { sealed, received_at, cosignature: None, reason: row.reason };
             record.encode_length_delimited(&mut chunk.bytes)?;
@@ -358,8 +363,7 @@ impl Source<'_> {
     fn put_audit<W: Write>(&self, out: &mut BundleWriter<W>) -> anyhow::Result<u64> {
         let (mut first, mut last) = (None::<u64>, 0_u64);
         self.archive.audit::<anyhow::Error>(|entry| {
-            let since = self.scope.from.is_none_or(|from| entry.time >= from);
-            if since && self.scope.to.is_none_or(|to| entry.time < to) {
+            if self.scope.covers(entry.time) {
                 first.get_or_insert(entry.sequence);
                 last = entry.sequence;
             }
@@ -371,12 +375,7 @@ impl Source<'_> {
             if !(first..=last).contains(&entry.sequence) {
                 return Ok(());
             }
-            if chunk.bytes.len() >= bundle::FULL {
-                chunk.flush(out)?;
-            }
-            if chunk.bytes.is_empty() {
-                chunk.name = format!("{}{}.ndjson", bundle::AUDIT, entry.sequence);
-            }
+            chunk.make_room(out, false, || format!("{}{}.ndjson", bundle::AUDIT, entry.sequence))?;
             serde_json::to_writer(&mut chunk.bytes, &entry)?;
             chunk.bytes.push(b'\n');
             count = count.saturating_add(1);

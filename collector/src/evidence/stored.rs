@@ -4,10 +4,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use onenet_core::{net::Name, time::Timestamp};
-use onenet_proto::{
-    seal::{self, ChainHead},
-    v1::Cosignature,
-};
+use onenet_proto::{seal::ChainHead, v1::Cosignature};
 use prost::Message as _;
 
 use super::check::{ChainReport, Checker, Evidence, Fault, Start};
@@ -30,6 +27,18 @@ pub(crate) struct Scope {
     pub(crate) from: Option<Timestamp>,
     /// Batches received before this time.
     pub(crate) to: Option<Timestamp>,
+}
+
+impl Scope {
+    /// Whether it takes this sensor in.
+    pub(crate) fn wants(&self, sensor: &str) -> bool {
+        self.sensor.as_deref().is_none_or(|wanted| wanted == sensor)
+    }
+
+    /// Whether it takes in what the collector noted at this time.
+    pub(crate) fn covers(&self, time: Timestamp) -> bool {
+        self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to)
+    }
 }
 
 /// What was found.
@@ -101,20 +110,15 @@ pub(crate) fn verify(
 /// Says where the chains begin: where retention has deleted segments, behind the last batch deleted, which the audit
 /// trail has to vouch for.
 fn begin(archive: &Archive, scope: &Scope, checker: &mut Checker) -> Result<(), StoreError> {
-    let sensors: Vec<Name> = checker.keys().sensors.keys().cloned().collect();
-    for sensor in sensors.iter().filter(|name| wanted(scope, name)) {
-        let start = match archive.anchor(sensor)? {
+    for sensor in checker.sensors().into_iter().filter(|name| scope.wants(name)) {
+        let start = match archive.anchor(&sensor)? {
             _ if scope.from.is_some() => Start::Anywhere,
             Some(anchor) => Start::After(anchor.head),
             None => Start::Beginning,
         };
-        checker.begin(sensor, start);
+        checker.begin(&sensor, start);
     }
     Ok(())
-}
-
-fn wanted(scope: &Scope, sensor: &str) -> bool {
-    scope.sensor.as_deref().is_none_or(|wanted| wanted == sensor)
 }
 
 fn verify_segment(segment: &ArchiveSegment, scope: &Scope, checker: &mut Checker) -> Result<(), StoreError> {
@@ -213,7 +217,7 @@ fn verify_heads(
     let place = format!("{}, heads", newest.name);
     let heads = newest.heads()?;
     for HeadRow { sensor, head, batches, cosignature } in
-        heads.iter().filter(|head| wanted(scope, &head.sensor))
+        heads.iter().filter(|head| scope.wants(&head.sensor))
     {
         if scope.from.is_some() && checker.head(sensor).is_none() {
             continue;
@@ -228,8 +232,7 @@ fn verify_heads(
             checker.fail(Fault { place: place.clone(), batch, problem });
         }
     }
-    let known: Vec<Name> = checker.keys().sensors.keys().cloned().collect();
-    for sensor in known.into_iter().filter(|name| wanted(scope, name)) {
+    for sensor in checker.sensors().into_iter().filter(|name| scope.wants(name)) {
         let headless = heads.iter().all(|head| head.sensor != sensor);
         if headless && let Some(ChainHead { epoch, sequence, .. }) = checker.head(&sensor) {
             let problem = "no head is written down for this sensor".to_owned();
@@ -243,20 +246,18 @@ fn verify_heads(
 fn verify_quarantine(archive: &Archive, scope: &Scope, checker: &mut Checker) -> Result<u64, StoreError> {
     let mut count = 0_u64;
     archive.quarantine::<StoreError>(|row: QuarantineRow| {
-        if !wanted(scope, &row.sensor) {
+        if !scope.wants(&row.sensor) {
             return Ok(());
         }
-        let keys = checker.keys().sensors.get(&row.sensor).cloned().unwrap_or_default();
-        let verified = keys.iter().rev().find_map(|key| seal::verify(&row.sealed, &key.key).ok());
-        let problem = match verified {
-            None => Some("its seal fits no key of the sensor".to_owned()),
-            Some(verified) if row.hash != verified.hash => Some("its row says another hash".to_owned()),
-            Some(verified)
+        let problem = match checker.keys().unseal(&row.sensor, &row.sealed) {
+            Err(_) => Some("its seal fits no key of the sensor".to_owned()),
+            Ok((verified, _)) if row.hash != verified.hash => Some("its row says another hash".to_owned()),
+            Ok((verified, _))
                 if (row.epoch, row.sequence) != (verified.header.epoch, verified.header.sequence) =>
             {
                 Some("its row says another epoch or sequence than its header".to_owned())
             }
-            Some(_) => None,
+            Ok(_) => None,
         };
         match problem {
             None => count = count.saturating_add(1),
@@ -292,9 +293,9 @@ fn verify_audit(
         if problem.is_none() {
             problem = checker.keys().check_entry(&mut trail, &entry).err();
             reached |= mark.is_some_and(|mark| (mark.sequence, &mark.hash) == (entry.sequence, &entry.hash));
-            if entry.action == DELETED && wanted(scope, &entry.sensor) {
+            if entry.action == DELETED && scope.wants(&entry.sensor) {
                 deleted.insert(entry.sensor.into(), (entry.epoch, entry.batch_sequence, entry.batch_hash.0));
-            } else if entry.action == audit::HEAD_HELD && wanted(scope, &entry.sensor) {
+            } else if entry.action == audit::HEAD_HELD && scope.wants(&entry.sensor) {
                 vouched
                     .insert((entry.sensor.into(), entry.epoch), (entry.batch_sequence, entry.batch_hash.0));
             }
@@ -324,8 +325,7 @@ fn verify_audit(
 
 /// Where a chain begins behind deleted batches, the audit trail has to tell of just that deletion.
 fn verify_deleted(deleted: &Deleted, checker: &mut Checker) {
-    let sensors: Vec<Name> = checker.keys().sensors.keys().cloned().collect();
-    for sensor in sensors {
+    for sensor in checker.sensors() {
         let Start::After(head) = checker.start(&sensor) else { continue };
         if deleted.get(&sensor) != Some(&(head.epoch, head.sequence, head.hash.to_vec())) {
             let problem =

@@ -144,11 +144,7 @@ fn verify(store: &Store, sensor: &SensorEntry, sealed: SealedBatch) -> Result<In
         tracing::warn!(sensor = %sensor.name, "{message}");
         return Err(Status::permission_denied(message));
     }
-    let contents = Contents::check(&sealed.body).and_then(|contents| {
-        let (held, stated) = (contents.count(), verified.header.records as usize);
-        let differs = || format!("the header states {stated} records, the body holds {held}");
-        if held == stated { Ok(contents) } else { Err(differs()) }
-    });
+    let contents = Contents::of_batch(&verified.header, &sealed.body);
     let name = Name::clone(&sensor.name);
     Ok(Incoming { sensor: name, fingerprint: sensor.fingerprint, sealed, verified, contents })
 }

@@ -71,6 +71,16 @@ impl Names {
 }
 
 impl Contents {
+    /// Checks the body of a batch, and that it holds as many records as the header states.
+    pub(crate) fn of_batch(header: &v1::BatchHeader, body: &Bytes) -> Result<Self, String> {
+        let contents = Self::check(body)?;
+        let (held, stated) = (contents.count(), header.records as usize);
+        if held != stated {
+            return Err(format!("the header states {stated} records, the body holds {held}"));
+        }
+        Ok(contents)
+    }
+
     /// Checks a body; the error says which record makes no sense, and why.
     pub fn check(body: &Bytes) -> Result<Self, String> {
         let others = Records::decode_without_flows(body.clone())?;
