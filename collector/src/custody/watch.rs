@@ -9,7 +9,7 @@ use onenet_core::{
     time::Timestamp,
 };
 use onenet_proto::seal::ChainHead;
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::{
     SensorsConfig,
@@ -21,6 +21,7 @@ use crate::{
     store::{
         Heads, SensorState, Store, StoreError,
         control_custody::{self, OpenGap},
+        events,
     },
 };
 
@@ -33,18 +34,6 @@ pub(crate) struct Watch {
     begun: Timestamp,
     /// Nothing before the first look: what stands then may be old.
     seen: Option<BTreeMap<Name, (ChainHead, Timestamp)>>,
-}
-
-/// An event that custody judges.
-struct Judged {
-    id: i64,
-    time: Timestamp,
-    kind: String,
-    sensor: Name,
-    epoch: u64,
-    sequence: u64,
-    hash: Vec<u8>,
-    message: String,
 }
 
 impl Watch {
@@ -206,8 +195,13 @@ fn silence(
 }
 
 fn judge_events(teller: &mut Teller<'_>, config: &SensorsConfig) -> Result<(), rusqlite::Error> {
-    let events = events(teller.transaction)?;
-    for event in &events {
+    let mut events = Vec::new();
+    let position = tables::position(teller.transaction)?;
+    events::after(teller.transaction, position, Some(EVENTS), |event, hash| {
+        events.push((event, hash));
+        Ok(())
+    })?;
+    for (event, hash) in &events {
         let (rule, severity, what) = match event.kind.as_str() {
             "fork" => (RuleId::SensorFork, Severity::Critical, "kept in quarantine"),
             "rollback" => (RuleId::SensorRollback, Severity::High, "kept in quarantine"),
@@ -220,7 +214,7 @@ fn judge_events(teller: &mut Teller<'_>, config: &SensorsConfig) -> Result<(), r
         };
         teller.note(&News {
             rule,
-            sensor: event.sensor.clone(),
+            sensor: event.sensor.as_str().into(),
             time: event.time,
             severity,
             confidence: 100,
@@ -230,7 +224,7 @@ fn judge_events(teller: &mut Teller<'_>, config: &SensorsConfig) -> Result<(), r
                 event.message,
                 event.sequence,
                 event.epoch,
-                hex(&event.hash),
+                hex(hash),
             ),
             adds: vec![("batches".to_owned(), 1)],
             sets: Vec::new(),
@@ -238,31 +232,9 @@ fn judge_events(teller: &mut Teller<'_>, config: &SensorsConfig) -> Result<(), r
         })?;
     }
     match events.last() {
-        Some(last) => tables::put_position(teller.transaction, last.id),
+        Some((last, _)) => tables::put_position(teller.transaction, last.id),
         None => Ok(()),
     }
-}
-
-fn events(transaction: &Transaction<'_>) -> Result<Vec<Judged>, rusqlite::Error> {
-    let after = tables::position(transaction)?;
-    let sql = format!(
-        "SELECT id, time, kind, sensor, epoch, sequence, hash, message FROM events
-         WHERE id > ? ORDER BY id LIMIT {EVENTS}"
-    );
-    let mut statement = transaction.prepare_cached(&sql)?;
-    let rows = statement.query_map([after], |row| {
-        Ok(Judged {
-            id: row.get(0)?,
-            time: Timestamp(row.get(1)?),
-            kind: row.get(2)?,
-            sensor: row.get(3)?,
-            epoch: row.get::<_, i64>(4)?.cast_unsigned(),
-            sequence: row.get::<_, i64>(5)?.cast_unsigned(),
-            hash: row.get(6)?,
-            message: row.get(7)?,
-        })
-    })?;
-    rows.collect()
 }
 
 /// Raises gaps that last, and ends those that are healed: the chain has come to the batch that was expected.

@@ -10,7 +10,7 @@ use onenet_proto::{
 };
 use prost::Message as _;
 use rusqlite::{
-    Connection, OpenFlags, OptionalExtension as _, Row, Rows,
+    Connection, OpenFlags, OptionalExtension as _, Params, Row, Rows,
     fallible_streaming_iterator::FallibleStreamingIterator as _, params,
 };
 
@@ -117,6 +117,23 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     open().map_err(StoreError::sqlite(path))
 }
 
+/// Reads the rows of a query one after another and hands each over; no more than one is held.
+fn each_row<T, E: From<StoreError>>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    failed: &impl Fn(rusqlite::Error) -> StoreError,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
+    mut each: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut statement = connection.prepare(sql).map_err(failed)?;
+    let mut rows = statement.query(params).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        each(read(row).map_err(failed)?)?;
+    }
+    Ok(())
+}
+
 impl Archive {
     /// Opens the store in `directory`, which has to be there.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
@@ -130,11 +147,7 @@ impl Archive {
     pub(crate) fn segments(&self) -> Result<Vec<SegmentNumber>, StoreError> {
         let mut numbers = segment::list(&self.directory.join("segments"))?;
         if self.has_table("deleted_segments")? {
-            let mut deleted = Vec::new();
-            self.rows("SELECT number FROM deleted_segments", |row| {
-                deleted.push(row.get(0)?);
-                Ok(())
-            })?;
+            let deleted = retention::deleted_segments(&self.control).map_err(self.failed())?;
             numbers.retain(|number| !deleted.contains(number));
         }
         Ok(numbers)
@@ -159,19 +172,24 @@ impl Archive {
         let key = SigningKey::from_pkcs8(&bytes).map_err(|_| StoreError::BadKey { path })?;
         let mut keys = Keys { collector: key.public_key().to_vec(), ..Keys::default() };
         if self.has_table("cosign_keys")? {
-            self.rows("SELECT key FROM cosign_keys ORDER BY since, key", |row| {
-                let key: Vec<u8> = row.get(0)?;
-                if key != keys.collector {
-                    keys.former.push(key);
-                }
-                Ok(())
-            })?;
+            let sql = "SELECT key FROM cosign_keys ORDER BY since, key";
+            self.rows(
+                sql,
+                |row| row.get(0),
+                |key: Vec<u8>| {
+                    if key != keys.collector {
+                        keys.former.push(key);
+                    }
+                    Ok::<_, StoreError>(())
+                },
+            )?;
         }
         let sql = "SELECT sensor, signing_key, since FROM sensor_keys ORDER BY sensor, since";
-        self.rows(sql, |row| {
-            let key = SensorKey { key: row.get(1)?, since: Timestamp(row.get(2)?) };
-            keys.sensors.entry(row.get(0)?).or_default().push(key);
-            Ok(())
+        let key =
+            |row: &Row<'_>| Ok((row.get(0)?, SensorKey { key: row.get(1)?, since: Timestamp(row.get(2)?) }));
+        self.rows(sql, key, |(sensor, key)| {
+            keys.sensors.entry(sensor).or_default().push(key);
+            Ok::<_, StoreError>(())
         })?;
         Ok(keys)
     }
@@ -192,37 +210,24 @@ impl Archive {
     /// Hands every batch of the quarantine over.
     pub(crate) fn quarantine<E: From<StoreError>>(
         &self,
-        mut each: impl FnMut(QuarantineRow) -> Result<(), E>,
+        each: impl FnMut(QuarantineRow) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = format!(
             "SELECT sensor, epoch, sequence, hash, received_at, reason, {}
              FROM quarantine ORDER BY sensor, epoch, sequence, hash",
             sealed_columns()
         );
-        let failed = |error| E::from(self.failed()(error));
-        let mut statement = self.control.prepare(&sql).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            each(quarantined(row).map_err(failed)?)?;
-        }
-        Ok(())
+        self.rows(&sql, quarantined, each)
     }
 
-    /// Runs a query on the control database.
-    pub(crate) fn rows(
+    /// Hands every row of a query on the control database over, one after another.
+    pub(super) fn rows<T, E: From<StoreError>>(
         &self,
         sql: &str,
-        mut each: impl FnMut(&Row<'_>) -> Result<(), rusqlite::Error>,
-    ) -> Result<(), StoreError> {
-        let mut run = || {
-            let mut statement = self.control.prepare(sql)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                each(row)?;
-            }
-            Ok(())
-        };
-        run().map_err(self.failed())
+        read: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
+        each: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each_row(&self.control, sql, [], &self.failed(), read, each)
     }
 
     /// Whether the control database has a table; one of an earlier version lacks some.
@@ -278,21 +283,19 @@ impl ArchiveSegment {
         &self,
         span: Rowspan,
         sensor: Option<&str>,
-        mut each: impl FnMut(Result<BatchRow, String>) -> Result<(), E>,
+        each: impl FnMut(Result<BatchRow, String>) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = format!(
             "SELECT id, sensor, epoch, sequence, hash, received_at, records, poison, cosignature, {}
              FROM batches WHERE id BETWEEN ?1 AND ?2 AND (?3 IS NULL OR sensor = ?3) ORDER BY id",
             sealed_columns()
         );
-        let failed = |error| E::from(self.failed()(error));
-        let mut statement = self.connection.prepare(&sql).map_err(failed)?;
-        let mut rows = statement.query(params![span.first, span.last, sensor]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let id: i64 = row.get(0).map_err(failed)?;
-            each(batch(row).map_err(|error| format!("row {id} does not read: {error}")))?;
-        }
-        Ok(())
+        let read = |row: &Row<'_>| {
+            let id: i64 = row.get(0)?;
+            Ok(batch(row).map_err(|error| format!("row {id} does not read: {error}")))
+        };
+        let params = params![span.first, span.last, sensor];
+        each_row(&self.connection, &sql, params, &self.failed(), read, each)
     }
 
     /// How the numbers of the batches, which are given without gaps from 1 on, show that some were taken out.

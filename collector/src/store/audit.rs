@@ -4,12 +4,7 @@
 //! How far the trail has come stands once more in a file beside the database, `audit.mark`, so that a tail that is cut
 //! off is noticed. Where the trail no longer has the entry that the mark names, the mark stays as it is.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use onenet_core::{net::Name, time::Timestamp};
 use onenet_proto::{seal::ChainHead, statement};
@@ -18,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Event, EventKind, Records, Store, StoreError, StoredBatch, archive::Archive, cosign::Cosigner, events,
-    sync_directory,
+    private_draft, sync_directory,
 };
 use crate::audit::{Entry, Hex, actor};
 
@@ -68,21 +63,8 @@ pub(crate) fn read_mark(directory: &Path) -> Result<Option<Mark>, StoreError> {
 
 fn write_mark(directory: &Path, mark: &Mark) -> Result<(), StoreError> {
     let path = directory.join(MARK);
-    let draft = directory.join(format!("{MARK}.{}", std::process::id()));
     let text = serde_json::to_vec(mark).map_err(std::io::Error::other).map_err(StoreError::io(&path))?;
-    let write = || {
-        let mut file =
-            fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        // A collector that runs as another user has to read what root's command line has written.
-        if nix::unistd::geteuid().is_root() {
-            let owner = fs::metadata(directory)?;
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)
-    };
-    write().map_err(StoreError::io(&path))?;
+    fs::rename(private_draft(directory, MARK, &text)?, &path).map_err(StoreError::io(&path))?;
     sync_directory(directory)
 }
 
@@ -153,24 +135,21 @@ pub(super) fn follow_events(
     let followed: i64 = connection
         .prepare_cached("SELECT coalesce(max(event), 0) FROM audit")?
         .query_row([], |row| row.get(0))?;
-    let mut statement = connection.prepare_cached(
-        "SELECT id, time, kind, sensor, epoch, sequence, hash, message FROM events WHERE id > ? ORDER BY id",
-    )?;
-    let mut rows = statement.query([followed])?;
     let mut mark = None;
-    while let Some(row) = rows.next()? {
+    events::after(connection, followed, None, |event, hash| {
         let entry = Entry {
-            time: Timestamp(row.get(1)?),
-            action: row.get(2)?,
-            sensor: row.get(3)?,
-            epoch: row.get::<_, i64>(4)?.cast_unsigned(),
-            batch_sequence: row.get::<_, i64>(5)?.cast_unsigned(),
-            batch_hash: Hex(row.get(6)?),
-            detail: row.get(7)?,
+            time: event.time,
+            action: event.kind,
+            sensor: event.sensor,
+            epoch: event.epoch,
+            batch_sequence: event.sequence,
+            batch_hash: Hex(hash),
+            detail: event.message,
             ..Entry::default()
         };
-        mark = Some(append(connection, cosigner, Some(row.get(0)?), entry)?);
-    }
+        mark = Some(append(connection, cosigner, Some(event.id), entry)?);
+        Ok(())
+    })?;
     Ok(mark)
 }
 
@@ -306,18 +285,12 @@ impl Archive {
     /// Hands every entry of the audit trail over, in order; none where an earlier version made the store.
     pub(crate) fn audit<E: From<StoreError>>(
         &self,
-        mut each: impl FnMut(Entry) -> Result<(), E>,
+        each: impl FnMut(Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         if !self.has_table("audit")? {
             return Ok(());
         }
-        let failed = |error| E::from(self.failed()(error));
         let sql = format!("SELECT {COLUMNS} FROM audit ORDER BY sequence");
-        let mut statement = self.control.prepare(&sql).map_err(failed)?;
-        let mut rows = statement.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            each(read(row).map_err(failed)?)?;
-        }
-        Ok(())
+        self.rows(&sql, read, each)
     }
 }

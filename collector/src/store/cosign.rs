@@ -5,8 +5,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use onenet_proto::{
 };
 use rusqlite::{Connection, Transaction, params};
 
-use super::{Heads, Store, StoreConfig, StoreError, control::Control, heads, sync_directory};
+use super::{Heads, Store, StoreConfig, StoreError, control::Control, heads, private_draft, sync_directory};
 use crate::clock;
 
 const FILE: &str = "cosign.key";
@@ -147,23 +146,10 @@ fn create(directory: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(directory)
 }
 
-/// Writes a new key to a file of this process beside the one that it is to become. Root makes it the key of whoever
-/// the directory belongs to: a collector that runs as another user has to read it.
+/// Writes a new key to a file beside the one that it is to become.
 fn draft(directory: &Path) -> Result<PathBuf, StoreError> {
     let (_, bytes) = SigningKey::generate().map_err(|_| StoreError::NoRandomness)?;
-    let draft = directory.join(format!("{FILE}.{}", std::process::id()));
-    let write = || {
-        let owner = fs::metadata(directory)?;
-        let mut file =
-            fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        if nix::unistd::geteuid().is_root() {
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        file.write_all(&bytes)?;
-        file.sync_all()
-    };
-    write().map_err(StoreError::io(&draft))?;
-    Ok(draft)
+    private_draft(directory, FILE, &bytes)
 }
 
 /// Makes a new key in place of the one that there is or was, and gives its public half. Every sensor has to enrol anew.
@@ -192,7 +178,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use onenet_proto::cosign::verify_cosignature;
 

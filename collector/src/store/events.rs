@@ -5,7 +5,7 @@ use onenet_proto::{
     seal::{BatchHash, VerifiedBatch},
     v1::SealedBatch,
 };
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Store, StoreError,
@@ -14,6 +14,8 @@ use super::{
 
 /// Batches of one sensor kept in quarantine; more are only told of.
 const QUARANTINE_LIMIT: i64 = 1_000;
+
+const COLUMNS: &str = "id, time, kind, sensor, epoch, sequence, message, hash";
 
 /// Seals of one sensor that do not hold, recorded within a day.
 const BAD_SEALS_A_DAY: i64 = 100;
@@ -96,6 +98,39 @@ pub struct StoredEvent {
     pub sequence: u64,
     /// One line for a person.
     pub message: String,
+}
+
+/// Reads an event and the hash of its batch, which is empty where it is about none.
+fn read(row: &Row<'_>) -> Result<(StoredEvent, Vec<u8>), rusqlite::Error> {
+    let event = StoredEvent {
+        id: row.get(0)?,
+        time: Timestamp(row.get(1)?),
+        kind: row.get(2)?,
+        sensor: row.get(3)?,
+        epoch: row.get::<_, i64>(4)?.cast_unsigned(),
+        sequence: row.get::<_, i64>(5)?.cast_unsigned(),
+        message: row.get(6)?,
+    };
+    Ok((event, row.get(7)?))
+}
+
+/// Hands the events behind the one with this number over, oldest first, at most so many where a limit is stated, each
+/// with the hash of its batch.
+pub(crate) fn after(
+    connection: &Connection,
+    id: i64,
+    limit: Option<u32>,
+    mut each: impl FnMut(StoredEvent, Vec<u8>) -> Result<(), rusqlite::Error>,
+) -> Result<(), rusqlite::Error> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE id > ? ORDER BY id LIMIT ?"))?;
+    // A negative limit is none.
+    let mut rows = statement.query(params![id, limit.map_or(-1, i64::from)])?;
+    while let Some(row) = rows.next()? {
+        let (event, hash) = read(row)?;
+        each(event, hash)?;
+    }
+    Ok(())
 }
 
 /// Records an event within a transaction.
@@ -184,22 +219,12 @@ impl Store {
     /// The latest events, newest first; those of one sensor where one is named.
     pub fn events(&self, sensor: Option<&str>, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, time, kind, sensor, epoch, sequence, message FROM events
-                 WHERE ?1 IS NULL OR sensor = ?1 ORDER BY id DESC LIMIT ?2",
-            )?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM events WHERE ?1 IS NULL OR sensor = ?1 ORDER BY id DESC LIMIT ?2"
+            ))?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = statement.query_map(params![sensor, limit], |row| {
-                Ok(StoredEvent {
-                    id: row.get(0)?,
-                    time: Timestamp(row.get(1)?),
-                    kind: row.get(2)?,
-                    sensor: row.get(3)?,
-                    epoch: row.get::<_, i64>(4)?.cast_unsigned(),
-                    sequence: row.get::<_, i64>(5)?.cast_unsigned(),
-                    message: row.get(6)?,
-                })
-            })?;
+            let rows =
+                statement.query_map(params![sensor, limit], |row| read(row).map(|(event, _)| event))?;
             rows.collect()
         })
     }

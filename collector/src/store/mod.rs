@@ -23,7 +23,7 @@ pub(crate) mod control_inventory;
 pub(crate) mod control_losses;
 pub(crate) mod cosign;
 mod error;
-mod events;
+pub(crate) mod events;
 mod flow_row;
 mod flows;
 mod heads;
@@ -282,6 +282,29 @@ impl Store {
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io(path))
+}
+
+/// Writes a file that is to take the place of `name` in `directory`, whole: its owner alone may read it, and it is on
+/// the disk. It is this process's own. Root makes it a file of whoever the directory belongs to: a collector that runs
+/// as another user has to read it.
+fn private_draft(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+    use std::{
+        io::Write as _,
+        os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    };
+    let draft = directory.join(format!("{name}.{}", std::process::id()));
+    let write = || {
+        let mut file =
+            std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        if nix::unistd::geteuid().is_root() {
+            let owner = std::fs::metadata(directory)?;
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(StoreError::io(&draft))?;
+    Ok(draft)
 }
 
 /// Makes a directory's entries durable: a new file may vanish in a power failure unless its directory is synced.

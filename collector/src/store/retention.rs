@@ -45,6 +45,13 @@ pub(super) fn anchor(connection: &Connection, sensor: &str) -> Result<Option<Anc
     row.optional()
 }
 
+/// The segments whose deletion is published and not finished.
+pub(super) fn deleted_segments(connection: &Connection) -> Result<Vec<SegmentNumber>, rusqlite::Error> {
+    let mut statement = connection.prepare("SELECT number FROM deleted_segments ORDER BY number")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
 /// What a segment holds of one sensor.
 struct Held {
     sensor: Name,
@@ -117,11 +124,7 @@ impl Store {
 
     /// Removes the files of segments whose deletion has been published.
     pub(super) fn finish_deletions(&self) -> Result<(), StoreError> {
-        let numbers: Vec<SegmentNumber> = self.read(|connection| {
-            let mut statement = connection.prepare("SELECT number FROM deleted_segments ORDER BY number")?;
-            let rows = statement.query_map([], |row| row.get(0))?;
-            rows.collect()
-        })?;
+        let numbers = self.read(deleted_segments)?;
         let directory = self.segment_directory();
         for number in &numbers {
             self.forget_segment(*number);
