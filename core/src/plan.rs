@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     net::{MacAddress, Name},
-    record::RuleId,
+    record::{RuleId, named_enum},
 };
 
 /// The whole plan. Every list may be empty; the empty plan takes RFC 1918 and ULA (RFC 4193) as inside, in one
@@ -82,29 +82,29 @@ pub struct Agency {
     pub contact: Option<Name>,
 }
 
-/// What a claimed address is for, where that matters. Several hosts have the address of all but the first three by
-/// design, and a NAT's stands for those behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AddressRole {
-    /// Of a device itself, and of no link.
-    Loopback,
-    /// A further address of an interface.
-    Secondary,
-    /// Translates others (RFC 2663).
-    Nat,
-    /// Of several hosts at once (RFC 4786).
-    Anycast,
-    /// Virtual, of whichever host serves it.
-    Vip,
-    /// Of a VRRP group (RFC 9568).
-    Vrrp,
-    /// Of an HSRP group (RFC 2281).
-    Hsrp,
-    /// Of a GLBP group.
-    Glbp,
-    /// Of a CARP group.
-    Carp,
+named_enum! {
+    /// What a claimed address is for, where that matters. Several hosts have the address of all but the first three by
+    /// design, and a NAT's stands for those behind it.
+    AddressRole {
+        /// Of a device itself, and of no link.
+        Loopback = 1 "loopback",
+        /// A further address of an interface.
+        Secondary = 2 "secondary",
+        /// Translates others (RFC 2663).
+        Nat = 3 "nat",
+        /// Of several hosts at once (RFC 4786).
+        Anycast = 4 "anycast",
+        /// Virtual, of whichever host serves it.
+        Vip = 5 "vip",
+        /// Of a VRRP group (RFC 9568).
+        Vrrp = 6 "vrrp",
+        /// Of an HSRP group (RFC 2281).
+        Hsrp = 7 "hsrp",
+        /// Of a GLBP group.
+        Glbp = 8 "glbp",
+        /// Of a CARP group.
+        Carp = 9 "carp",
+    }
 }
 
 /// One claimed address.
@@ -129,19 +129,20 @@ pub struct PlannedAddress {
     pub description: Option<Name>,
 }
 
-/// What a prefix is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PrefixStatus {
-    /// In use.
-    #[default]
-    Active,
-    /// Holds other prefixes; not in use itself.
-    Container,
-    /// Kept for later.
-    Reserved,
-    /// To be given up.
-    Deprecated,
+named_enum! {
+    /// What a prefix is for.
+    #[derive(Default)]
+    PrefixStatus {
+        /// In use.
+        #[default]
+        Active = 1 "active",
+        /// Holds other prefixes; not in use itself.
+        Container = 2 "container",
+        /// Kept for later.
+        Reserved = 3 "reserved",
+        /// To be given up.
+        Deprecated = 4 "deprecated",
+    }
 }
 
 /// One claim: a prefix that a secretariat is meant to use.

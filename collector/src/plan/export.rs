@@ -82,7 +82,7 @@ pub(super) fn write(plan: &AddressPlan, format: ExportFormat, addresses: bool) -
 fn prefix_cell(plan: &AddressPlan, format: ExportFormat, prefix: &Prefix, column: &str) -> String {
     match column {
         "prefix" => prefix.cidr.to_string(),
-        "status" => format!("{:?}", prefix.status).to_ascii_lowercase(),
+        "status" => prefix.status.to_string(),
         "agency" => text(prefix.agency.as_deref()),
         "description" => text(prefix.description.as_deref()),
         // NetBox's role of a prefix is a word of its own site.
@@ -98,8 +98,8 @@ fn address_cell(plan: &AddressPlan, format: ExportFormat, address: &PlannedAddre
         ("address", ExportFormat::Csv) => address.address.to_string(),
         // A container holds others, and NetBox's addresses hold none.
         ("status", _) if address.status == PrefixStatus::Container => "active".to_owned(),
-        ("status", _) => format!("{:?}", address.status).to_ascii_lowercase(),
-        ("role", _) => address.role.map_or_else(String::new, |role| format!("{role:?}").to_ascii_lowercase()),
+        ("status", _) => address.status.to_string(),
+        ("role", _) => address.role.map_or_else(String::new, |role| role.to_string()),
         ("agency", _) => text(address.agency.as_deref()),
         ("description", _) => text(address.description.as_deref()),
         ("is_primary" | "is_oob", _) => "false".to_owned(),

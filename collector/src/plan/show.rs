@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ipnet::IpNet;
-use onenet_core::plan::{AddressPlan, PlannedAddress, Prefix};
+use onenet_core::plan::{AddressPlan, PlannedAddress, Prefix, PrefixStatus};
 use onenet_proto::config::read_plan;
 use serde::Serialize;
 
@@ -77,9 +77,9 @@ fn shown(plan: &AddressPlan, args: &ShowArgs) -> Vec<Shown> {
             plan.addresses.iter().filter(|a| wanted(IpNet::from(a.address), &a.secretariat)).collect();
         addresses.sort_by_key(|address| address.address);
         let shown = |address: &&PlannedAddress| Shown {
-            role: address.role.map_or_else(String::new, |role| format!("{role:?}").to_ascii_lowercase()),
+            role: address.role.map_or_else(String::new, |role| role.to_string()),
             ..claim(plan, address.address.to_string(), &address.secretariat, address.agency.as_deref())
-                .with(&format!("{:?}", address.status), address.description.as_deref())
+                .with(address.status, address.description.as_deref())
         };
         return addresses.iter().map(shown).collect();
     }
@@ -88,7 +88,7 @@ fn shown(plan: &AddressPlan, args: &ShowArgs) -> Vec<Shown> {
     prefixes.sort_by_key(|prefix| (prefix.cidr.network(), prefix.cidr.prefix_len()));
     let shown = |prefix: &&Prefix| {
         claim(plan, prefix.cidr.to_string(), &prefix.secretariat, prefix.agency.as_deref())
-            .with(&format!("{:?}", prefix.status), prefix.description.as_deref())
+            .with(prefix.status, prefix.description.as_deref())
     };
     prefixes.iter().map(shown).collect()
 }
@@ -110,8 +110,8 @@ fn claim(plan: &AddressPlan, claim: String, secretariat: &str, agency: Option<&s
 }
 
 impl Shown {
-    fn with(self, status: &str, description: Option<&str>) -> Self {
+    fn with(self, status: PrefixStatus, description: Option<&str>) -> Self {
         let description = description.unwrap_or_default().to_owned();
-        Self { status: status.to_ascii_lowercase(), description, ..self }
+        Self { status: status.to_string(), description, ..self }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Defines an enum whose names in JSON, in text and on the wire stand in one table.
+/// Defines an enum whose names in JSON and text, and whose codes, stand in one table.
 macro_rules! named_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $code:literal $text:literal,)+ }) => {
         $(#[$doc])*
@@ -30,7 +30,7 @@ macro_rules! named_enum {
                 match self { $(Self::$item => $text,)+ }
             }
 
-            /// The code on the wire.
+            /// The code, on the wire where it travels.
             pub const fn code(self) -> u8 {
                 self as u8
             }
@@ -48,7 +48,7 @@ macro_rules! named_enum {
         }
     };
 }
-pub(super) use named_enum;
+pub(crate) use named_enum;
 
 named_enum! {
     /// Why a record was written: IPFIX flowEndReason (IANA IPFIX information element 136), same codes.

@@ -10,6 +10,7 @@ mod observation;
 pub use finding::{
     Change, Confidence, Evidence, FindingChange, ObservationEvidence, RuleId, Severity, Subject, UnknownRule,
 };
+pub(crate) use flow::named_enum;
 pub use flow::{
     Aggregate, ConnState, Counting, Direction, DirectionReason, EndReason, FlowRecord, FlowSide, Locality,
     Tunnel, TunnelKind,

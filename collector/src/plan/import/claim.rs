@@ -122,22 +122,15 @@ pub(super) fn status(row: &Row<'_>, column: &str) -> Result<PrefixStatus, Reject
 
 /// A role cell; empty means none.
 pub(super) fn role(row: &Row<'_>, column: &str) -> Result<Option<AddressRole>, Reject> {
-    Ok(Some(match row.cell(column).to_ascii_lowercase().as_str() {
-        "" => return Ok(None),
-        "loopback" => AddressRole::Loopback,
-        "secondary" => AddressRole::Secondary,
-        "nat" => AddressRole::Nat,
-        "anycast" => AddressRole::Anycast,
-        "vip" => AddressRole::Vip,
-        "vrrp" => AddressRole::Vrrp,
-        "hsrp" => AddressRole::Hsrp,
-        "glbp" => AddressRole::Glbp,
-        "carp" => AddressRole::Carp,
-        other => {
-            let expected = "expected loopback, secondary, nat, anycast, vip, vrrp, hsrp, glbp or carp";
-            return Err(row.reject(column, format!("{other:?}: {expected}")));
-        }
-    }))
+    let text = row.cell(column).to_ascii_lowercase();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let role = AddressRole::ALL.iter().find(|role| role.as_str() == text);
+    role.map(|role| Some(*role)).ok_or_else(|| {
+        let expected = "expected loopback, secondary, nat, anycast, vip, vrrp, hsrp, glbp or carp";
+        row.reject(column, format!("{text:?}: {expected}"))
+    })
 }
 
 /// The first of these cells that says something, for people.

@@ -141,18 +141,14 @@ impl Difference {
     pub(crate) fn of(before: &Imported, now: &Imported) -> Self {
         let mut lines = differences(&before.prefixes, &now.prefixes, |prefix: &Prefix| {
             let Prefix { cidr, secretariat, agency, status, description } = prefix;
-            let status = format!("{status:?}").to_ascii_lowercase();
-            (
-                (*cidr, secretariat.clone()),
-                told(&[secretariat], agency.as_ref(), &status, description.as_ref()),
-            )
+            let text = told(secretariat, agency.as_ref(), status.as_str(), description.as_ref());
+            ((*cidr, secretariat.clone()), text)
         });
         lines.extend(differences(&before.addresses, &now.addresses, |address: &PlannedAddress| {
             let PlannedAddress { address, secretariat, agency, status, role, description } = address;
-            let role = role.map_or_else(String::new, |role| format!(" {role:?}").to_ascii_lowercase());
-            let status = format!("{status:?}{role}").to_ascii_lowercase();
-            let key = (IpNet::from(*address), secretariat.clone());
-            (key, told(&[secretariat], agency.as_ref(), &status, description.as_ref()))
+            let role = role.map_or_else(String::new, |role| format!(" {role}"));
+            let text = told(secretariat, agency.as_ref(), &format!("{status}{role}"), description.as_ref());
+            ((IpNet::from(*address), secretariat.clone()), text)
         }));
         Self { lines }
     }
@@ -163,10 +159,10 @@ impl Difference {
     }
 }
 
-fn told(names: &[&Name], agency: Option<&Name>, status: &str, description: Option<&Name>) -> String {
-    let owner: Vec<&str> = names.iter().map(|name| &***name).chain(agency.map(|agency| &**agency)).collect();
+fn told(secretariat: &Name, agency: Option<&Name>, status: &str, description: Option<&Name>) -> String {
+    let agency = agency.map_or_else(String::new, |agency| format!("/{agency}"));
     let description = description.map_or_else(String::new, |text| format!(" {text:?}"));
-    format!("{} {status}{description}", owner.join("/"))
+    format!("{secretariat}{agency} {status}{description}")
 }
 
 type Key = (IpNet, Name);
