@@ -151,9 +151,19 @@ pub fn hash(header: &[u8], body: &[u8]) -> BatchHash {
     context.update(&(header.len() as u64).to_le_bytes());
     context.update(header);
     context.update(body);
+    finish(context)
+}
+
+/// The SHA-256 of what `context` has taken.
+pub(crate) fn finish(context: digest::Context) -> BatchHash {
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     hash
+}
+
+/// Whether `signature` is the Ed25519 signature of `hash` by `public_key`.
+pub(crate) fn is_signed(public_key: &[u8], hash: &BatchHash, signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, public_key).verify(hash, signature).is_ok()
 }
 
 /// A batch whose signature fits: header and hash. The body is still bytes, because what it holds is judged apart.
@@ -188,9 +198,9 @@ pub fn verify(batch: &SealedBatch, public_key: &[u8]) -> Result<VerifiedBatch, S
         return Err(SealError::TooLarge(size));
     }
     let hash = hash(&batch.header, &batch.body);
-    UnparsedPublicKey::new(&ED25519, public_key)
-        .verify(&hash, &batch.signature)
-        .map_err(|_| SealError::BadSignature)?;
+    if !is_signed(public_key, &hash, &batch.signature) {
+        return Err(SealError::BadSignature);
+    }
     let header =
         BatchHeader::decode(&batch.header[..]).map_err(|error| SealError::BadHeader(error.to_string()))?;
     if header.algorithm != ALGORITHM_ED25519_SHA256 {

@@ -2,12 +2,9 @@
 //! The hash of a statement is SHA-256 over its domain and then each of its parts with its length before it (64 bits,
 //! little-endian); the signature covers that hash.
 
-use ring::{
-    digest,
-    signature::{ED25519, UnparsedPublicKey},
-};
+use ring::digest;
 
-use crate::seal::{BatchHash, SigningKey};
+use crate::seal::{self, BatchHash, SigningKey};
 
 /// What a statement is: no signature of one kind can be taken for another, nor for a seal or a cosignature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +32,7 @@ pub fn digest(domain: Domain, parts: &[&[u8]]) -> BatchHash {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part);
     }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+    seal::finish(context)
 }
 
 /// The Ed25519 signature of a statement by its hash, 64 bytes.
@@ -47,7 +42,7 @@ pub fn sign(key: &SigningKey, hash: &BatchHash) -> Vec<u8> {
 
 /// Whether `signature` is `key`'s for the statement with this hash.
 pub fn holds(key: &[u8], hash: &BatchHash, signature: &[u8]) -> bool {
-    UnparsedPublicKey::new(&ED25519, key).verify(hash, signature).is_ok()
+    seal::is_signed(key, hash, signature)
 }
 
 #[cfg(test)]
