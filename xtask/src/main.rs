@@ -2,6 +2,7 @@
 //! test, `cargo xtask soak` those of delivery at full size, `cargo xtask bench` measures. They install what is missing first, and say what they do while they do it.
 
 mod bench;
+mod collector;
 mod demo;
 mod ebpf;
 mod http;

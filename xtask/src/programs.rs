@@ -118,6 +118,11 @@ pub(crate) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
+/// A path as an argument of a program.
+pub(crate) fn path(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,9 @@
 use std::{
     fmt::Write as _,
     fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,8 @@ use serde_json::Value;
 
 use super::{document, relp};
 use crate::{
-    programs::{Background, output},
+    collector,
+    programs::{Background, output, path},
     say,
     setup::{self, Need},
 };
@@ -29,8 +31,8 @@ use crate::{
 /// The sites of the two agents; each has its sensor `SITE-1`.
 pub(super) const SITES: [&str; 2] = ["boston", "lowell"];
 /// Where the collector takes batches, and where it shows its page.
-const INGEST: &str = "127.0.0.1:7843";
-const WEB: &str = "127.0.0.1:7844";
+const INGEST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7843);
+const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7844);
 /// How long one run may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(600);
 
@@ -166,16 +168,16 @@ impl Bench {
     fn run(&self, flows: u64, counted: bool) -> Result<(Run, f64)> {
         empty(&self.folder)?;
         let collector_dir = self.folder.join("collector");
-        let directory = text_of(&collector_dir)?;
+        let directory = path(&collector_dir)?;
         let collector = self.program("onenet-collector");
-        output(&collector, &["init", "--dir", directory, "--name", "127.0.0.1", "--listen", INGEST])?;
-        let config = collector_dir.join("collector.toml");
-        let text = fs::read_to_string(&config)?;
-        fs::write(&config, with_web(&text))?;
+        let (ingest, web) = (INGEST.to_string(), WEB.to_string());
+        let init = ["init", "--dir", directory, "--name", "127.0.0.1", "--listen", &ingest, "--web", &web];
+        output(&collector, &init)?;
         let counts = self.folder.join("collector.syncs");
         let mut receiver =
             start("collector", &collector, &["run", "--dir", directory], &counts, counted, &self.folder)?;
-        let edges = SITES.map(|site| self.enrol(site, directory, &mut receiver));
+        collector::await_answer(&mut receiver, WEB, || Ok(()))?;
+        let edges = SITES.map(|site| self.enrol(site, &collector_dir));
         let before = loopback_bytes()?;
         let began = Instant::now();
         let mut senders = Vec::new();
@@ -184,7 +186,7 @@ impl Bench {
             let (flows, seed) = (flows.to_string(), i32::to_string(&seed));
             let arguments = [
                 "--config",
-                text_of(&config)?,
+                path(&config)?,
                 "--flows",
                 &flows,
                 "--seed",
@@ -230,7 +232,7 @@ impl Bench {
     }
 
     /// A sensor's configuration, enrolled.
-    fn enrol(&self, site: &str, collector_dir: &str, collector: &mut Background) -> Result<PathBuf> {
+    fn enrol(&self, site: &str, collector_dir: &Path) -> Result<PathBuf> {
         let sensor = format!("{site}-1");
         let folder = self.folder.join(&sensor);
         fs::create_dir_all(&folder)?;
@@ -242,21 +244,8 @@ impl Bench {
                 folder.join("state")
             ),
         )?;
-        let create = ["token", "create", "--dir", collector_dir, "--sensor", &sensor, "--site", site];
-        let token = output(&self.program("onenet-collector"), &create)?;
-        let token = token.split_whitespace().last().context("`token create` printed no token")?.to_owned();
-        let url = format!("https://{INGEST}");
-        let arguments = ["enroll", "--config", text_of(&config)?, "--collector", &url, "--token", &token];
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            collector.must_live()?;
-            match output(&self.program("onenet-agent"), &arguments) {
-                Ok(_) => return Ok(config),
-                // It may not listen yet.
-                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
-                Err(error) => return Err(error),
-            }
-        }
+        collector::enrol(&self.programs, collector_dir, INGEST, &config, (&sensor, site))?;
+        Ok(config)
     }
 
     /// Whether every flow has been stored.
@@ -273,18 +262,6 @@ impl Bench {
     }
 }
 
-fn with_web(config: &str) -> String {
-    let mut section = "";
-    let lines = config.lines().map(|line| {
-        if line.starts_with('[') {
-            section = line;
-        }
-        let is_web = section == "[web]" && line.trim_start_matches('#').starts_with("listen");
-        if is_web { format!("listen = \"{WEB}\"") } else { line.to_owned() }
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 /// Starts a program, under strace where its fsyncs are to be counted.
 pub(super) fn start(
     name: &str,
@@ -298,16 +275,8 @@ pub(super) fn start(
     if !counted {
         return Background::start(name, program, arguments, log);
     }
-    let strace = [
-        "-f",
-        "--seccomp-bpf",
-        "-c",
-        "-e",
-        "trace=fsync,fdatasync",
-        "-o",
-        text_of(counts)?,
-        text_of(program)?,
-    ];
+    let strace =
+        ["-f", "--seccomp-bpf", "-c", "-e", "trace=fsync,fdatasync", "-o", path(counts)?, path(program)?];
     Background::start(name, Path::new("strace"), &[&strace[..], arguments].concat(), log)
 }
 
@@ -378,18 +347,6 @@ pub(super) fn empty(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
-pub(super) fn text_of(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
-}
-
-/// Runs a shell-free command quietly; fails with what it said.
-pub(super) fn quietly(program: &str, arguments: &[&str]) -> Result<()> {
-    let done = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let done = done.with_context(|| format!("cannot run {program}"))?;
-    anyhow::ensure!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,14 +355,5 @@ mod tests {
     fn the_median_is_the_run_in_the_middle_by_rate() {
         let run = |wall| Run { records: 100.0, wall, ..Run::default() };
         assert_eq!(median(vec![run(9.0), run(1.0), run(2.0)]).wall, 2.0);
-    }
-
-    #[test]
-    fn only_the_address_of_the_page_is_replaced() {
-        let config = "[server]\nlisten = \"a\"\n[web]\nlisten = \"b\"\nhosts = []";
-        assert_eq!(
-            with_web(config),
-            format!("[server]\nlisten = \"a\"\n[web]\nlisten = \"{WEB}\"\nhosts = []")
-        );
     }
 }

@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::delivery::{
-    LIMIT, Run, SITES, Usage, empty, loopback_bytes, quietly, start, stop, syncs, text_of,
+use super::delivery::{LIMIT, Run, SITES, Usage, empty, loopback_bytes, start, stop, syncs};
+use crate::{
+    programs::{output, path},
+    setup::{Need, Purpose},
 };
-use crate::setup::{Need, Purpose};
 
 /// What the peer needs.
 pub(super) const NEEDS: [Need<'static>; 2] = [
@@ -50,7 +51,7 @@ pub(super) fn run(folder: &Path, records: u64, counted: bool) -> Result<(Run, f6
         let pid_file = folder.join(format!("{name}.pid"));
         let counts = folder.join(format!("{name}.syncs"));
         files.push(counts.clone());
-        let arguments = ["-n", "-f", text_of(&file)?, "-i", text_of(&pid_file)?];
+        let arguments = ["-n", "-f", path(&file)?, "-i", path(&pid_file)?];
         Ok((start(name, daemon, &arguments, &counts, counted, folder)?, pid_file))
     };
     let (mut receiver, receiver_pid) = daemon_of("receiver", &receiver_config(folder)?)?;
@@ -113,16 +114,16 @@ fn certificates(folder: &Path) -> Result<()> {
         (file("ca.pem"), file("ca.key"), file("end.key"), file("end.csr"), file("end.pem"));
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let of_ca = ["req", "-x509", "-days", "2", "-subj", "/CN=bench", "-keyout", &ca_key, "-out", &ca];
-    quietly("openssl", &[&of_ca[..], &curve].concat())?;
+    output(Path::new("openssl"), &[&of_ca[..], &curve].concat())?;
     let of_end = ["req", "-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &request];
-    quietly("openssl", &[&of_end[..], &curve].concat())?;
+    output(Path::new("openssl"), &[&of_end[..], &curve].concat())?;
     let sign =
         ["x509", "-req", "-days", "2", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
-    quietly("openssl", &[&sign[..], &["-out", &certificate]].concat())
+    output(Path::new("openssl"), &[&sign[..], &["-out", &certificate]].concat()).map(drop)
 }
 
 fn tls(folder: &Path) -> Result<String> {
-    let folder = text_of(folder)?;
+    let folder = path(folder)?;
     Ok(format!(
         "tls=\"on\" tls.caCert=\"{folder}/ca.pem\" tls.myCert=\"{folder}/end.pem\" \
          tls.myPrivKey=\"{folder}/end.key\" tls.authMode=\"certvalid\""
@@ -130,7 +131,7 @@ fn tls(folder: &Path) -> Result<String> {
 }
 
 fn receiver_config(folder: &Path) -> Result<String> {
-    let (tls, folder) = (tls(folder)?, text_of(folder)?);
+    let (tls, folder) = (tls(folder)?, path(folder)?);
     Ok(format!(
         "global(workDirectory=\"{folder}\")\nmodule(load=\"imrelp\")\n\
          template(name=\"raw\" type=\"string\" string=\"%msg%\\n\")\n\
@@ -142,7 +143,7 @@ fn receiver_config(folder: &Path) -> Result<String> {
 }
 
 fn sender_config(folder: &Path, site: &str) -> Result<String> {
-    let (tls, folder) = (tls(folder)?, text_of(folder)?);
+    let (tls, folder) = (tls(folder)?, path(folder)?);
     Ok(format!(
         "global(workDirectory=\"{folder}/{site}\")\nmodule(load=\"imfile\" mode=\"inotify\")\n\
          module(load=\"omrelp\")\n\

@@ -11,10 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{Stage, captures::SiteTraffic, path};
-use crate::{
-    programs::{Background, output},
-    say,
-};
+use crate::{collector, programs::Background, say};
 
 /// An agent at a site.
 pub(crate) struct Edge {
@@ -50,17 +47,7 @@ impl Edge {
         fs::create_dir_all(&dir)?;
         let config = dir.join("agent.toml");
         fs::write(&config, configuration(stage, traffic, &sensor, plan)?)?;
-        let collector = stage.collector_dir();
-        let token = output(
-            &stage.program("onenet-collector"),
-            &["token", "create", "--dir", path(&collector)?, "--sensor", &sensor, "--site", site],
-        )?;
-        let token = token.split_whitespace().last().context("`token create` printed no token")?;
-        let url = format!("https://{}", stage.ingest);
-        output(
-            &stage.program("onenet-agent"),
-            &["enroll", "--config", path(&config)?, "--collector", &url, "--token", token],
-        )?;
+        collector::enrol(&stage.programs, &stage.collector_dir(), stage.ingest, &config, (&sensor, site))?;
         Ok(Self { sensor, site: site.clone(), config, agent: None, is_stopped: false })
     }
 

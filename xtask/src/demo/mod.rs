@@ -22,8 +22,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::edge::Edge;
 use crate::{
-    http,
-    programs::{Background, output},
+    collector,
+    programs::{Background, output, path},
     say, setup,
 };
 
@@ -268,15 +268,7 @@ fn start_collector(stage: &Stage, plan: Option<&Path>, interrupted: &AtomicBool)
     }
     let log = stage.dir.join("collector.log");
     let mut collector = Background::start("onenet-collector", &program, &["run", "--dir", path(&dir)?], log)?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while http::get_json(stage.web, "/api/v1/health").is_err() {
-        collector.must_live()?;
-        check(interrupted)?;
-        if Instant::now() > deadline {
-            bail!("the collector does not answer at http://{}:\n{}", stage.web, collector.log());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    collector::await_answer(&mut collector, stage.web, || check(interrupted))?;
     Ok(collector)
 }
 
@@ -329,8 +321,4 @@ fn panics(edges: &[Edge], collector: &Background) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn path(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
