@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use onenet_core::record::{
-    Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, Layer, Locality,
-    ObservationKind, Reason, RuleId, Severity, Strength, TunnelKind,
+    Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, IpIdBehaviour, Layer,
+    Locality, ObservationKind, Reason, RuleId, Severity, Strength, TunnelKind, Verdict,
 };
 use serde_json::Value;
 
@@ -45,7 +45,13 @@ fn the_document_names_every_field_of_every_record() {
     assert_fields("### Side of a flow", &flow["responder"]);
     assert_fields("### Tunnel", &flow["tunnel"]);
     assert_fields("### Aggregate", &flow["aggregate"]);
-    assert_fields("## Observation", &serde_json::from_str(samples::OBSERVATION).expect("JSON"));
+    let observation: Value = serde_json::from_str(samples::OBSERVATION).expect("JSON");
+    assert_fields("## Observation", &observation);
+    assert_fields("### Stack", &observation["stack"]);
+    assert_fields("### Seen signature", &observation["stack"]["signatures"][0]);
+    assert_fields("### TCP clock", &observation["stack"]["clock"]);
+    assert_fields("### Address sum", &observation["aggregate"]);
+    assert_fields("### Top address", &observation["aggregate"]["top"][0]);
     let finding: Value = serde_json::from_str(samples::FINDING).expect("JSON");
     assert_fields("## Finding", &finding);
     assert_fields("### Subject", &finding["subject"]);
@@ -97,6 +103,8 @@ fn the_document_names_every_value() {
     assert_values("### Drop stage", DropStage::ALL);
     assert_values("### Observation kind", ObservationKind::ALL);
     assert_values("### Strength", Strength::ALL);
+    assert_values("### IP-ID behaviour", IpIdBehaviour::ALL);
+    assert_values("### Verdict", Verdict::ALL);
     assert_values("### Rule", RuleId::ALL);
     assert_values("### Severity", Severity::ALL);
     assert_values("### Change", Change::ALL);

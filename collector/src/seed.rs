@@ -50,15 +50,11 @@ pub(crate) fn observation(
         _ => Strength::Strong,
     };
     let [.., low] = address.bytes().collect::<Vec<_>>()[..] else { panic!("an address") };
+    let place = (site.into(), "in0".into());
+    let address = address.parse().expect("an address");
     Observation {
-        kind,
-        strength,
-        address: address.parse().expect("an address"),
-        address_space: space.into(),
         secretariat: Some(space.into()),
         segment: Some(format!("{site}-{space}").into()),
-        site: site.into(),
-        interface: "in0".into(),
         vlans: [120].into_iter().collect(),
         mac: Some(MacAddress([
             2,
@@ -68,17 +64,10 @@ pub(crate) fn observation(
             site.as_bytes()[0],
             low,
         ])),
-        first_seen: at(seconds),
-        last_seen: at(seconds),
         packets: 1,
         ttl_min: Some(63),
         ttl_max: Some(64),
-        hostname: None,
-        lease_seconds: None,
-        server: None,
-        relay: None,
-        vendor_class: None,
-        duid: None,
+        ..Observation::of(kind, strength, address, space.into(), place, at(seconds))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{hash::Hash, sync::Arc};
 use crate::{
     bounded::Bounded,
     net::Name,
-    plan::{AddressPlan, ExemptionQuery},
+    plan::{AddressPlan, ExemptionQuery, SharedAddresses},
     record::{Change, Confidence, Evidence, FindingChange, FindingId, RuleId, Severity, Subject},
     time::Timestamp,
 };
@@ -16,12 +16,19 @@ use crate::{
 pub struct Desk {
     site: Name,
     plan: Arc<AddressPlan>,
+    shared: Arc<SharedAddresses>,
 }
 
 impl Desk {
     /// For findings of this site under this plan.
-    pub const fn new(site: Name, plan: Arc<AddressPlan>) -> Self {
-        Self { site, plan }
+    pub fn new(site: Name, plan: Arc<AddressPlan>) -> Self {
+        let shared = Arc::new(plan.shared_addresses());
+        Self { site, plan, shared }
+    }
+
+    /// Addresses that several hosts may have.
+    pub fn shared(&self) -> &SharedAddresses {
+        &self.shared
     }
 
     /// The site.
@@ -72,7 +79,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    fn into_change(self, change: Change, revision: u32, time: Timestamp, desk: &Desk) -> FindingChange {
+    /// The change that tells it.
+    pub fn into_change(self, change: Change, revision: u32, time: Timestamp, desk: &Desk) -> FindingChange {
         let Self { mut address_spaces, mut secretariats, .. } = self;
         address_spaces.sort();
         address_spaces.dedup();

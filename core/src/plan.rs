@@ -1,7 +1,7 @@
 //! The address plan: secretariats, their prefixes (claims), segments, our public prefixes and exemptions, as
 //! agents and the collector read it. What each packet's place in it is, `ipam::place` answers.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,27 @@ named_enum! {
     }
 }
 
+impl AddressRole {
+    /// Whether hosts other than one are expected behind the address: others in turn, several at once, or those that it
+    /// translates.
+    pub const fn is_shared(self) -> bool {
+        !matches!(self, Self::Secondary)
+    }
+}
+
+/// Addresses whose role says that several hosts may be behind them, for lookup.
+#[derive(Clone, Debug, Default)]
+pub struct SharedAddresses(HashMap<IpAddr, Vec<(Name, AddressRole)>>);
+
+impl SharedAddresses {
+    /// Whether the address is shared in an address space: by a claim there, or as anycast, which is so everywhere.
+    pub fn has(&self, address: IpAddr, address_space: &str) -> bool {
+        self.0.get(&address).is_some_and(|claims| {
+            claims.iter().any(|(space, role)| **space == *address_space || *role == AddressRole::Anycast)
+        })
+    }
+}
+
 /// One claimed address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +214,12 @@ pub struct Segment {
     /// MAC address of the secretariat's router on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddress>,
+    /// Addresses of its gateways, whose MAC address is watched. Those that routers advertise need not be stated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
+    /// Addresses of its DHCP servers; where there are none, those seen on its first day are taken for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp_servers: Vec<IpAddr>,
 }
 
 /// A global prefix that is ours.
@@ -395,9 +422,27 @@ impl AddressPlan {
         Ok(())
     }
 
+    /// The segment with this id.
+    pub fn segment(&self, id: &str) -> Option<&Segment> {
+        self.segments.iter().find(|segment| &*segment.id == id)
+    }
+
     /// The agency of a secretariat with this id.
     pub fn agency(&self, secretariat: &str, id: &str) -> Option<&Agency> {
         self.agencies.iter().find(|agency| &*agency.secretariat == secretariat && &*agency.id == id)
+    }
+
+    /// Addresses that several hosts may have.
+    pub fn shared_addresses(&self) -> SharedAddresses {
+        let mut shared: HashMap<IpAddr, Vec<(Name, AddressRole)>> = HashMap::new();
+        for claim in &self.addresses {
+            if let Some(role) = claim.role.filter(|role| role.is_shared())
+                && let Some(owner) = self.secretariat(&claim.secretariat)
+            {
+                shared.entry(claim.address).or_default().push((owner.address_space().clone(), role));
+            }
+        }
+        SharedAddresses(shared)
     }
 
     /// The secretariat with this id.
@@ -474,6 +519,19 @@ mod tests {
             let error = plan(&format!("{TWO}\n{more}")).check().expect_err(more).to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn an_address_is_shared_by_its_role_in_its_own_space_and_anycast_in_all() {
+        let claims = [("10.0.0.1", "eohhs", "vip"), ("10.0.0.2", "massdot", "anycast"), ("10.0.0.3", "eohhs", "secondary")];
+        let text = claims.map(|(address, owner, role)| {
+            format!("[[address]]\naddress='{address}'\nsecretariat='{owner}'\nrole='{role}'\n")
+        });
+        let shared = plan(&format!("{TWO}\n{}", text.concat())).shared_addresses();
+        let has = |address: &str, space| shared.has(address.parse().expect("an address"), space);
+        assert!(has("10.0.0.1", "eohhs") && !has("10.0.0.1", "transport"));
+        assert!(has("10.0.0.2", "eohhs") && has("10.0.0.2", "transport"));
+        assert!(!has("10.0.0.3", "eohhs") && !has("10.0.0.4", "eohhs"));
     }
 
     #[test]

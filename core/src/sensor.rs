@@ -1,6 +1,6 @@
 //! The sensor: packets and time in, records out. It wires decode, flows, observations and rules together.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use arrayvec::ArrayVec;
 
@@ -14,7 +14,7 @@ use crate::{
         ChecksumMode, DeltaOrigin, FlowConfig, FlowDelta, FlowHandle, FlowPacket, FlowTable, Integrity,
         Offload, Origin, PacketPlace, TunnelFlows,
     },
-    ipam::{Observer, Place, Places, Seen},
+    ipam::{Observer, Place, Places, Seen, classify},
     mirror::{MirrorPlan, Mirrored, Mirrors},
     net::Name,
     plan::{AddressPlan, InterfacePlan, PlanError},
@@ -398,7 +398,7 @@ impl Sensor {
     fn split<'a>(&'a mut self, sink: &'a mut dyn RecordSink) -> (&'a mut FlowTable, Wiring<'a>) {
         let out = CountingSink { sink, ledger: &mut self.ledger };
         let Self { flows, places, interfaces, sampling, observer, judging, later, .. } = self;
-        (flows, Wiring { places, interfaces, sampling, observer, judging, later, out })
+        (flows, Wiring { places, interfaces, sampling, observer, judging, later, out, stack: None })
     }
 
     /// Takes a decoded packet, and what is inside it as far as tunnels are opened.
@@ -513,6 +513,7 @@ impl Sensor {
         let packet =
             FlowPacket { time: layer.time, wire_bytes: layer.wire_bytes, ip, origin, integrity, offload };
         let (flows, mut wiring) = self.split(sink);
+        wiring.stack = decode::stack::sample(ip).filter(|_| is_counted(ip.source));
         let handle = flows.observe(&packet, &mut wiring);
         if integrity != Integrity::Rejected {
             wiring.packet(&layer.seen(link), ip);
@@ -536,6 +537,11 @@ impl Enclosed {
     fn seen<'a>(&self, link: &'a Link) -> Seen<'a> {
         Seen { now: self.time, interface: self.interface, link, place: self.place }
     }
+}
+
+/// Whether a host's stack is kept: that of a private address, which others may have too.
+fn is_counted(source: IpAddr) -> bool {
+    classify(source).is_private()
 }
 
 /// What the checksums of a packet make of it.

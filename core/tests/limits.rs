@@ -177,6 +177,7 @@ fn context(number: u32, source: IpAddr, target: IpAddr) -> FlowContext {
         tunnelled: false,
         leaving: None,
         by_originator: Some(true),
+        stack: None,
     }
 }
 

@@ -167,28 +167,19 @@ impl Names {
     fn observation(&self, flow: &FlowRecord) -> Observation {
         let side = &flow.originator;
         let secretariat = side.secretariat.clone();
+        let space = secretariat.clone().unwrap_or_else(|| self.site.clone());
+        let place = (self.site.clone(), self.inside.clone());
+        let kind = ObservationKind::ArpReply;
         Observation {
-            kind: ObservationKind::ArpReply,
-            strength: Strength::Strong,
-            address: side.ip,
-            address_space: secretariat.clone().unwrap_or_else(|| self.site.clone()),
             secretariat,
             segment: side.segment.clone(),
-            site: self.site.clone(),
-            interface: self.inside.clone(),
             vlans: flow.vlans.clone(),
             mac: side.mac,
-            first_seen: flow.start,
             last_seen: flow.end,
             packets: 1,
             ttl_min: Some(64),
             ttl_max: Some(64),
-            hostname: None,
-            lease_seconds: None,
-            server: None,
-            relay: None,
-            vendor_class: None,
-            duid: None,
+            ..Observation::of(kind, Strength::Strong, side.ip, space, place, flow.start)
         }
     }
 }

@@ -149,6 +149,8 @@ impl Columns for Observation {
         "first_seen" => |r, c| c.put(r.first_seen),
         "last_seen" => |r, c| c.put(r.last_seen),
         "packets" => |r, c| c.put(r.packets),
+        "conversations" => |r, c| c.put(r.conversations),
+        "active_hours" => |r, c| c.put(r.active_hours),
         "ttl_min" => |r, c| c.put_option(r.ttl_min),
         "ttl_max" => |r, c| c.put_option(r.ttl_max),
         "hostname" => |r, c| c.put_foreign(r.hostname.as_deref()),
@@ -157,6 +159,21 @@ impl Columns for Observation {
         "relay" => |r, c| c.put_option(r.relay),
         "vendor_class" => |r, c| c.put_foreign(r.vendor_class.as_deref()),
         "duid" => |r, c| c.put_option(r.duid.as_ref()),
+        "stack.signatures" => |r, c| {
+            let seen = r.stack.iter().flat_map(|stack| &stack.signatures);
+            c.put_list(seen.map(|one| format!("{}={}", one.signature, one.segments)));
+        },
+        "stack.changes" => |r, c| c.put_option(r.stack.as_ref().map(|stack| stack.changes)),
+        "stack.clock.hertz" => |r, c| c.put_option(r.stack.as_ref().and_then(|stack| Some(stack.clock?.hertz))),
+        "stack.clock.origin" => |r, c| c.put_option(r.stack.as_ref().and_then(|stack| Some(stack.clock?.origin))),
+        "stack.timestamp_breaks" => |r, c| c.put_option(r.stack.as_ref().map(|stack| stack.timestamp_breaks)),
+        "stack.ip_id" => |r, c| c.put_option(r.stack.as_ref().map(|stack| stack.ip_id)),
+        "aggregate.prefix_length" => |r, c| c.put_option(r.aggregate.as_ref().map(|sum| sum.prefix_length)),
+        "aggregate.addresses" => |r, c| c.put_option(r.aggregate.as_ref().map(|sum| sum.addresses)),
+        "aggregate.top" => |r, c| {
+            let top = r.aggregate.iter().flat_map(|sum| &sum.top);
+            c.put_list(top.map(|one| format!("{}={}", one.address, one.packets)));
+        },
     };
 }
 
@@ -195,6 +212,7 @@ impl Columns for FindingChange {
             }));
         },
         "evidence.counts" => |r, c| c.put_list(r.evidence.counts.iter().map(|(name, n)| format!("{name}={n}"))),
+        "evidence.verdict" => |r, c| c.put_option(r.evidence.verdict),
         "evidence.scores" => |r, c| c.put_list(r.evidence.scores.iter().map(|(name, x)| format!("{name}={x}"))),
     };
 }

@@ -86,7 +86,14 @@ fn event(recorded: &RecordedChange) -> Value {
 /// somebody's doing.
 fn categories(rule: RuleId) -> &'static [&'static str] {
     match rule {
-        RuleId::OverlapAddress | RuleId::LeakPrivate => &["network"],
+        RuleId::OverlapAddress
+        | RuleId::LeakPrivate
+        | RuleId::OverlapDeclared
+        | RuleId::OverlapRouted
+        | RuleId::AddressDuplicate
+        | RuleId::AddressUndeclared
+        | RuleId::AddressMisplaced
+        | RuleId::ClaimDark => &["network"],
         RuleId::SensorFork | RuleId::SensorRollback | RuleId::SensorSeal => &["host", "intrusion_detection"],
         RuleId::SensorBlind
         | RuleId::SensorLoss
@@ -98,7 +105,9 @@ fn categories(rule: RuleId) -> &'static [&'static str] {
         | RuleId::ScanHorizontal
         | RuleId::ScanVertical
         | RuleId::FloodSyn
-        | RuleId::Beacon => &["intrusion_detection", "network"],
+        | RuleId::Beacon
+        | RuleId::GatewayMac
+        | RuleId::DhcpRogue => &["intrusion_detection", "network"],
     }
 }
 
@@ -131,6 +140,10 @@ fn threat(rule: RuleId) -> Option<Value> {
     let (tactic_id, tactic, technique_name, sub_name) = match technique {
         "T1046" => ("TA0007", "Discovery", "Network Service Discovery", None),
         "T1498.001" => ("TA0040", "Impact", "Network Denial of Service", Some("Direct Network Flood")),
+        "T1557.002" => {
+            ("TA0006", "Credential Access", "Adversary-in-the-Middle", Some("ARP Cache Poisoning"))
+        }
+        "T1557.003" => ("TA0006", "Credential Access", "Adversary-in-the-Middle", Some("DHCP Spoofing")),
         "T1071" => ("TA0011", "Command and Control", "Application Layer Protocol", None),
         _ => return None,
     };

@@ -21,6 +21,7 @@ mod plain;
 mod rare;
 mod read;
 mod shim;
+pub(crate) mod stack;
 #[cfg(test)]
 mod testing;
 mod trace;

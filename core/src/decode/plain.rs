@@ -156,6 +156,11 @@ impl Plain {
         IpPacket { bytes, header_bytes, payload: payload.unwrap_or_default(), ..self.ip() }
     }
 
+    /// Its source.
+    pub(crate) fn source_address(&self) -> IpAddr {
+        self.address(self.source)
+    }
+
     fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
         if self.is_v6 {
             return Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into();

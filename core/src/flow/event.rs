@@ -9,7 +9,7 @@ use crate::{
     decode::InterfaceIndex,
     net::MacAddress,
     plan::Role,
-    record::{ConnState, EndReason, FlowId, Locality},
+    record::{ConnState, EndReason, FlowId, Locality, StackSample},
     time::Timestamp,
 };
 
@@ -100,6 +100,8 @@ pub struct FlowContext {
     /// Whether the originator sent the packet that raised the event (the side that sent the first packet seen can be
     /// the responder); none where no packet raised it.
     pub by_originator: Option<bool>,
+    /// What the packet that raised the event says of its sender's stack, where it is a SYN.
+    pub stack: Option<StackSample>,
 }
 
 impl Default for Party {
@@ -141,6 +143,7 @@ impl Default for FlowContext {
             tunnelled: false,
             leaving: None,
             by_originator: None,
+            stack: None,
         }
     }
 }

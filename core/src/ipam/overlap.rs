@@ -112,7 +112,8 @@ impl OverlapTracker {
         sink: &mut FindingSink<'_>,
     ) {
         let address = observation.address;
-        if !classify(address).is_private() || observation.secretariat.is_none() {
+        let is_counted = observation.secretariat.is_some() && observation.aggregate.is_none();
+        if !is_counted || !classify(address).is_private() {
             return;
         }
         if self.uses.get(&address).is_none() {
@@ -131,7 +132,11 @@ impl OverlapTracker {
             let rule = RuleId::OverlapAddress;
             desk.is_exempt(&ExemptionQuery { rule, source: Some(source), destination: None, port: None })
         };
-        if self.enabled && in_use >= 2 && !exempt(address) {
+        let are_shared = |uses: &[Use]| {
+            let mut used = uses.iter().filter(|one| one.strength > Strength::Weak);
+            used.all(|one| desk.shared().has(address, &one.space))
+        };
+        if self.enabled && in_use >= 2 && !exempt(address) && !are_shared(uses) {
             let uses: Vec<Use> = uses.iter().filter(|one| one.strength > Strength::Weak).cloned().collect();
             let start = || Overlap { uses: Vec::new() };
             self.findings.note(now, address, desk, start, |overlap| overlap.uses = uses, sink);

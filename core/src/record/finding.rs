@@ -52,6 +52,22 @@ named_enum! {
         SensorSeal = 14 "sensor.seal",
         /// A sensor had to give up records.
         SensorShed = 15 "sensor.shed",
+        /// Claims of two address spaces share addresses.
+        OverlapDeclared = 16 "overlap.declared",
+        /// A secretariat's prefix arrives on another's segment.
+        OverlapRouted = 17 "overlap.routed",
+        /// Two hosts have one address in one address space.
+        AddressDuplicate = 18 "address.duplicate",
+        /// Addresses are in use that no claim covers.
+        AddressUndeclared = 19 "address.undeclared",
+        /// Addresses are in use by another secretariat than the one that claims them.
+        AddressMisplaced = 20 "address.misplaced",
+        /// Another station answers for a segment's gateway.
+        GatewayMac = 21 "gateway.mac",
+        /// A DHCP server that is not one of the segment's.
+        DhcpRogue = 22 "dhcp.rogue",
+        /// Claims in which no address was seen in use.
+        ClaimDark = 23 "claim.dark",
     }
 }
 
@@ -92,6 +108,14 @@ impl RuleId {
             Self::SensorClock => "Sensor's clock is wrong",
             Self::SensorSeal => "Batch with a signature that does not hold",
             Self::SensorShed => "Sensor gave up records",
+            Self::OverlapDeclared => "Claims of two address spaces overlap",
+            Self::OverlapRouted => "Prefix arrives on another secretariat's segment",
+            Self::AddressDuplicate => "Two hosts have one address",
+            Self::AddressUndeclared => "Addresses in use that nobody claims",
+            Self::AddressMisplaced => "Addresses in use by another secretariat than claims them",
+            Self::GatewayMac => "Another station answers for a gateway",
+            Self::DhcpRogue => "DHCP server that is not the segment's",
+            Self::ClaimDark => "Claims without an address in use",
         }
     }
 
@@ -105,7 +129,16 @@ impl RuleId {
             | Self::SensorLoss
             | Self::SensorGap
             | Self::SensorClock
-            | Self::SensorShed => None,
+            | Self::SensorShed
+            | Self::OverlapDeclared
+            | Self::OverlapRouted
+            | Self::AddressDuplicate
+            | Self::AddressUndeclared
+            | Self::AddressMisplaced
+            | Self::ClaimDark => None,
+            // Adversary-in-the-Middle: ARP Cache Poisoning, DHCP Spoofing.
+            Self::GatewayMac => Some("T1557.002"),
+            Self::DhcpRogue => Some("T1557.003"),
             // Impair Defenses: Disable or Modify Tools; below, Stored Data Manipulation.
             Self::SensorSilent => Some("T1562.001"),
             Self::SensorFork | Self::SensorRollback | Self::SensorSeal => Some("T1565.001"),
@@ -139,6 +172,20 @@ named_enum! {
         Updated = 1 "updated",
         /// What it told of has ended.
         Closed = 2 "closed",
+    }
+}
+
+named_enum! {
+    /// What is behind two uses of one address.
+    Verdict {
+        /// Two hosts.
+        TwoHosts = 1 "two-hosts",
+        /// One host that has moved from one place to the other.
+        Moved = 2 "moved",
+        /// One host that is seen in both places.
+        SeenTwice = 3 "seen-twice",
+        /// The evidence does not tell.
+        Unknown = 4 "unknown",
     }
 }
 
@@ -212,6 +259,9 @@ pub struct Evidence {
     pub counts: BTreeMap<String, u64>,
     /// Scores by name, such as `score`, `likelihood_ratio`.
     pub scores: BTreeMap<String, f64>,
+    /// What is behind the uses of the address, where the rule judges that.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }
 
 /// One change of a finding. The latest change states the finding whole, so a reader needs no earlier one.

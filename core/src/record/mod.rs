@@ -6,9 +6,11 @@ mod flow;
 mod id;
 mod ledger;
 mod observation;
+mod stack;
 
 pub use finding::{
     Change, Confidence, Evidence, FindingChange, ObservationEvidence, RuleId, Severity, Subject, UnknownRule,
+    Verdict,
 };
 pub(crate) use flow::named_enum;
 pub use flow::{
@@ -17,7 +19,11 @@ pub use flow::{
 };
 pub use id::{FindingId, FlowId, InvalidId};
 pub use ledger::{DropStage, Layer, Ledger, Reason};
-pub use observation::{Observation, ObservationKind, Strength};
+pub use observation::{Observation, ObservationAggregate, ObservationKind, Strength, TopAddress};
+pub use stack::{
+    IpIdBehaviour, MAX_OPTIONS, MAX_SIGNATURES, OptionKind, Quirk, SeenSignature, StackEvidence, StackSample,
+    StackSignature, TcpClock, initial_ttl,
+};
 
 /// Where the engine puts what it has made. The references live only for the call, so that a receiver that
 /// writes straight into its output buffer needs no allocation.

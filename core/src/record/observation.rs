@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
-use super::flow::named_enum;
+use super::{flow::named_enum, stack::StackEvidence};
 use crate::{
     net::{MacAddress, Name},
     time::Timestamp,
@@ -58,7 +58,7 @@ named_enum! {
         Weak = 0 "weak",
         /// Packets carried the address, which anyone can write.
         Medium = 1 "medium",
-        /// A host answered for it, or a server leased it.
+        /// A host answered for it, a server leased it, or packets went both ways.
         Strong = 2 "strong",
     }
 }
@@ -93,6 +93,12 @@ pub struct Observation {
     pub last_seen: Timestamp,
     /// Packets since the last report of the same.
     pub packets: u64,
+    /// Flows of these packets that were reported and in which both sides spoke: for TCP, behind a handshake.
+    #[serde(default)]
+    pub conversations: u64,
+    /// Hours in which these packets were seen: bit 0 is the hour of `last_seen`, bit n the n-th before it.
+    #[serde(default)]
+    pub active_hours: u32,
     /// Lowest time to live or hop limit.
     pub ttl_min: Option<u8>,
     /// Highest time to live or hop limit.
@@ -107,6 +113,71 @@ pub struct Observation {
     pub relay: Option<IpAddr>,
     /// DHCPv4 vendor class (option 60).
     pub vendor_class: Option<String>,
-    /// DHCPv6 unique identifier of the client, in hexadecimal.
+    /// Identifier of the DHCP client, in hexadecimal: DHCPv6's DUID, DHCPv4's option 61.
     pub duid: Option<String>,
+    /// What its SYNs say of the host.
+    pub stack: Option<Box<StackEvidence>>,
+    /// Of an observation that stands for many addresses: `address` is the first of their prefix then.
+    pub aggregate: Option<Box<ObservationAggregate>>,
+}
+
+impl Observation {
+    /// An observation of one moment, with nothing said of who and how often.
+    pub fn of(
+        kind: ObservationKind,
+        strength: Strength,
+        address: IpAddr,
+        address_space: Name,
+        (site, interface): (Name, Name),
+        time: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            strength,
+            address,
+            address_space,
+            secretariat: None,
+            segment: None,
+            site,
+            interface,
+            vlans: ArrayVec::new_const(),
+            mac: None,
+            first_seen: time,
+            last_seen: time,
+            packets: 0,
+            conversations: 0,
+            active_hours: 1,
+            ttl_min: None,
+            ttl_max: None,
+            hostname: None,
+            lease_seconds: None,
+            server: None,
+            relay: None,
+            vendor_class: None,
+            duid: None,
+            stack: None,
+            aggregate: None,
+        }
+    }
+}
+
+/// Addresses that were too many to be told apart: sources of packets that nobody answered, by prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservationAggregate {
+    /// Bits of the prefix.
+    pub prefix_length: u8,
+    /// Different addresses, an estimate beyond 32 (HyperLogLog, standard error 6.5 %).
+    pub addresses: u64,
+    /// Those with the most packets, the most first, at most 8. Their counts are upper bounds (Space-Saving, Metwally,
+    /// Agrawal, El Abbadi 2005).
+    pub top: ArrayVec<TopAddress, 8>,
+}
+
+/// One of the addresses with the most packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Packets, at most.
+    pub packets: u64,
 }

@@ -8,12 +8,12 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Sensor, Wiring, packet_place};
+use super::{Sensor, Wiring, is_counted, packet_place};
 use crate::{
-    decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain, checksum},
+    decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain, PlainTransport, checksum, stack},
     flow::{ChecksumMode, FlowAddress, FlowTable, Origin, TOGETHER},
     plan::InterfacePlan,
-    record::RecordSink,
+    record::{RecordSink, StackSample},
     time::Timestamp,
 };
 
@@ -47,6 +47,8 @@ struct Whole {
 #[derive(Debug, Default)]
 pub struct Batch {
     plain: Vec<Plain>,
+    /// Of each plain packet that opens a connection, in their order.
+    stacks: Vec<Option<StackSample>>,
     /// Each with the number of plain packets before it.
     others: Vec<(usize, Other)>,
     bytes: Vec<u8>,
@@ -69,6 +71,9 @@ impl Batch {
             plain.is_flawed = is_checked && !checksum::is_plain_sound(plain, bytes);
             // One that is to be rejected is for the general way to take.
             if !(plain.is_flawed && self.checksums == ChecksumMode::Verify) {
+                if opens(plain) {
+                    self.stacks.push(stack_of(plain, bytes));
+                }
                 return;
             }
         }
@@ -107,6 +112,7 @@ impl Batch {
     /// Empties it for the next packets; its memory stays, but not that of an outsize packet.
     pub fn clear(&mut self) {
         self.plain.clear();
+        self.stacks.clear();
         self.others.clear();
         self.bytes.clear();
         self.bytes.shrink_to(2 * WHOLE_BYTES);
@@ -122,8 +128,9 @@ impl Sensor {
     /// Takes the packets of a batch, as [`Sensor::handle_packet`] takes them one by one.
     pub fn handle_batch(&mut self, batch: &Batch, sink: &mut dyn RecordSink) {
         let mut done = 0;
+        let mut stacks = batch.stacks.iter();
         for (before, other) in &batch.others {
-            self.handle_plain(batch.plain.get(done..*before).unwrap_or(&[]), sink);
+            self.handle_plain(batch.plain.get(done..*before).unwrap_or(&[]), &mut stacks, sink);
             done = *before;
             match other {
                 Other::Interface(interface) => {
@@ -142,18 +149,18 @@ impl Sensor {
                 }
             }
         }
-        self.handle_plain(batch.plain.get(done..).unwrap_or(&[]), sink);
+        self.handle_plain(batch.plain.get(done..).unwrap_or(&[]), &mut stacks, sink);
     }
 
-    fn handle_plain(&mut self, packets: &[Plain], sink: &mut dyn RecordSink) {
+    fn handle_plain(&mut self, packets: &[Plain], stacks: &mut Stacks<'_>, sink: &mut dyn RecordSink) {
         self.change_if_asked(sink);
         for together in packets.chunks(TOGETHER) {
-            self.handle_together(together, sink);
+            self.handle_together(together, stacks, sink);
         }
     }
 
     /// Locates every packet first, then lets the lookups wait together, then counts one by one.
-    fn handle_together(&mut self, packets: &[Plain], sink: &mut dyn RecordSink) {
+    fn handle_together(&mut self, packets: &[Plain], stacks: &mut Stacks<'_>, sink: &mut dyn RecordSink) {
         let count = packets.len() as u64;
         self.ledger.packets = self.ledger.packets.saturating_add(count);
         self.ledger.parsed = self.ledger.parsed.saturating_add(count);
@@ -173,7 +180,9 @@ impl Sensor {
                 wiring.advance(packet.time);
             }
             if !flows.pass(packet, address, entry) {
-                handle_plain(flows, &mut wiring, packet, address, entry);
+                handle_plain(flows, &mut wiring, packet, address, entry, stacks);
+            } else if opens(packet) {
+                stacks.next();
             }
         }
     }
@@ -187,7 +196,9 @@ fn handle_plain(
     packet: &Plain,
     address: &FlowAddress,
     found: u32,
+    stacks: &mut Stacks<'_>,
 ) {
+    wiring.stack = if opens(packet) { stacks.next().copied().flatten() } else { None };
     let link = packet.link();
     let origin = Origin {
         interface: packet.interface,
@@ -198,4 +209,23 @@ fn handle_plain(
         leaving: wiring.places.leaving(packet.interface, &link),
     };
     flows.observe_plain(packet, address, found, &origin, wiring);
+    wiring.stack = None;
+}
+
+/// What connections that are opened say of stacks, in the order of their packets.
+type Stacks<'a> = std::slice::Iter<'a, Option<StackSample>>;
+
+/// Whether a plain packet opens a connection: then the batch has what it says of its sender's stack.
+#[inline]
+fn opens(packet: &Plain) -> bool {
+    packet.transport == PlainTransport::Tcp && stack::opens(packet.tcp_flags)
+}
+
+#[inline(never)]
+fn stack_of(packet: &Plain, bytes: &[u8]) -> Option<StackSample> {
+    if !is_counted(packet.source_address()) {
+        return None;
+    }
+    let (ip, tcp) = bytes.split_at_checked(if packet.is_v6 { 40 } else { 20 })?;
+    stack::sample_of(packet.ttl, packet.tcp_flags, ip, tcp)
 }

@@ -73,6 +73,7 @@ impl Wiring<'_> {
         let Some((held, flow)) = events.get_mut(at) else { return };
         *held = event;
         write(flow);
+        flow.stack = self.stack;
         *count += 1;
     }
 

@@ -11,7 +11,7 @@ use crate::{
     ipam::{Ahead, Came, ObservationSink, ObserveConfig, Observer, Place, Places, Seen, Stated, may_state},
     net::{MacAddress, Name},
     plan::{AddressPlan, InterfacePlan, Role},
-    record::{FindingChange, FlowRecord, Ledger, Observation, RecordSink},
+    record::{FindingChange, FlowRecord, Ledger, Observation, RecordSink, StackSample},
     time::Timestamp,
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Wiring<'a> {
     pub(super) judging: &'a mut Judging,
     pub(super) later: &'a mut Waiting,
     pub(super) out: CountingSink<'a>,
+    /// What the packet that is being taken says of its sender's stack.
+    pub(super) stack: Option<StackSample>,
 }
 
 impl Wiring<'_> {

@@ -4,7 +4,7 @@ use onenet_core::{
     net::Name,
     record::{
         Change, Evidence, FindingChange, FindingId, ObservationEvidence, ObservationKind, RuleId, Severity,
-        Strength, Subject,
+        Strength, Subject, Verdict,
     },
     time::Timestamp,
 };
@@ -110,6 +110,7 @@ impl From<&FindingChange> for v1::FindingChange {
             observations: change.evidence.observations.iter().map(Into::into).collect(),
             counts: change.evidence.counts.clone(),
             scores: change.evidence.scores.clone(),
+            verdict: change.evidence.verdict.map_or(0, |verdict| verdict.code().into()),
         }
     }
 }
@@ -151,6 +152,10 @@ impl TryFrom<v1::FindingChange> for FindingChange {
                 observations: observations?,
                 counts: change.counts,
                 scores: change.scores,
+                verdict: match change.verdict {
+                    0 => None,
+                    verdict => Some(code("verdict", verdict, Verdict::from_code)?),
+                },
             },
         })
     }

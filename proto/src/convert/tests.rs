@@ -4,8 +4,8 @@ use onenet_core::{
     record::{
         Aggregate, Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, Evidence,
         FindingChange, FindingId, FlowRecord, FlowSide, Layer, Ledger, Locality, Observation,
-        ObservationEvidence, ObservationKind, Reason, RuleId, Severity, Strength, Subject, Tunnel,
-        TunnelKind,
+        IpIdBehaviour, ObservationAggregate, ObservationEvidence, ObservationKind, Reason, RuleId, SeenSignature,
+        Severity, StackEvidence, Strength, Subject, TcpClock, TopAddress, Tunnel, TunnelKind, Verdict,
     },
     time::Timestamp,
 };
@@ -92,6 +92,25 @@ fn observation() -> Observation {
         relay: None,
         vendor_class: Some("MSFT 5.0".into()),
         duid: None,
+        conversations: 3,
+        active_hours: 0b101,
+        stack: Some(Box::new(stack())),
+        aggregate: Some(Box::new(ObservationAggregate {
+            prefix_length: 16,
+            addresses: 1_000,
+            top: [TopAddress { address: "10.9.8.7".parse().expect("an address"), packets: 4 }].into_iter().collect(),
+        })),
+    }
+}
+
+fn stack() -> StackEvidence {
+    let signature = "4:128:0:1460:64240,8:mss,nop,ws,nop,nop,sok:df,id+:0".parse().expect("a signature");
+    StackEvidence {
+        signatures: [SeenSignature { signature, segments: 7 }].into_iter().collect(),
+        changes: 1,
+        clock: Some(TcpClock { hertz: 1000, origin: Timestamp(-4) }),
+        timestamp_breaks: 2,
+        ip_id: IpIdBehaviour::Counter,
     }
 }
 
@@ -136,6 +155,7 @@ fn finding() -> FindingChange {
             }],
             counts: [("packets".to_owned(), 12)].into(),
             scores: [("score".to_owned(), 0.875)].into(),
+            verdict: Some(Verdict::TwoHosts),
         },
     }
 }
@@ -186,6 +206,30 @@ fn a_field_that_makes_no_sense_is_refused_by_name() {
         let mut wire = v1::Flow::from(&flow());
         damage(&mut wire);
         assert_eq!(FlowRecord::try_from(wire).expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn an_observation_that_makes_no_sense_is_refused_by_name() {
+    type Damage = fn(&mut v1::Observation);
+    fn stack(wire: &mut v1::Observation) -> &mut v1::Stack {
+        wire.stack.as_mut().expect("a stack")
+    }
+    fn sum(wire: &mut v1::Observation) -> &mut v1::AddressSum {
+        wire.aggregate.as_mut().expect("a sum")
+    }
+    let cases: [(&str, Damage); 6] = [
+        ("signature", |wire| stack(wire).signatures[0].signature = "4:64".into()),
+        ("signatures", |wire| stack(wire).signatures = vec![stack(wire).signatures[0].clone(); 5]),
+        ("ip_id", |wire| stack(wire).ip_id = 9),
+        ("prefix_length", |wire| sum(wire).prefix_length = 256),
+        ("top.address", |wire| sum(wire).top[0].address = Bytes::from_static(&[1])),
+        ("top", |wire| sum(wire).top = vec![sum(wire).top[0].clone(); 9]),
+    ];
+    for (field, damage) in cases {
+        let mut wire = v1::Observation::from(&observation());
+        damage(&mut wire);
+        assert_eq!(Observation::try_from(wire).expect_err(field).field, field);
     }
 }
 

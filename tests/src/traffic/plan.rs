@@ -110,6 +110,8 @@ fn segment(id: String, secretariat: Secretariat, site: Site, vlan: u16) -> Segme
         mpls_label: None,
         tunnel_id: None,
         mac: None,
+        gateways: Vec::new(),
+        dhcp_servers: Vec::new(),
     }
 }
 

@@ -99,7 +99,14 @@ pub struct Truth {
 pub fn incident(rule: RuleId, subject: &Subject) -> String {
     let text = |address: Option<IpAddr>| address.map_or_else(|| "?".to_owned(), |ip| ip.to_string());
     let about = match rule {
-        RuleId::OverlapAddress => text(subject.address),
+        RuleId::OverlapAddress | RuleId::AddressDuplicate | RuleId::GatewayMac | RuleId::DhcpRogue => {
+            text(subject.address)
+        }
+        RuleId::OverlapDeclared
+        | RuleId::OverlapRouted
+        | RuleId::AddressUndeclared
+        | RuleId::AddressMisplaced => subject.prefix.map_or_else(|| "?".to_owned(), |prefix| prefix.to_string()),
+        RuleId::ClaimDark => "claims".to_owned(),
         RuleId::LeakPrivate | RuleId::SpoofInbound | RuleId::ScanHorizontal => text(subject.source),
         RuleId::FloodSyn => text(subject.target),
         // No traffic plants these.

@@ -1,6 +1,6 @@
 //! An observation as a line.
 
-use onenet_core::record::{Observation, ObservationKind, Strength};
+use onenet_core::record::{Observation, ObservationAggregate, ObservationKind, StackEvidence, Strength};
 
 use super::{
     Line,
@@ -40,29 +40,100 @@ impl Line for Observation {
         pen.time(self.last_seen);
         pen.put(b"\",\"packets\":");
         pen.number(self.packets);
+        pen.put(b",\"conversations\":");
+        pen.number(self.conversations);
+        pen.put(b",\"active_hours\":");
+        pen.number(self.active_hours.into());
         pen.put(b",\"ttl_min\":");
         pen.optional(self.ttl_min.map(i64::from));
         pen.put(b",\"ttl_max\":");
         pen.optional(self.ttl_max.map(i64::from));
         if has_no_lease(self) {
-            pen.put(b",\"hostname\":null,\"lease_seconds\":null,\"server\":null,\"relay\":null,\"vendor_class\":null,\"duid\":null}\n");
-            return pen.length();
+            pen.put(b",\"hostname\":null,\"lease_seconds\":null,\"server\":null,\"relay\":null,\"vendor_class\":null,\"duid\":null");
+        } else {
+            lease(&mut pen, self);
         }
-        pen.put(b",\"hostname\":");
-        optional_text(&mut pen, self.hostname.as_deref());
-        pen.put(b",\"lease_seconds\":");
-        pen.optional(self.lease_seconds.map(i64::from));
-        pen.put(b",\"server\":");
-        optional_ip(&mut pen, self.server);
-        pen.put(b",\"relay\":");
-        optional_ip(&mut pen, self.relay);
-        pen.put(b",\"vendor_class\":");
-        optional_text(&mut pen, self.vendor_class.as_deref());
-        pen.put(b",\"duid\":");
-        optional_text(&mut pen, self.duid.as_deref());
+        pen.put(b",\"stack\":");
+        match &self.stack {
+            Some(seen) => stack(&mut pen, seen),
+            None => pen.put(b"null"),
+        }
+        pen.put(b",\"aggregate\":");
+        match &self.aggregate {
+            Some(sum) => aggregate(&mut pen, sum),
+            None => pen.put(b"null"),
+        }
         pen.put(b"}\n");
         pen.length()
     }
+}
+
+#[inline(never)]
+fn lease(pen: &mut Pen<'_>, seen: &Observation) {
+    pen.put(b",\"hostname\":");
+    optional_text(pen, seen.hostname.as_deref());
+    pen.put(b",\"lease_seconds\":");
+    pen.optional(seen.lease_seconds.map(i64::from));
+    pen.put(b",\"server\":");
+    optional_ip(pen, seen.server);
+    pen.put(b",\"relay\":");
+    optional_ip(pen, seen.relay);
+    pen.put(b",\"vendor_class\":");
+    optional_text(pen, seen.vendor_class.as_deref());
+    pen.put(b",\"duid\":");
+    optional_text(pen, seen.duid.as_deref());
+    }
+
+#[inline(never)]
+fn stack(pen: &mut Pen<'_>, seen: &StackEvidence) {
+    pen.put(b"{\"signatures\":[");
+    for (at, one) in seen.signatures.iter().enumerate() {
+        if at > 0 {
+            pen.put(b",");
+        }
+        pen.put(b"{\"signature\":");
+        optional_text(pen, Some(&one.signature.to_string()));
+        pen.put(b",\"segments\":");
+        pen.number(one.segments.into());
+        pen.put(b"}");
+    }
+    pen.put(b"],\"changes\":");
+    pen.number(seen.changes.into());
+    match seen.clock {
+        Some(clock) => {
+            pen.put(b",\"clock\":{\"hertz\":");
+            pen.number(clock.hertz.into());
+            pen.put(b",\"origin\":\"");
+            pen.time(clock.origin);
+            pen.put(b"\"}");
+        }
+        None => pen.put(b",\"clock\":null"),
+    }
+    pen.put(b",\"timestamp_breaks\":");
+    pen.number(seen.timestamp_breaks.into());
+    pen.put(b",\"ip_id\":");
+    optional_text(pen, Some(seen.ip_id.as_str()));
+    pen.put(b"}");
+}
+
+#[inline(never)]
+fn aggregate(pen: &mut Pen<'_>, sum: &ObservationAggregate) {
+    pen.put(b"{\"prefix_length\":");
+    pen.number(sum.prefix_length.into());
+    pen.put(b",\"addresses\":");
+    pen.number(sum.addresses);
+    pen.put(b",\"top\":[");
+    for (at, one) in sum.top.iter().enumerate() {
+        if at > 0 {
+            pen.put(b",");
+        }
+        pen.put(b"{\"address\":\"");
+        pen.ip(one.address);
+        pen.put(b"\",\"packets\":");
+        pen.number(one.packets);
+        pen.put(b"}");
+    }
+    pen.put(b"]}");
 }
 
 /// Whether nothing of DHCP is there.

@@ -198,6 +198,8 @@ fn observation() -> impl Strategy<Value = Observation> {
             first_seen: seen.2,
             last_seen: seen.3,
             packets: seen.4,
+            conversations: seen.4,
+            active_hours: u32::from(seen.5.0.unwrap_or(0)),
             ttl_min: seen.5.0,
             ttl_max: seen.5.1,
             hostname: lease.0,
@@ -206,6 +208,8 @@ fn observation() -> impl Strategy<Value = Observation> {
             relay: lease.3,
             vendor_class: lease.4,
             duid: lease.5,
+            stack: seen.5.0.and_then(|_| samples::observation().stack),
+            aggregate: seen.5.1.and_then(|_| samples::observation().aggregate),
         },
     )
 }

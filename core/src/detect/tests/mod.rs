@@ -143,6 +143,7 @@ impl Bench {
             tunnelled: false,
             leaving: None,
             by_originator: Some(true),
+            stack: None,
         };
         send(&mut flow.originator, 1);
         flow

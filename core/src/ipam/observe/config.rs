@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct ObserveConfig {
     /// Whether addresses are observed at all.
     pub enabled: bool,
-    /// Observations that are remembered, so that they are told with counts and not anew; beyond, the one that
-    /// moved on longest ago is told and forgotten.
+    /// Observations that are remembered, so that they are told with counts and not anew; beyond, sources of packets
+    /// that nobody answers are summed by prefix, and for anything else the one that moved on longest ago is told and
+    /// forgotten.
     pub limit: u32,
     /// How long counts are gathered before an observation that moved on is told again.
     pub report_seconds: u32,

@@ -51,6 +51,13 @@ fn words_of(bits: u128) -> [u64; 2] {
     [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p])]
 }
 
+fn address_words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(v4) => [0, v4.to_bits().into()],
+        IpAddr::V6(v6) => words_of(v6.to_bits()),
+    }
+}
+
 impl Key {
     pub(super) fn new(
         kind: ObservationKind,
@@ -70,10 +77,7 @@ impl Key {
         let Spot { space, segment, secretariat, interface } = spot;
         let vlan = |at: usize| vlans.get(at).copied().unwrap_or(0);
         Self {
-            address: match address {
-                IpAddr::V4(v4) => [0, v4.to_bits().into()],
-                IpAddr::V6(v6) => words_of(v6.to_bits()),
-            },
+            address: address_words(address),
             station: u64::from_be_bytes([a, b, c, d, e, f, flags, kind.code()]),
             spot: u64::from(space) << 48
                 | u64::from(segment.unwrap_or(0)) << 32
@@ -82,6 +86,11 @@ impl Key {
             vlans: [vlan(0), vlan(1), vlan(2)],
             kind,
         }
+    }
+
+    /// The same key of another address of the family.
+    pub(super) fn with_address(&self, address: IpAddr) -> Self {
+        Self { address: address_words(address), ..*self }
     }
 
     /// Some word of it.

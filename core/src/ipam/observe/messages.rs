@@ -167,7 +167,7 @@ fn of_dhcp4(message: &Dhcp4Message, source: IpAddr) -> Statements {
                 server,
                 relay,
                 vendor_class: text(message.vendor_class.as_ref()),
-                duid: None,
+                duid: message.client_id.as_deref().map(hexadecimal),
             };
             let details = Some(Box::new(details));
             statements.push(Statement { details, ..plain(kind, address, message.client_mac) });

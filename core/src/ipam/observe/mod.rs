@@ -9,7 +9,9 @@ mod ahead;
 mod config;
 mod key;
 mod messages;
+mod stack;
 mod stations;
+mod sums;
 mod table;
 
 #[cfg(test)]
@@ -36,9 +38,12 @@ use crate::{
     flow::{FlowContext, FlowEvent, Party},
     net::{MacAddress, Name},
     plan::Role,
-    record::ObservationKind,
+    record::{ConnState, ObservationKind},
     time::{NANOS_PER_SECOND, Timestamp},
 };
+
+/// IP protocol number of TCP.
+const TCP: u8 = 6;
 
 /// Where and when a packet was seen.
 #[derive(Clone, Copy, Debug)]
@@ -220,8 +225,9 @@ impl Observer {
                     // Where both sides are one station, it has learned again since.
                     shown = shown.filter(|_| originator.mac != responder.mac);
                 }
-                self.count(flow, originator, of_originator, shown, places, sink);
-                self.count(flow, responder, of_responder, other, places, sink);
+                let conversed = matches!(event, FlowEvent::Reported(_)) && both_spoke(flow);
+                self.count(flow, originator, (of_originator, shown), conversed, places, sink);
+                self.count(flow, responder, (of_responder, other), conversed, places, sink);
             }
             FlowEvent::Established | FlowEvent::Refused | FlowEvent::Unanswered => {}
         }
@@ -273,7 +279,7 @@ impl Observer {
     ) {
         let Some(&(key, hash)) = looked.key else { return };
         let verdict = self.judge(flow, party, looked, shown, places);
-        let sighting = Sighting { packets: 1, ..sighting(flow, party) };
+        let sighting = Sighting { packets: 1, stack: flow.stack, ..sighting(flow, party) };
         let mut out = Output { site: &self.site, places, sink };
         self.table.begin(hash, key, Sighting { first: time, last: time, ..sighting }, verdict, &mut out);
     }
@@ -282,8 +288,8 @@ impl Observer {
         &mut self,
         flow: &FlowContext,
         party: &Party,
-        looked: Looked<'_>,
-        shown: Option<Standing>,
+        (looked, shown): (Looked<'_>, Option<Standing>),
+        conversed: bool,
         places: &Places,
         sink: &mut ObservationSink<'_>,
     ) {
@@ -292,7 +298,8 @@ impl Observer {
         {
             let verdict = self.judge(flow, party, looked, shown, places);
             let mut out = Output { site: &self.site, places, sink };
-            self.table.count(flow.now, hash, key, sighting(flow, party), true, verdict, &mut out);
+            let sighting = Sighting { conversed, ..sighting(flow, party) };
+            self.table.count(flow.now, hash, key, sighting, true, verdict, &mut out);
         }
     }
 
@@ -343,7 +350,9 @@ impl Observer {
         };
         let key = Key::new(statement.kind, statement.address, statement.mac, spot, &seen.link.vlans);
         let Statement { details, .. } = statement;
-        let sighting = Sighting { first: seen.now, last: seen.now, packets: 1, ttl: (0, 0), details };
+        let (first, last) = (seen.now, seen.now);
+        let sighting =
+            Sighting { first, last, packets: 1, ttl: (0, 0), conversed: false, stack: None, details };
         let mut out = Output { site: &self.site, places, sink };
         let hash = self.table.hash_of(&key);
         self.table.count(seen.now, hash, key, sighting, false, Verdict::Use, &mut out);
@@ -443,6 +452,25 @@ fn sighting(flow: &FlowContext, party: &Party) -> Sighting {
         last: flow.last,
         packets: party.packets_by_mac,
         ttl: (party.ttl_min, party.ttl_max),
+        conversed: false,
+        stack: None,
         details: None,
     }
+}
+
+/// Whether packets of a flow went both ways, and for TCP behind a handshake: whoever forges a source hears no answer.
+fn both_spoke(flow: &FlowContext) -> bool {
+    let has_packets = flow.originator.packets > 0 && flow.responder.packets > 0;
+    has_packets
+        && (flow.protocol != TCP
+            || matches!(
+                flow.conn_state,
+                ConnState::S1
+                    | ConnState::SF
+                    | ConnState::S2
+                    | ConnState::S3
+                    | ConnState::Rsto
+                    | ConnState::Rstr
+                    | ConnState::Oth
+            ))
 }

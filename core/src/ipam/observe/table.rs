@@ -6,13 +6,15 @@ use std::collections::VecDeque;
 use super::{
     key::Key,
     messages::{Details, strength},
+    stack::{Signatures, Stack},
+    sums::Sums,
 };
 use crate::{
     bounded::{Bounded, KeyHash},
     ipam::Places,
     net::Name,
-    record::Observation,
-    time::Timestamp,
+    record::{Observation, ObservationKind, StackSample, Strength},
+    time::{NANOS_PER_SECOND, Timestamp},
 };
 
 /// Where observations go.
@@ -26,6 +28,10 @@ pub(super) struct Sighting {
     pub(super) packets: u64,
     /// Lowest and highest time to live; zero where it says nothing.
     pub(super) ttl: (u8, u8),
+    /// Whether both sides of its flow spoke.
+    pub(super) conversed: bool,
+    /// The SYN that it is of.
+    pub(super) stack: Option<StackSample>,
     pub(super) details: Option<Box<Details>>,
 }
 
@@ -34,12 +40,24 @@ struct Entry {
     first_seen: Timestamp,
     last_seen: Timestamp,
     packets: u64,
-    /// Packets told when their flow began, which its report counts once more.
-    advanced: u64,
-    ttl: (u8, u8),
     details: Option<Box<Details>>,
+    stack: Option<Box<Stack>>,
+    /// Packets told when their flow began, which its report counts once more.
+    advanced: u32,
+    /// Flows since the last report in which both sides spoke.
+    conversations: u32,
+    /// Hours since the last report, that of `last_seen` in the lowest bit.
+    hours: u32,
+    ttl: (u8, u8),
+    /// Whether both sides ever spoke.
+    conversed: bool,
     queued: bool,
     held: bool,
+}
+
+/// The hour of a moment, since the epoch.
+const fn hour_of(time: Timestamp) -> i64 {
+    time.as_nanos().div_euclid(3_600 * NANOS_PER_SECOND)
 }
 
 /// What to do with an entry that is held.
@@ -62,6 +80,10 @@ pub(super) struct Table {
     report_nanos: i64,
     hold_nanos: i64,
     discarded: u64,
+    signatures: Signatures,
+    sums: Sums,
+    /// When the sums are told next; none while there are none.
+    sums_due: Option<Timestamp>,
 }
 
 /// Names and destination of what is told.
@@ -81,6 +103,9 @@ impl Table {
             report_nanos,
             hold_nanos,
             discarded: 0,
+            signatures: Signatures::new(seed),
+            sums: Sums::new(seed),
+            sums_due: None,
         }
     }
 
@@ -119,7 +144,7 @@ impl Table {
             None => self.start(hash, key, sighting, 1, verdict, out),
             Some(entry) => {
                 entry.first_seen = entry.first_seen.min(sighting.first);
-                entry.move_on(&sighting);
+                entry.move_on(&sighting, &mut self.signatures);
                 if entry.held && verdict != Verdict::Hold {
                     self.settle(&key, verdict, out);
                 }
@@ -150,9 +175,10 @@ impl Table {
         if !in_flow {
             entry.first_seen = entry.first_seen.min(sighting.first);
         }
-        entry.move_on(&sighting);
-        let told = if in_flow { entry.advanced.min(sighting.packets) } else { 0 };
-        entry.advanced -= told;
+        entry.move_on(&sighting, &mut self.signatures);
+        let advanced = u64::from(entry.advanced);
+        let told = if in_flow { advanced.min(sighting.packets) } else { 0 };
+        entry.advanced = u32::try_from(advanced - told).unwrap_or(0);
         entry.packets = entry.packets.saturating_add(sighting.packets - told);
         if entry.held {
             if verdict != Verdict::Hold {
@@ -162,8 +188,8 @@ impl Table {
         }
         if sighting.details.is_some() && entry.details != sighting.details {
             entry.details = sighting.details;
-            entry.tell(&key, out);
-        } else if !entry.queued && entry.packets > 0 {
+            entry.tell(&key, &self.signatures, out);
+        } else if !entry.queued && entry.has_news() {
             entry.queued = true;
             self.reports.push_back((now.plus(self.report_nanos), key));
         }
@@ -174,7 +200,7 @@ impl Table {
         hash: KeyHash,
         key: Key,
         sighting: Sighting,
-        advanced: u64,
+        advanced: u32,
         verdict: Verdict,
         out: &mut Output<'_, '_>,
     ) {
@@ -182,24 +208,56 @@ impl Table {
             self.discarded = self.discarded.saturating_add(1);
             return;
         }
+        // Anyone can write sources; what is there is not to give way to them.
+        if self.entries.len() >= self.limit && key.kind() == ObservationKind::Traffic && !sighting.conversed {
+            // What is told when a flow begins is counted when it reports.
+            let packets = if advanced > 0 { 0 } else { sighting.packets };
+            self.sums.add(&key, packets, sighting.first, sighting.last);
+            self.sums_due.get_or_insert(sighting.last.plus(self.report_nanos));
+            return;
+        }
         let mut entry = Entry {
             first_seen: sighting.first,
             last_seen: sighting.last,
             packets: sighting.packets,
+            details: None,
+            stack: None,
             advanced,
+            conversations: 0,
+            hours: 0,
             ttl: sighting.ttl,
-            details: sighting.details,
+            conversed: false,
             queued: false,
             held: verdict == Verdict::Hold,
         };
+        entry.move_on(&sighting, &mut self.signatures);
+        entry.details = sighting.details;
         if entry.held {
             self.holds.push_back((sighting.last.plus(self.hold_nanos), key));
         } else {
-            entry.tell(&key, out);
+            entry.tell(&key, &self.signatures, out);
         }
         if let Some((gone, mut entry)) = self.entries.insert_hashed(hash, key, entry) {
-            entry.tell_rest(&gone, out);
+            entry.tell_rest(&gone, &self.signatures, out);
         }
+    }
+
+    /// Tells the sums, but of stations that turned out to be of the edge.
+    fn tell_sums(&mut self, judge: &mut dyn FnMut(&Key) -> Verdict, out: &mut Output<'_, '_>) {
+        self.sums_due = None;
+        self.sums.tell(|key, sum, aggregate| {
+            if judge(key) != Verdict::Discard {
+                let sums = Observation {
+                    first_seen: sum.first_seen,
+                    last_seen: sum.last_seen,
+                    packets: sum.packets,
+                    active_hours: 1,
+                    aggregate: Some(Box::new(aggregate)),
+                    ..observation(key, Strength::Medium, out)
+                };
+                (out.sink)(&sums);
+            }
+        });
     }
 
     /// Ends the holding of an entry.
@@ -209,7 +267,7 @@ impl Table {
             self.discarded = self.discarded.saturating_add(1);
         } else if let Some(entry) = self.entries.peek_mut(key) {
             entry.held = false;
-            entry.tell(key, out);
+            entry.tell(key, &self.signatures, out);
         }
     }
 
@@ -236,8 +294,11 @@ impl Table {
         {
             if let Some(entry) = self.entries.peek_mut(&key) {
                 entry.queued = false;
-                entry.tell_rest(&key, out);
+                entry.tell_rest(&key, &self.signatures, out);
             }
+        }
+        if self.sums_due.is_some_and(|due| due <= now) {
+            self.tell_sums(judge, out);
         }
     }
 
@@ -249,10 +310,12 @@ impl Table {
             }
         }
         self.reports.clear();
-        self.entries.for_each(|key, entry| {
+        let Self { entries, signatures, .. } = self;
+        entries.for_each(|key, entry| {
             entry.queued = false;
-            entry.tell_rest(key, out);
+            entry.tell_rest(key, signatures, out);
         });
+        self.tell_sums(judge, out);
     }
 
     /// Forgets everything, told or not.
@@ -260,43 +323,64 @@ impl Table {
         while self.entries.pop_oldest().is_some() {}
         self.reports.clear();
         self.holds.clear();
+        self.sums.clear();
+        self.sums_due = None;
     }
 }
 
 impl Entry {
-    fn move_on(&mut self, sighting: &Sighting) {
+    fn move_on(&mut self, sighting: &Sighting, signatures: &mut Signatures) {
+        self.mark_hour(sighting.last);
         self.last_seen = self.last_seen.max(sighting.last);
         let (low, high) = sighting.ttl;
         if high > 0 {
             let lowest = if self.ttl.0 == 0 { low } else { self.ttl.0.min(low) };
             self.ttl = (lowest, self.ttl.1.max(high));
         }
-    }
-
-    fn tell_rest(&mut self, key: &Key, out: &mut Output<'_, '_>) {
-        if self.packets > 0 && !self.held {
-            self.tell(key, out);
+        if sighting.conversed {
+            self.conversations = self.conversations.saturating_add(1);
+            self.conversed = true;
+        }
+        if let Some(sample) = &sighting.stack {
+            match &mut self.stack {
+                Some(stack) => stack.add(sample, sighting.last, signatures),
+                None => self.stack = Some(Box::new(Stack::first(sample, sighting.last, signatures))),
+            }
         }
     }
 
-    fn tell(&mut self, key: &Key, out: &mut Output<'_, '_>) {
+    fn mark_hour(&mut self, time: Timestamp) {
+        let ahead = hour_of(time).saturating_sub(hour_of(self.last_seen));
+        let (later, earlier) = (u32::try_from(ahead.max(0)), u32::try_from(ahead.saturating_neg().max(0)));
+        self.hours = later.ok().and_then(|by| self.hours.checked_shl(by)).unwrap_or(0);
+        self.hours |= earlier.ok().and_then(|by| 1_u32.checked_shl(by)).unwrap_or(0);
+    }
+
+    /// Whether there is something that was not told: packets, or that they were answered.
+    const fn has_news(&self) -> bool {
+        self.packets > 0 || self.conversations > 0
+    }
+
+    fn tell_rest(&mut self, key: &Key, signatures: &Signatures, out: &mut Output<'_, '_>) {
+        if self.has_news() && !self.held {
+            self.tell(key, signatures, out);
+        }
+    }
+
+    fn tell(&mut self, key: &Key, signatures: &Signatures, out: &mut Output<'_, '_>) {
         let details = self.details.as_deref();
-        let spot = key.spot();
         let ttl = |value: u8| (value > 0).then_some(value);
-        let observation = Observation {
-            kind: key.kind(),
-            strength: strength(key.kind()),
-            address: key.address(),
-            address_space: out.places.space_name(spot.space),
-            secretariat: spot.secretariat.and_then(|s| out.places.secretariat_name(s)).cloned(),
-            segment: spot.segment.and_then(|s| out.places.segment_name(s)).cloned(),
-            site: out.site.clone(),
-            interface: out.places.interface_name(spot.interface),
-            vlans: key.vlans(),
-            mac: key.mac(),
+        let strength = if self.conversed { Strength::Strong } else { strength(key.kind()) };
+        let mut stack = self.stack.as_mut().and_then(|stack| stack.tell(signatures));
+        if let (Some(evidence), Some(stack)) = (&mut stack, &self.stack) {
+            stack.place_clock(evidence, self.last_seen);
+        }
+        let told = Observation {
             first_seen: self.first_seen,
             last_seen: self.last_seen,
             packets: self.packets,
+            conversations: self.conversations.into(),
+            active_hours: self.hours,
             ttl_min: ttl(self.ttl.0),
             ttl_max: ttl(self.ttl.1),
             hostname: details.and_then(|d| d.hostname.clone()),
@@ -305,8 +389,24 @@ impl Entry {
             relay: details.and_then(|d| d.relay),
             vendor_class: details.and_then(|d| d.vendor_class.clone()),
             duid: details.and_then(|d| d.duid.clone()),
+            stack,
+            ..observation(key, strength, out)
         };
-        self.packets = 0;
-        (out.sink)(&observation);
+        (self.packets, self.conversations, self.hours) = (0, 0, 0);
+        (out.sink)(&told);
+    }
+}
+
+/// The observation of a key, without what was seen of it.
+fn observation(key: &Key, strength: Strength, out: &Output<'_, '_>) -> Observation {
+    let spot = key.spot();
+    let space = out.places.space_name(spot.space);
+    let place = (out.site.clone(), out.places.interface_name(spot.interface));
+    Observation {
+        secretariat: spot.secretariat.and_then(|s| out.places.secretariat_name(s)).cloned(),
+        segment: spot.segment.and_then(|s| out.places.segment_name(s)).cloned(),
+        vlans: key.vlans(),
+        mac: key.mac(),
+        ..Observation::of(key.kind(), strength, key.address(), space, place, Timestamp(0))
     }
 }

@@ -1,0 +1,316 @@
+//! How one address is used in one address space at one attachment: everything that was observed there, bounded. What
+//! two of them have behind them, `verdict` judges.
+
+use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
+
+use super::hours::Hours;
+use crate::{
+    net::{MacAddress, Name},
+    record::{
+        IpIdBehaviour, Observation, ObservationEvidence, ObservationKind, StackEvidence, StackSignature,
+        Strength, TcpClock,
+    },
+    time::{NANOS_PER_SECOND, Timestamp},
+};
+
+/// Stations that are kept: the strongest and latest.
+const MAX_STATIONS: usize = 8;
+/// Host names and identifiers of DHCP clients that are kept: the latest.
+const MAX_NAMES: usize = 4;
+/// Signatures that are kept: the latest.
+const MAX_SIGNATURES: usize = 8;
+/// Nanoseconds within which another station must answer, for two to take turns: a lease that passes on, or a network
+/// card that is replaced, does so once.
+const SWAP_WITHIN: i64 = 1_200 * NANOS_PER_SECOND;
+/// Nanoseconds after which turns begin anew.
+const SWAPS_WITHIN: i64 = 7 * 86_400 * NANOS_PER_SECOND;
+
+/// One use of an address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Where the address is meant to be unique.
+    pub address_space: Name,
+    /// Secretariat of the segment, where it was seen last.
+    pub secretariat: Option<Name>,
+    /// Site.
+    pub site: Name,
+    /// Segment.
+    pub segment: Option<Name>,
+    /// VLAN ids, outermost first.
+    pub vlans: ArrayVec<u16, 3>,
+    /// Of the strongest observation.
+    pub strength: Strength,
+    /// First packet.
+    pub first_seen: Timestamp,
+    /// Last packet.
+    pub last_seen: Timestamp,
+    /// Packets.
+    pub packets: u64,
+    /// Flows in which both sides spoke.
+    pub conversations: u64,
+    /// Who was seen with the address, the strongest and latest first.
+    pub stations: Vec<Station>,
+    /// Times that another station answered within 20 minutes of the one before, as long as no two of them are seven
+    /// days apart.
+    pub swaps: u32,
+    /// When it did last.
+    pub last_swap: Option<Timestamp>,
+    /// Names that the host gave itself, the latest first.
+    pub hostnames: Vec<String>,
+    /// Identifiers of the DHCP client, the latest first.
+    pub clients: Vec<String>,
+    /// Lowest time to live.
+    pub ttl_min: Option<u8>,
+    /// Highest time to live.
+    pub ttl_max: Option<u8>,
+    /// Signatures of its SYNs, the latest first.
+    pub signatures: Vec<StackUse>,
+    /// SYNs with another signature than the one before them.
+    pub signature_changes: u64,
+    /// The clock behind its timestamps, and when it was read.
+    pub clock: Option<(TcpClock, Timestamp)>,
+    /// SYNs whose timestamp could not follow the one before.
+    pub timestamp_breaks: u64,
+    /// How it fills in IPv4's identification.
+    pub ip_id: IpIdBehaviour,
+    /// Hours in which it was active.
+    pub hours: Hours,
+}
+
+/// A station that was seen with an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Station {
+    /// Its MAC address.
+    pub mac: Option<MacAddress>,
+    /// Bit set of the codes of observation kinds that showed it.
+    pub kinds: u32,
+    /// The kind of the strongest of them.
+    pub kind: ObservationKind,
+    /// Its strength.
+    pub strength: Strength,
+    /// First packet.
+    pub first_seen: Timestamp,
+    /// Last packet.
+    pub last_seen: Timestamp,
+}
+
+/// A signature, and when it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackUse {
+    /// The signature.
+    pub signature: StackSignature,
+    /// SYNs with it.
+    pub segments: u64,
+    /// When it was first told.
+    pub first_seen: Timestamp,
+    /// When it was last told.
+    pub last_seen: Timestamp,
+}
+
+/// Whether a MAC address is a virtual one of a redundancy protocol, which passes from router to router: VRRP and CARP
+/// (RFC 9568), HSRP versions 1 and 2 (RFC 2281), GLBP.
+pub const fn is_virtual(mac: MacAddress) -> bool {
+    matches!(
+        mac.0,
+        [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _]
+            | [0x00, 0x00, 0x0c, 0x07, 0xac, _]
+            | [0x00, 0x00, 0x0c, 0x9f, 0xf0..=0xff, _]
+            | [0x00, 0x07, 0xb4, 0x00, _, _]
+            | [0x00, 0x05, 0x73, 0xa0, 0x00..=0x0f, _]
+    )
+}
+
+/// Whether an observation of this kind ties an address to the station itself, where traffic may be forwarded.
+pub const fn is_of_station(kind: ObservationKind) -> bool {
+    matches!(
+        kind,
+        ObservationKind::ArpRequest
+            | ObservationKind::ArpReply
+            | ObservationKind::ArpAnnouncement
+            | ObservationKind::NeighborSolicitation
+            | ObservationKind::NeighborAdvertisement
+            | ObservationKind::Dhcp4Lease
+            | ObservationKind::Dhcp6Lease
+    )
+}
+
+impl Station {
+    fn of(observation: &Observation) -> Self {
+        Self {
+            mac: observation.mac,
+            kinds: bit(observation.kind),
+            kind: observation.kind,
+            strength: observation.strength,
+            first_seen: observation.first_seen,
+            last_seen: observation.last_seen,
+        }
+    }
+
+    /// Whether any observation ties the address to this station itself.
+    pub fn is_own(&self) -> bool {
+        ObservationKind::ALL.iter().any(|&kind| is_of_station(kind) && self.kinds & bit(kind) != 0)
+    }
+}
+
+fn bit(kind: ObservationKind) -> u32 {
+    1_u32.checked_shl(u32::from(kind.code())).unwrap_or(0)
+}
+
+/// Puts the latest of a few names first.
+fn keep_latest(names: &mut Vec<String>, name: Option<&String>) {
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        names.retain(|known| known != name);
+        names.insert(0, name.clone());
+        names.truncate(MAX_NAMES);
+    }
+}
+
+impl Usage {
+    /// A use that was just seen for the first time.
+    pub fn first(observation: &Observation) -> Self {
+        let mut usage = Self {
+            address_space: observation.address_space.clone(),
+            secretariat: None,
+            site: observation.site.clone(),
+            segment: observation.segment.clone(),
+            vlans: ArrayVec::new(),
+            strength: observation.strength,
+            first_seen: observation.first_seen,
+            last_seen: observation.last_seen,
+            packets: 0,
+            conversations: 0,
+            stations: Vec::with_capacity(1),
+            swaps: 0,
+            last_swap: None,
+            hostnames: Vec::new(),
+            clients: Vec::new(),
+            ttl_min: None,
+            ttl_max: None,
+            signatures: Vec::new(),
+            signature_changes: 0,
+            clock: None,
+            timestamp_breaks: 0,
+            ip_id: IpIdBehaviour::Unknown,
+            hours: Hours::default(),
+        };
+        usage.add(observation);
+        usage
+    }
+
+    /// Whether an observation belongs to it.
+    pub fn is_of(&self, observation: &Observation) -> bool {
+        (&self.address_space, &self.site, &self.segment)
+            == (&observation.address_space, &observation.site, &observation.segment)
+    }
+
+    /// One more observation of it.
+    pub fn add(&mut self, observation: &Observation) {
+        if observation.secretariat.is_some() {
+            self.secretariat.clone_from(&observation.secretariat);
+        }
+        self.vlans.clone_from(&observation.vlans);
+        self.strength = self.strength.max(observation.strength);
+        self.count_swap(observation);
+        self.first_seen = self.first_seen.min(observation.first_seen);
+        self.last_seen = self.last_seen.max(observation.last_seen);
+        self.packets = self.packets.saturating_add(observation.packets);
+        self.conversations = self.conversations.saturating_add(observation.conversations);
+        // A question is no activity.
+        if observation.strength > Strength::Weak {
+            self.hours.add(observation.last_seen, observation.active_hours);
+        }
+        let least = |one: Option<u8>, other: Option<u8>| one.into_iter().chain(other).min();
+        self.ttl_min = least(self.ttl_min, observation.ttl_min);
+        self.ttl_max = self.ttl_max.max(observation.ttl_max);
+        if observation.strength > Strength::Weak {
+            keep_latest(&mut self.hostnames, observation.hostname.as_ref());
+            keep_latest(&mut self.clients, observation.duid.as_ref());
+        }
+        self.add_station(observation);
+        if let Some(stack) = &observation.stack {
+            self.add_stack(stack, observation.last_seen);
+        }
+    }
+
+    /// Counts a turn between stations that answer for the address, each soon after the other.
+    fn count_swap(&mut self, observation: &Observation) {
+        let answers = |strength, kind, mac: Option<MacAddress>| {
+            strength == Strength::Strong && is_of_station(kind) && mac.is_some_and(|mac| !is_virtual(mac))
+        };
+        if !answers(observation.strength, observation.kind, observation.mac) {
+            return;
+        }
+        let own = self.stations.iter().filter(|held| held.is_own() && held.strength == Strength::Strong);
+        let Some(latest) = own.max_by_key(|held| held.last_seen) else { return };
+        let gap = observation.last_seen.since(latest.last_seen);
+        if latest.mac != observation.mac
+            && latest.mac.is_some_and(|mac| !is_virtual(mac))
+            && (1..=SWAP_WITHIN).contains(&gap)
+        {
+            let goes_on = self.last_swap.is_some_and(|last| observation.last_seen.since(last) <= SWAPS_WITHIN);
+            self.swaps = if goes_on { self.swaps.saturating_add(1) } else { 1 };
+            self.last_swap = Some(observation.last_seen);
+        }
+    }
+
+    fn add_station(&mut self, observation: &Observation) {
+        match self.stations.iter_mut().find(|held| held.mac == observation.mac) {
+            Some(held) => {
+                held.kinds |= bit(observation.kind);
+                held.first_seen = held.first_seen.min(observation.first_seen);
+                held.last_seen = held.last_seen.max(observation.last_seen);
+                if observation.strength > held.strength {
+                    (held.strength, held.kind) = (observation.strength, observation.kind);
+                }
+            }
+            None => self.stations.push(Station::of(observation)),
+        }
+        self.stations.sort_by(|a, b| {
+            let rank = |station: &Station| (station.strength, station.last_seen);
+            rank(b).cmp(&rank(a)).then(a.mac.cmp(&b.mac))
+        });
+        self.stations.truncate(MAX_STATIONS);
+    }
+
+    fn add_stack(&mut self, stack: &StackEvidence, time: Timestamp) {
+        for seen in stack.signatures.iter().rev() {
+            let at = self.signatures.iter().position(|held| held.signature == seen.signature);
+            let mut held = match at {
+                Some(at) => self.signatures.remove(at),
+                None => {
+                    StackUse { signature: seen.signature, segments: 0, first_seen: time, last_seen: time }
+                }
+            };
+            held.segments = held.segments.saturating_add(seen.segments.into());
+            held.last_seen = held.last_seen.max(time);
+            self.signatures.insert(0, held);
+        }
+        self.signatures.truncate(MAX_SIGNATURES);
+        self.signature_changes = self.signature_changes.saturating_add(stack.changes.into());
+        self.timestamp_breaks = self.timestamp_breaks.saturating_add(stack.timestamp_breaks.into());
+        if let Some(clock) = stack.clock {
+            self.clock = Some((clock, time));
+        } else if stack.timestamp_breaks > 0 {
+            self.clock = None;
+        }
+        if stack.ip_id != IpIdBehaviour::Unknown {
+            self.ip_id = stack.ip_id;
+        }
+    }
+
+    /// What was seen of each station, for the evidence of a finding.
+    pub fn evidence(&self, address: std::net::IpAddr) -> impl Iterator<Item = ObservationEvidence> + '_ {
+        self.stations.iter().map(move |station| ObservationEvidence {
+            address_space: self.address_space.clone(),
+            site: self.site.clone(),
+            segment: self.segment.clone(),
+            kind: station.kind,
+            strength: station.strength,
+            address,
+            mac: station.mac,
+            first_seen: station.first_seen,
+            last_seen: station.last_seen,
+        })
+    }
+}
