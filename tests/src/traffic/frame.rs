@@ -113,8 +113,19 @@ pub(super) struct Segment {
     pub(super) window: u16,
     /// Maximum segment size, on SYN.
     pub(super) mss: u16,
+    /// What tells one kind of host's segments from another's.
+    pub(super) look: Look,
     /// Its data.
     pub(super) payload: Payload,
+}
+
+/// What a host's TCP implementation shows in its segments beside what TCP needs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    /// The header's options as they are written; where none are given a SYN has those of a present-day desktop.
+    pub(super) options: Option<Arc<[u8]>>,
+    /// Whether routers may fragment the packet; IPv4 only.
+    pub(super) fragmentable: bool,
 }
 
 /// FIN flag.
@@ -249,7 +260,7 @@ pub(super) fn render_ip(packet: &Packet, out: &mut Vec<u8>) -> Result<()> {
             header.dscp = IpDscp::try_new(packet.dscp)?;
             let [_, _, high, low] = packet.identification.to_be_bytes();
             header.identification = u16::from_be_bytes([high, low]);
-            header.dont_fragment = matches!(packet.body, Body::Tcp(_));
+            header.dont_fragment = matches!(&packet.body, Body::Tcp(segment) if !segment.look.fragmentable);
             if let Body::Fragment { offset, more, .. } = packet.body {
                 header.more_fragments = more;
                 header.fragment_offset = IpFragOffset::try_new(offset / 8)?;
@@ -343,7 +354,9 @@ fn render_tcp(segment: &Segment, ends: (IpAddr, IpAddr), out: &mut Vec<u8>) -> R
     header.rst = segment.flags & RST != 0;
     header.psh = segment.flags & PSH != 0;
     header.ack = segment.flags & ACK != 0;
-    if header.syn {
+    if let Some(options) = &segment.look.options {
+        header.set_options_raw(options)?;
+    } else if header.syn {
         header.set_options(&[
             TcpOptionElement::MaximumSegmentSize(segment.mss),
             TcpOptionElement::Noop,
