@@ -5,6 +5,7 @@ mod calendar;
 mod cases;
 mod compare;
 mod device;
+mod findings;
 mod ordinary;
 mod plan;
 mod speak;
@@ -30,6 +31,7 @@ use self::{
 };
 pub use self::{
     compare::{MonthComparison, Reported, Tally},
+    findings::{Findings, about_address, about_claim, about_claims},
     truth::{
         AddressTruth, ClaimTruth, DeclaredTruth, IntruderTruth, MonthTruth, MustNot, RoutedTruth, UseTruth,
         read_month,

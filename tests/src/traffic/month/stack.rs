@@ -348,7 +348,7 @@ mod tests {
         let macos = Stack::named("macos").syn(1460, 1);
         assert_eq!(*macos, [2, 4, 5, 0xb4, 1, 3, 3, 6, 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 4, 2, 0, 0]);
         assert_eq!(*Stack::named("windows 10").syn(1460, 9), [2, 4, 5, 0xb4, 1, 3, 3, 8, 1, 1, 4, 2]);
-        assert_eq!(*Stack::named("iot").later((1, 2)), []);
+        assert!(Stack::named("iot").later((1, 2)).is_empty());
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn cases_do_not_meet() {
         for address in &truth.addresses {
             let raises = !address.rules.is_empty() || !address.accepted.is_empty();
             assert_eq!(must_not.contains(&address.address), !raises, "{}", address.address);
-            assert_eq!(address.rules.is_empty(), address.verdict.is_none() && address.rules.is_empty());
+            assert!(address.verdict.is_none() || !address.rules.is_empty(), "{}", address.address);
             assert!(address.from <= address.until, "{}", address.address);
         }
         for case in

@@ -20,7 +20,7 @@ use super::{
         },
         Case, Month,
         calendar::{at, moment, worked_from},
-        device::{Device, Place, Stay},
+        device::{Device, Lease, Place, Stay},
         ordinary::{any_place, common_stack},
         plan::own,
         speak::segment,
@@ -153,7 +153,13 @@ fn rogue_dhcp(month: &mut Month, random: &mut Random) {
     for _ in 0..5 {
         let (server, place) = month.own_address(random, false);
         let IpAddr::V4(address) = server else { continue };
-        let rogue = month.device(Stack::named("linux 2.6"));
+        // Hosts that the segment's own server serves, so that it is known whatever the scale.
+        for _ in 0..3 {
+            let client = month.fresh(random, own(place.secretariat, false));
+            let stack = common_stack(random, false);
+            month.settle(stack, (client, place, 0), |stay| stay.lease = Lease::Kept);
+        }
+        let mut rogue = month.device(Stack::named("linux 2.6"));
         let start = at(worked_from(i64::from(random.octet(2, 20))), 13);
         let until = start + 8 * HOUR;
         let mut last = start;
@@ -174,9 +180,7 @@ fn rogue_dhcp(month: &mut Month, random: &mut Random) {
             segment.dhcp4(&mut month.wire, random, time, &offer);
             last = last.max(time);
         }
-        let first = start;
-        month.truth.rogue_dhcp.push(intruder(address, &rogue, place, first, last));
-        let mut rogue = rogue;
+        month.truth.rogue_dhcp.push(intruder(address, &rogue, place, start, last));
         let stay = Stay::new(server, place, rogue.mac, 0).between(start, until);
         rogue.stays.push(stay);
         month.devices.push(rogue);
