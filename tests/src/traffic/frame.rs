@@ -441,6 +441,35 @@ mod tests {
     }
 
     #[test]
+    fn a_stack_that_is_given_shows_in_options_and_header() {
+        let ends = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
+        let bytes_of = |look: Look| {
+            let segment = Segment {
+                source: 1,
+                destination: 2,
+                sequence: 0,
+                acknowledgement: 0,
+                flags: SYN,
+                window: 4128,
+                mss: 1460,
+                look,
+                payload: Payload::Empty,
+            };
+            let [source, destination] = ends;
+            let body = Body::Tcp(segment);
+            let packet = Packet { source, destination, ttl: 255, dscp: 0, identification: 7, body };
+            let mut bytes = Vec::new();
+            render_ip(&packet, &mut bytes).expect("a packet");
+            bytes
+        };
+        let usual = bytes_of(Look::default());
+        assert_eq!((usual.len(), usual[6]), (52, 0x40));
+        let options: Arc<[u8]> = Arc::from([2, 4, 2, 24]);
+        let given = bytes_of(Look { options: Some(options.clone()), fragmentable: true });
+        assert_eq!((given[6], given[32] >> 4, &given[40..]), (0, 6, &*options));
+    }
+
+    #[test]
     fn a_made_body_is_whole_tls_records() {
         let body = MadeBody { tls: true, key: 9, length: TLS_RECORD + 105 };
         let record = |at| [0, 1, 2, 3, 4].map(|offset| body.octet(at + offset));

@@ -70,7 +70,7 @@ pub(super) fn fill(month: &mut Month) -> Result<()> {
             .filter(|(net, whose)| *whose == secretariat && matches!(net, IpNet::V6(_)) == ipv6)
             .filter(|(net, _)| match net {
                 // The smallest have no room for hosts that grow with the scale.
-                IpNet::V4(net) => net.prefix_len() <= 22,
+                IpNet::V4(net) => net.prefix_len() <= 20,
                 IpNet::V6(_) => true,
             })
             .map(|(net, _)| *net)

@@ -121,7 +121,7 @@ fn forged(month: &mut Month, random: &mut Random, number: u32) {
         let destination = IpAddr::V4(super::super::super::world::internet_address(random));
         let body = Body::Udp {
             source: random.client_port(),
-            destination: 53,
+            destination: 27_015,
             payload: Arc::from(&random.octets::<33>()[..]),
         };
         let identification = random.bits();
