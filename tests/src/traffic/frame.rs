@@ -113,8 +113,19 @@ pub(super) struct Segment {
     pub(super) window: u16,
     /// Maximum segment size, on SYN.
     pub(super) mss: u16,
+    /// What tells one kind of host's segments from another's.
+    pub(super) look: Look,
     /// Its data.
     pub(super) payload: Payload,
+}
+
+/// What a host's TCP implementation shows in its segments beside what TCP needs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    /// The header's options as they are written; where none are given a SYN has those of a present-day desktop.
+    pub(super) options: Option<Arc<[u8]>>,
+    /// Whether routers may fragment the packet; IPv4 only.
+    pub(super) fragmentable: bool,
 }
 
 /// FIN flag.
@@ -249,7 +260,7 @@ pub(super) fn render_ip(packet: &Packet, out: &mut Vec<u8>) -> Result<()> {
             header.dscp = IpDscp::try_new(packet.dscp)?;
             let [_, _, high, low] = packet.identification.to_be_bytes();
             header.identification = u16::from_be_bytes([high, low]);
-            header.dont_fragment = matches!(packet.body, Body::Tcp(_));
+            header.dont_fragment = matches!(&packet.body, Body::Tcp(segment) if !segment.look.fragmentable);
             if let Body::Fragment { offset, more, .. } = packet.body {
                 header.more_fragments = more;
                 header.fragment_offset = IpFragOffset::try_new(offset / 8)?;
@@ -343,7 +354,9 @@ fn render_tcp(segment: &Segment, ends: (IpAddr, IpAddr), out: &mut Vec<u8>) -> R
     header.rst = segment.flags & RST != 0;
     header.psh = segment.flags & PSH != 0;
     header.ack = segment.flags & ACK != 0;
-    if header.syn {
+    if let Some(options) = &segment.look.options {
+        header.set_options_raw(options)?;
+    } else if header.syn {
         header.set_options(&[
             TcpOptionElement::MaximumSegmentSize(segment.mss),
             TcpOptionElement::Noop,
@@ -425,6 +438,35 @@ mod tests {
         let network = [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0x66, 0xde, 10, 0, 0, 1, 10, 0, 0, 2];
         assert_eq!(bytes[18..38], network);
         assert_eq!(bytes[38..46], [8, 0, 0xf7, 0xfd, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_stack_that_is_given_shows_in_options_and_header() {
+        let ends = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
+        let bytes_of = |look: Look| {
+            let segment = Segment {
+                source: 1,
+                destination: 2,
+                sequence: 0,
+                acknowledgement: 0,
+                flags: SYN,
+                window: 4128,
+                mss: 1460,
+                look,
+                payload: Payload::Empty,
+            };
+            let [source, destination] = ends;
+            let body = Body::Tcp(segment);
+            let packet = Packet { source, destination, ttl: 255, dscp: 0, identification: 7, body };
+            let mut bytes = Vec::new();
+            render_ip(&packet, &mut bytes).expect("a packet");
+            bytes
+        };
+        let usual = bytes_of(Look::default());
+        assert_eq!((usual.len(), usual[6]), (52, 0x40));
+        let options: Arc<[u8]> = Arc::from([2, 4, 2, 24]);
+        let given = bytes_of(Look { options: Some(options.clone()), fragmentable: true });
+        assert_eq!((given[6], given[32] >> 4, &given[40..]), (0, 6, &*options));
     }
 
     #[test]

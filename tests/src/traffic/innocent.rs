@@ -9,7 +9,7 @@ use onenet_core::{net::MacAddress, record::RuleId};
 use super::{
     apps::{self, Visit, datagrams, ping, visit},
     day::{CLOSING, Day, HOUR, MINUTE, OPENING, moment},
-    frame::{ACK, Body, Packet, Payload, RST, SYN, Segment as TcpSegment},
+    frame::{ACK, Body, Look, Packet, Payload, RST, SYN, Segment as TcpSegment},
     local::{Segment, link_local},
     ordinary::{mail_relay, resolver, time_server},
     talk::{MILLI, SECOND, Side, Talk},
@@ -254,6 +254,7 @@ fn backscatter(day: &mut Day) -> Result<()> {
             flags,
             window: if flags & RST == 0 { 64_240 } else { 0 },
             mss: 1460,
+            look: Look::default(),
             payload: Payload::Empty,
         };
         let packet = Packet {

@@ -101,6 +101,47 @@ impl Segment {
         }
     }
 
+    /// The same where a relay at `relay` passes it on to a server behind the edge router.
+    pub(super) fn dhcp4_relayed(
+        &self,
+        wire: &mut Wire,
+        random: &mut Random,
+        time: i64,
+        client: &Dhcp4Client<'_>,
+        relay: (MacAddress, Ipv4Addr),
+    ) {
+        let transaction = random.octets::<4>();
+        let router = self.site.inside_mac();
+        for (number, (kind, by_server)) in (0..).zip([(1, false), (2, true), (3, false), (5, true)]) {
+            let mut payload = client.message(transaction, kind);
+            payload[3] = u8::from(!by_server);
+            payload[24..28].copy_from_slice(&relay.1.octets());
+            let (ends, macs) = if by_server {
+                ((client.server, relay.1), (router, relay.0))
+            } else {
+                ((relay.1, client.server), (relay.0, router))
+            };
+            let body = Body::Udp { source: 67, destination: 67, payload: payload.into() };
+            let packet = ip_packet(IpAddr::V4(ends.0), IpAddr::V4(ends.1), 63, body);
+            self.put(wire, time + number * 3 * MILLI, macs, packet);
+        }
+    }
+
+    /// The client gives its lease back.
+    pub(super) fn dhcp4_release(
+        &self,
+        wire: &mut Wire,
+        random: &mut Random,
+        time: i64,
+        client: &Dhcp4Client<'_>,
+    ) {
+        let mut payload = client.message(random.octets::<4>(), 7);
+        payload[12..16].copy_from_slice(&client.lease.octets());
+        let body = Body::Udp { source: 68, destination: 67, payload: payload.into() };
+        let packet = ip_packet(IpAddr::V4(client.lease), IpAddr::V4(client.server), 64, body);
+        self.put(wire, time, (client.mac, client.server_mac), packet);
+    }
+
     /// Solicit, advertise, request, reply (RFC 8415) between a host and the edge router.
     pub(super) fn dhcp6(
         &self,
@@ -124,6 +165,14 @@ impl Segment {
             let packet = ip_packet(IpAddr::V6(ends.0), IpAddr::V6(ends.1), 64, body);
             self.put(wire, time + number * 2 * MILLI, macs, packet);
         }
+    }
+
+    /// A host asks whether an IPv6 address is free, and leaves it at that (RFC 4862).
+    pub(super) fn duplicate_detection(&self, wire: &mut Wire, time: i64, mac: MacAddress, ip: Ipv6Addr) {
+        let solicited = solicited_node(ip);
+        let body = Body::Icmp(Arc::from(neighbor(135, 0, ip, None)));
+        let packet = ip_packet(IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(solicited), 255, body);
+        self.put(wire, time, (mac, multicast_mac(solicited)), packet);
     }
 
     /// A host takes an IPv6 address (RFC 4862): it asks whether it is free, asks for routers, is told, and is
@@ -171,6 +220,8 @@ pub(super) struct Dhcp4Client<'a> {
     pub(super) server_mac: MacAddress,
     /// Its default gateway.
     pub(super) gateway: Ipv4Addr,
+    /// What it says of its software.
+    pub(super) vendor_class: &'a str,
 }
 
 impl Dhcp4Client<'_> {
@@ -197,7 +248,7 @@ impl Dhcp4Client<'_> {
         } else {
             option(61, &[&[1][..], &self.mac.0].concat());
             option(12, self.hostname.as_bytes());
-            option(60, b"MSFT 5.0");
+            option(60, self.vendor_class.as_bytes());
             option(55, &[1, 3, 6, 15]);
             if kind == 3 {
                 option(50, &self.lease.octets());

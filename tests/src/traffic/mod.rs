@@ -6,6 +6,7 @@ mod day;
 mod frame;
 mod innocent;
 mod local;
+pub mod month;
 mod ordinary;
 pub(crate) mod pcap;
 mod plan;

@@ -65,6 +65,7 @@ fn segments(day: &mut Day, site: Site) {
                 server: secretariat.address(site, 0, 5),
                 server_mac: Host::direct(secretariat, site, host.ip, 205).mac,
                 gateway: segment.gateway,
+                vendor_class: "MSFT 5.0",
             };
             segment.arp_probe(wire, arrival + 20 * MILLI, host.mac, ip);
             segment.dhcp4(wire, &mut random, arrival, &client);

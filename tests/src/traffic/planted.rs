@@ -8,7 +8,7 @@ use onenet_core::record::{RuleId, Subject};
 use super::{
     apps::{self, Visit, datagrams, visit},
     day::{CLOSING, Day, HOUR, MINUTE, OPENING},
-    frame::{ACK, Body, Payload, SYN, Segment as TcpSegment},
+    frame::{ACK, Body, Look, Payload, SYN, Segment as TcpSegment},
     local::{Dhcp4Client, Segment},
     random::Random,
     talk::{MILLI, SECOND, Side, Talk},
@@ -160,6 +160,7 @@ fn use_address(
                 server: Ipv4Addr::new(192, 168, 10, 2 + secretariat.0),
                 server_mac: Host::direct(secretariat, site, ip, 206).mac,
                 gateway: Ipv4Addr::new(192, 168, 10, 254 - secretariat.0),
+                vendor_class: "MSFT 5.0",
             };
             segment.dhcp4(&mut day.wire, random, start, &client);
         }
@@ -404,6 +405,7 @@ fn flood(day: &mut Day) -> Result<()> {
             flags: SYN,
             window: 512,
             mss: 1460,
+            look: Look::default(),
             payload: Payload::Empty,
         };
         day.wire.send(time, &mut path, true, Body::Tcp(segment.clone()))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::{
-    frame::{ACK, Body, FIN, MadeBody, PSH, Payload, RST, SYN, Segment},
+    frame::{ACK, Body, FIN, Look, MadeBody, PSH, Payload, RST, SYN, Segment},
     random::Random,
     wire::{Path, Wire},
 };
@@ -115,6 +115,7 @@ impl<'a> Talk<'a> {
             flags,
             window: if flags & RST == 0 { self.window[side.index()] } else { 0 },
             mss: self.path.mss(),
+            look: Look::default(),
             payload,
         });
         self.wire.send(time, &mut self.path, side == Side::Client, body)

@@ -179,6 +179,14 @@ impl Wire {
         frames
     }
 
+    /// Takes what passed a link before `end`, in order of time.
+    pub(super) fn take_until(&mut self, link: Link, end: i64) -> Vec<(i64, Frame)> {
+        let mut frames = self.take(link);
+        let later = frames.split_off(frames.partition_point(|(time, _)| *time < end));
+        self.links[link.index()] = later;
+        frames
+    }
+
     /// Sends one packet; `time` is when it passes its first edge.
     pub(super) fn send(&mut self, time: i64, path: &mut Path, from_client: bool, body: Body) -> Result<()> {
         let (from, to) = if from_client { (path.client, path.server) } else { (path.server, path.client) };
