@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use onenet_core::time::NANOS_PER_SECOND;
 use onenet_proto::config::{ConfigError, Document};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{custody::SensorsConfig, siem::SiemConfig, store::StoreConfig};
 
@@ -25,6 +26,9 @@ pub struct Config {
     /// When a sensor becomes a finding.
     #[serde(default)]
     pub sensors: SensorsConfig,
+    /// How long a use of an address counts.
+    #[serde(default)]
+    pub inventory: InventoryConfig,
     /// The address plan.
     #[serde(default)]
     pub plan: PlanConfig,
@@ -64,6 +68,38 @@ const fn default_connections() -> usize {
 
 const fn default_handshake() -> u64 {
     10
+}
+
+/// Section `[inventory]`: how long a use counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InventoryConfig {
+    /// Days of packet time for which a use counts beside another, and after which without it a finding is closed.
+    pub window_days: u32,
+    /// Days without a use after which a claim is dark.
+    pub dark_days: u32,
+}
+
+impl Default for InventoryConfig {
+    fn default() -> Self {
+        Self { window_days: 30, dark_days: 30 }
+    }
+}
+
+const fn days(count: u32) -> i64 {
+    (count as i64).saturating_mul(86_400 * NANOS_PER_SECOND)
+}
+
+impl InventoryConfig {
+    /// Nanoseconds for which a use counts.
+    pub const fn window(&self) -> i64 {
+        days(self.window_days)
+    }
+
+    /// Nanoseconds without a use after which a claim is dark.
+    pub const fn dark(&self) -> i64 {
+        days(self.dark_days)
+    }
 }
 
 /// Section `[enrollment]`.
@@ -138,6 +174,8 @@ impl Config {
         in_range("sensors.clock_skew_seconds", sensors.clock_skew_seconds.into(), 1, 86_400)?;
         in_range("sensors.gap_after_seconds", sensors.gap_after_seconds.into(), 1, 86_400)?;
         in_range("sensors.quiet_seconds", sensors.quiet_seconds.into(), 1, 31_536_000)?;
+        in_range("inventory.window_days", self.inventory.window_days.into(), 1, 366)?;
+        in_range("inventory.dark_days", self.inventory.dark_days.into(), 1, 3_660)?;
         in_range("siem.file.max_bytes", self.siem.file.max_bytes, 65_536, 1 << 40)?;
         in_range("siem.file.keep", self.siem.file.keep.into(), 0, 10_000)?;
         if let Some(syslog) = &self.siem.syslog {

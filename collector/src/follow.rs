@@ -72,7 +72,13 @@ impl Followers {
             stop_correlator.subscribe(),
         );
         let custody = tokio::spawn(judging);
-        let correlating = correlate::run(store.clone(), plan, sensors, changed, stop_correlator.subscribe());
+        let correlating = correlate::run(
+            store.clone(),
+            plan,
+            (sensors, config.inventory.clone()),
+            changed,
+            stop_correlator.subscribe(),
+        );
         correlator.spawn(async { correlating.await.context("the correlator failed") });
         let hosts = config.web.hosts.clone();
         let (served, stopped) = (store.clone(), stop_web.subscribe());

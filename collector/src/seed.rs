@@ -16,7 +16,8 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use crate::{
-    correlate,
+    config::InventoryConfig,
+    correlate::{self, Judge},
     custody::SensorsConfig,
     store::{Cursor, Store, StoredBatch, Writer},
     testing::{self, Sensor, store_config},
@@ -34,6 +35,11 @@ pub(crate) fn plan() -> Arc<AddressPlan> {
     let text = "secretariat = [{id='eohhs', contact='ipam@eohhs.example'},
                                {id='massdot', contact='ipam@massdot.example'}, {id='anf'}]";
     Arc::new(toml::from_str(text).expect("a plan"))
+}
+
+/// The same, ready to judge by.
+pub(crate) fn judge() -> Judge {
+    Judge::new(plan(), InventoryConfig::default())
 }
 
 /// An observation of `address` in the space (and secretariat) `space` at `site`.
@@ -173,7 +179,7 @@ impl Morning {
         morning.submit(&boston, &batch);
         let batch = lowell.seal(&lowell_body());
         morning.submit(&lowell, &batch);
-        while correlate::step(&morning.store, &plan(), &SensorsConfig::default(), 16).expect("it correlates")
+        while correlate::step(&morning.store, &judge(), &SensorsConfig::default(), 16).expect("it correlates")
             > 0
         {}
         morning

@@ -523,7 +523,11 @@ mod tests {
 
     #[test]
     fn an_address_is_shared_by_its_role_in_its_own_space_and_anycast_in_all() {
-        let claims = [("10.0.0.1", "eohhs", "vip"), ("10.0.0.2", "massdot", "anycast"), ("10.0.0.3", "eohhs", "secondary")];
+        let claims = [
+            ("10.0.0.1", "eohhs", "vip"),
+            ("10.0.0.2", "massdot", "anycast"),
+            ("10.0.0.3", "eohhs", "secondary"),
+        ];
         let text = claims.map(|(address, owner, role)| {
             format!("[[address]]\naddress='{address}'\nsecretariat='{owner}'\nrole='{role}'\n")
         });

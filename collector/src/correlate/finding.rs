@@ -70,9 +70,9 @@ pub(crate) struct Finding {
     pub(crate) first_seen: Timestamp,
     /// Last packet, at any source.
     pub(crate) last_seen: Timestamp,
-    /// The highest that a source states.
+    /// The highest that a source states, or what the one says that judged what is behind the address.
     pub(crate) severity: Severity,
-    /// The highest that a source states.
+    /// The same.
     pub(crate) confidence: Confidence,
     /// One line for a person.
     pub(crate) summary: String,
@@ -155,6 +155,8 @@ pub(crate) fn fold(
     let secretariats = names(|told| &told.secretariats);
     let evidence: Vec<&Evidence> = all().map(|told| &told.evidence).collect();
     let overlap = lead.rule == RuleId::OverlapAddress;
+    // Who has judged what is behind an address has seen it at every site.
+    let judged = all().find(|told| told.evidence.verdict.is_some() && told.change != Change::Closed);
     let mut finding = Finding {
         finding_id: lead.finding_id,
         key: lead.key.clone(),
@@ -166,9 +168,13 @@ pub(crate) fn fold(
         time,
         first_seen: all().map(|told| told.first_seen).min().unwrap_or_default(),
         last_seen: all().map(|told| told.last_seen).max().unwrap_or_default(),
-        severity: all().map(|told| told.severity).max().unwrap_or(lead.severity),
-        confidence: all().map(|told| told.confidence).max().unwrap_or(0),
-        summary: lead.summary.clone(),
+        severity: judged
+            .map_or_else(|| all().map(|told| told.severity).max(), |told| Some(told.severity))
+            .unwrap_or(lead.severity),
+        confidence: judged
+            .map_or_else(|| all().map(|told| told.confidence).max(), |told| Some(told.confidence))
+            .unwrap_or(0),
+        summary: judged.unwrap_or(lead).summary.clone(),
         subject: lead.subject.clone(),
         sites: sites(sources),
         sources: sources.keys().cloned().collect(),
@@ -236,7 +242,11 @@ fn join_evidence(parts: &[&Evidence], adds_up: impl Fn(&str) -> bool) -> Evidenc
             let total = joined.counts.entry(name.clone()).or_default();
             *total = if adds_up(name) { total.saturating_add(count) } else { count.max(*total) };
         }
-        for (name, &score) in &part.scores {
+        // The terms of a verdict belong together, and the latest counts.
+        if part.verdict.is_some() {
+            (joined.verdict, joined.scores) = (part.verdict, part.scores.clone());
+        }
+        for (name, &score) in part.scores.iter().filter(|_| part.verdict.is_none()) {
             let highest = joined.scores.entry(name.clone()).or_insert(score);
             *highest = score.max(*highest);
         }

@@ -7,9 +7,13 @@
 //! (changes carry the time at which their batch was committed), so the same batches give the same state and the
 //! same changes however they fall into steps.
 
+mod address;
 mod apply;
 mod finding;
-mod overlap;
+mod groups;
+mod judge;
+mod servers;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +26,14 @@ use tokio::sync::watch;
 use apply::Applier;
 pub(crate) use apply::tell;
 pub(crate) use finding::{Finding, Sources, State};
+pub(crate) use judge::Judge;
+pub(crate) use sweep::dark_claims;
 
 use crate::{
+    clock,
+    config::InventoryConfig,
     custody::SensorsConfig,
-    store::{Records, Store, StoreError, StoredBatch, audit, control_cursors},
+    store::{Records, Store, StoreError, StoredBatch, audit, control_cursors, control_inventory},
 };
 
 /// The source of findings that the collector raises itself.
@@ -49,19 +57,31 @@ pub(crate) struct RecordedChange {
 /// that is committed.
 pub(crate) async fn run(
     store: Store,
-    plan: watch::Receiver<Arc<AddressPlan>>,
-    sensors: SensorsConfig,
+    mut plan: watch::Receiver<Arc<AddressPlan>>,
+    (sensors, inventory): (SensorsConfig, InventoryConfig),
     changed: watch::Sender<u64>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     let mut committed = store.committed();
     let mut stopping = false;
+    let mut judge = Arc::new(Judge::new(Arc::clone(&plan.borrow_and_update()), inventory.clone()));
+    let mut is_new = true;
     loop {
         committed.mark_unchanged();
-        let plan = Arc::clone(&plan.borrow());
+        if plan.has_changed().unwrap_or(false) {
+            judge = Arc::new(Judge::new(Arc::clone(&plan.borrow_and_update()), inventory.clone()));
+            is_new = true;
+        }
         let mut pause = None;
-        let sensors = sensors.clone();
-        match store.call(move |store| step(store, &plan, &sensors, STEP)).await {
+        let (judging, sensors, swept) = (Arc::clone(&judge), sensors.clone(), std::mem::take(&mut is_new));
+        let stepped = store.call(move |store| {
+            if swept {
+                look(store, &judging, &sensors, clock::now())?;
+            }
+            step(store, &judging, &sensors, STEP)
+        });
+        match stepped.await {
+            Ok(0) if swept => changed.send_modify(|steps| *steps = steps.wrapping_add(1)),
             Ok(0) => {}
             Ok(_) => {
                 changed.send_modify(|steps| *steps = steps.wrapping_add(1));
@@ -69,6 +89,7 @@ pub(crate) async fn run(
             }
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "correlation waits for the store");
+                is_new = swept;
                 pause = Some(Duration::from_secs(1));
             }
             Err(error) => return Err(error),
@@ -85,6 +106,7 @@ pub(crate) async fn run(
         };
         tokio::select! {
             () = waited => {}
+            Ok(()) = plan.changed() => plan.mark_changed(),
             _ = stop.wait_for(|stop| *stop) => stopping = true,
         }
     }
@@ -93,25 +115,42 @@ pub(crate) async fn run(
 /// Applies at most `limit` batches; gives how many there were.
 pub(crate) fn step(
     store: &Store,
-    plan: &Arc<AddressPlan>,
+    judge: &Judge,
     sensors: &SensorsConfig,
     limit: usize,
 ) -> Result<usize, StoreError> {
     let cursor = store.read(control_cursors::correlated)?;
-    commit(store, plan, sensors, &store.batches_after(cursor, limit)?)
+    commit(store, judge, sensors, &store.batches_after(cursor, limit)?)
+}
+
+/// Looks at everything where the plan is another than when that was last done. `now` is the collector's clock, which
+/// counts only where nothing was ever observed.
+pub(crate) fn look(
+    store: &Store,
+    judge: &Judge,
+    sensors: &SensorsConfig,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    store.transaction(|transaction| {
+        let applier = Applier::new(transaction, judge, sensors, now);
+        match control_inventory::latest(transaction)? {
+            Some(latest) => applier.sweep_if_due(latest),
+            None => applier.look_at_plan(now),
+        }
+    })
 }
 
 /// Applies batches, in one transaction with the cursor behind them; gives how many there were.
 pub(crate) fn commit(
     store: &Store,
-    plan: &Arc<AddressPlan>,
+    judge: &Judge,
     sensors: &SensorsConfig,
     batches: &[StoredBatch],
 ) -> Result<usize, StoreError> {
     let Some(last) = batches.last().map(|batch| batch.cursor) else { return Ok(0) };
     let decoded: Vec<(&StoredBatch, Records)> = batches.iter().map(|batch| (batch, records(batch))).collect();
     store.transaction(|transaction| {
-        let mut applier = Applier::new(transaction, plan, sensors);
+        let mut applier = Applier::new(transaction, judge, sensors, Timestamp(0));
         for (batch, records) in &decoded {
             applier.apply(batch, records)?;
             audit::sensor_told(transaction, batch, records)?;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    seed::{at, body, control, observation, plan, scan, stored, told},
+    seed::{at, body, control, judge, observation, scan, stored, told},
     store::{
         control_findings::{self, FindingFilter},
         control_inventory::{self, InventoryFilter},
@@ -19,7 +19,7 @@ use crate::{
 /// Commits batches in order, each by itself.
 fn commit_all(store: &Store, batches: &[StoredBatch]) {
     for batch in batches {
-        commit(store, &plan(), &SensorsConfig::default(), std::slice::from_ref(batch)).expect("it commits");
+        commit(store, &judge(), &SensorsConfig::default(), std::slice::from_ref(batch)).expect("it commits");
     }
 }
 
@@ -182,7 +182,7 @@ fn an_overlap_that_goes_on_is_told_when_its_evidence_doubles_and_not_with_every_
 #[test]
 fn an_overlap_closes_when_one_side_was_not_seen_for_the_window() {
     let (_directory, store) = control();
-    let week = overlap::window() / onenet_core::time::NANOS_PER_SECOND;
+    let week = judge().config.window() / onenet_core::time::NANOS_PER_SECOND;
     let see = |number, space: &str, seconds| {
         let seen = observation("10.1.1.1", space, "boston", ArpReply, seconds);
         commit_all(&store, &[stored("boston-1", number, &body(&[seen], &[]))]);
@@ -264,9 +264,9 @@ fn dump(store: &Store) -> Vec<String> {
 /// Applies batches and then fails, as a kill before the commit would.
 fn crash(store: &Store, batches: &[StoredBatch]) {
     let result = store.transaction(|transaction| {
-        let plan = plan();
+        let judge = judge();
         let sensors = SensorsConfig::default();
-        let mut applier = Applier::new(transaction, &plan, &sensors);
+        let mut applier = Applier::new(transaction, &judge, &sensors, Timestamp(0));
         for batch in batches {
             applier.apply(batch, &records(batch))?;
         }
@@ -328,7 +328,7 @@ proptest! {
     ) {
         let batches = batches(&groups);
         let (_directory, whole) = control();
-        commit(&whole, &plan(), &SensorsConfig::default(), &batches).expect("it commits");
+        commit(&whole, &judge(), &SensorsConfig::default(), &batches).expect("it commits");
 
         let directory = tempfile::tempdir().expect("a directory");
         let config = crate::testing::store_config(&directory);
@@ -342,7 +342,7 @@ proptest! {
             if restarts {
                 store = Store::attach(&config).expect("the store opens again");
             }
-            commit(&store, &plan(), &SensorsConfig::default(), step).expect("it commits");
+            commit(&store, &judge(), &SensorsConfig::default(), step).expect("it commits");
             rest = later;
         }
         prop_assert_eq!(dump(&store), dump(&whole));

@@ -9,7 +9,7 @@ use onenet_proto::{
 use super::*;
 use crate::{
     correlate::{self, RecordedChange},
-    seed::plan,
+    seed::{self, plan},
     store::{Event, EventKind, Store, Verdict, Writer, control_findings},
     testing::{Sensor, store_config},
 };
@@ -52,7 +52,7 @@ impl Rig {
     /// Commits a batch and judges it.
     fn deliver(&self, batch: &SealedBatch) {
         assert!(matches!(self.submit(batch), Verdict::Stored(_)));
-        while correlate::step(&self.store, &plan(), &self.config, 16).expect("it is judged") > 0 {}
+        while correlate::step(&self.store, &seed::judge(), &self.config, 16).expect("it is judged") > 0 {}
     }
 
     fn body(&mut self, body: &BatchBody) -> SealedBatch {

@@ -75,30 +75,68 @@ fn claims(plan: &AddressPlan, document: &Document) -> Vec<Claim> {
     plan.prefixes.iter().enumerate().filter_map(claim).collect()
 }
 
-/// Every pair of claims of different address spaces where one contains the other. Sorted by first address and
-/// then the wider first, a claim's containers are those still open when it comes.
-fn overlapping(claims: &[Claim]) -> (Vec<OverlappingClaims>, usize) {
-    let mut sorted: Vec<&Claim> = claims.iter().collect();
-    sorted.sort_by_key(|claim| (claim.cidr.network(), claim.cidr.prefix_len(), claim.line));
+/// A claim of use in an address space.
+pub(crate) trait Claimed {
+    /// The prefix.
+    fn cidr(&self) -> IpNet;
+    /// Where it is meant to be unique.
+    fn address_space(&self) -> &Name;
+}
+
+impl Claimed for Claim {
+    fn cidr(&self) -> IpNet {
+        self.cidr
+    }
+
+    fn address_space(&self) -> &Name {
+        &self.address_space
+    }
+}
+
+impl Claimed for onenet_core::ipam::Claim {
+    fn cidr(&self) -> IpNet {
+        self.cidr
+    }
+
+    fn address_space(&self) -> &Name {
+        &self.address_space
+    }
+}
+
+/// Pairs of claims of different address spaces where one contains the other, as outer and inner, the widest inner first:
+/// at most [`MAX_LISTED`], and how many there are beyond. Sorted by first address and then the wider first, a claim's
+/// containers are those still open when it comes; equal claims keep their order.
+pub(crate) fn overlapping_claims<'a, C: Claimed>(claims: &[&'a C]) -> (Vec<(&'a C, &'a C)>, usize) {
+    let mut sorted = claims.to_vec();
+    sorted.sort_by_key(|claim| (claim.cidr().network(), claim.cidr().prefix_len()));
     let (mut found, mut unlisted) = (Vec::new(), 0_usize);
-    let mut open: Vec<&Claim> = Vec::new();
+    let mut open: Vec<&C> = Vec::new();
     for claim in sorted {
-        open.retain(|outer| outer.cidr.contains(&claim.cidr));
-        for outer in open.iter().filter(|outer| outer.address_space != claim.address_space) {
+        while open.last().is_some_and(|outer| !outer.cidr().contains(&claim.cidr())) {
+            open.pop();
+        }
+        for outer in open.iter().filter(|outer| outer.address_space() != claim.address_space()) {
             if found.len() < MAX_LISTED {
-                found.push(OverlappingClaims {
-                    outer: (*outer).clone(),
-                    inner: claim.clone(),
-                    addresses: addresses(&claim.cidr),
-                });
+                found.push((*outer, claim));
             } else {
                 unlisted = unlisted.saturating_add(1);
             }
         }
         open.push(claim);
     }
-    found.sort_by_key(|pair| std::cmp::Reverse(pair.addresses));
+    found.sort_by_key(|(_, inner)| std::cmp::Reverse(addresses(&inner.cidr())));
     (found, unlisted)
+}
+
+/// The same with what a report says of each pair.
+fn overlapping(claims: &[Claim]) -> (Vec<OverlappingClaims>, usize) {
+    let (pairs, unlisted) = overlapping_claims(&claims.iter().collect::<Vec<_>>());
+    let listed = pairs.into_iter().map(|(outer, inner)| OverlappingClaims {
+        outer: outer.clone(),
+        inner: inner.clone(),
+        addresses: addresses(&inner.cidr),
+    });
+    (listed.collect(), unlisted)
 }
 
 fn addresses(cidr: &IpNet) -> u64 {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     correlate::{self, RecordedChange},
     custody::SensorsConfig,
-    seed::{body, control, observation, plan, scan, stored, told},
+    seed::{body, control, judge, observation, scan, stored, told},
     store::{Store, control_findings},
     testing,
 };
@@ -42,7 +42,7 @@ fn changes(store: &Store) -> Vec<RecordedChange> {
         stored("lowell-1", 2, &body(&[], &[scan("lowell", 950)])),
         stored("boston-1", 3, &body(&[], &[ended])),
     ];
-    correlate::commit(store, &plan(), &SensorsConfig::default(), &batches).expect("it commits");
+    correlate::commit(store, &judge(), &SensorsConfig::default(), &batches).expect("it commits");
     store.read(|connection| control_findings::changes_after(connection, 0, 100)).expect("readable")
 }
 
@@ -271,7 +271,7 @@ fn a_receiver_that_is_away_gets_everything_when_it_is_back() {
     // The receiver restarts; what comes after is noticed as not delivered and sent again.
     drop(stream);
     let more = stored("boston-1", 9, &body(&[], &[told(RuleId::Beacon, "k", "boston", Change::Raised, 99)]));
-    correlate::commit(&store, &plan(), &SensorsConfig::default(), &[more]).expect("it commits");
+    correlate::commit(&store, &judge(), &SensorsConfig::default(), &[more]).expect("it commits");
     assert!(feed.pump(&store).is_err(), "the connection is gone");
     assert_eq!(feed.pump(&store).expect("a new connection"), 1);
     drop(feed);

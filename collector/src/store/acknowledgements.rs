@@ -101,7 +101,7 @@ mod tests {
     use crate::{
         correlate,
         custody::SensorsConfig,
-        seed::{body, control, plan, scan, stored},
+        seed::{body, control, judge, scan, stored},
         store::archive::Archive,
         testing::store_config,
     };
@@ -111,7 +111,7 @@ mod tests {
         let (directory, store) = control();
         let commit = |number, change: &onenet_core::record::FindingChange| {
             let batch = stored("boston-1", number, &body(&[], std::slice::from_ref(change)));
-            correlate::commit(&store, &plan(), &SensorsConfig::default(), &[batch]).expect("it commits");
+            correlate::commit(&store, &judge(), &SensorsConfig::default(), &[batch]).expect("it commits");
         };
         let found = scan("boston", 900);
         commit(1, &found);

@@ -106,6 +106,7 @@ impl Control {
         for schema in LATER {
             writer.execute_batch(schema).map_err(StoreError::sqlite(path))?;
         }
+        control_inventory::upgrade(&writer).map_err(StoreError::sqlite(path))?;
         Ok(Self { writer: Mutex::new(writer), readers: connection::Readers::new(path.to_owned()) })
     }
 

@@ -97,6 +97,21 @@ pub(crate) fn due(
     rows.collect()
 }
 
+/// Findings of a rule that a source has not closed.
+pub(crate) fn open_of(
+    connection: &Connection,
+    rule: RuleId,
+    source: &str,
+) -> Result<Vec<FindingId>, rusqlite::Error> {
+    let sql = "SELECT s.change FROM findings f JOIN finding_sources s USING (finding_id)
+               WHERE f.rule = ? AND f.state = 'open' AND s.source = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![rule.as_str(), source], |row| {
+        Ok(from_json::<FindingChange>(row, 0)?.finding_id)
+    })?;
+    rows.collect()
+}
+
 /// Sets when a finding is looked at again; never where no time is stated.
 pub(crate) fn set_due(
     connection: &Connection,

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use onenet_core::{
+    ipam::Usage,
     net::{MacAddress, Name},
-    record::{Observation, ObservationEvidence, ObservationKind, Strength},
+    record::{Observation, ObservationEvidence, ObservationKind, RuleId, Strength},
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
@@ -28,13 +29,67 @@ CREATE TABLE inventory (
     last_seen INTEGER NOT NULL,
     packets INTEGER NOT NULL,
     hostnames TEXT NOT NULL,                -- JSON, the latest first
-    witnesses TEXT NOT NULL,                -- JSON, bounded
+    witnesses TEXT NOT NULL,                -- of earlier versions
+    usages TEXT NOT NULL DEFAULT '[]',      -- JSON, bounded: by site and segment
+    standing TEXT,                          -- finding of the plan's that the entry belongs to, where there is one
     PRIMARY KEY (address, address_space)
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Witnesses that an entry keeps: the strongest and latest.
-const MAX_WITNESSES: usize = 16;
+/// What came later: indexes for looking at all entries, servers of DHCP, sums of what sensors could not tell apart, and
+/// when all of it was last looked at.
+pub(super) const LATER: &str = "
+CREATE INDEX IF NOT EXISTS inventory_used
+    ON inventory (address, address_space, strength, secretariat, last_seen, standing);
+CREATE INDEX IF NOT EXISTS inventory_standing ON inventory (standing, last_seen) WHERE standing IS NOT NULL;
+CREATE TABLE IF NOT EXISTS dhcp_servers (
+    site TEXT NOT NULL,
+    segment TEXT NOT NULL,
+    address BLOB NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    PRIMARY KEY (site, segment, address)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS address_sums (
+    site TEXT NOT NULL,
+    segment TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    mac TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    packets INTEGER NOT NULL,
+    addresses INTEGER NOT NULL,             -- the most in one report
+    top TEXT NOT NULL,                      -- JSON, of the latest report
+    PRIMARY KEY (site, segment, prefix, mac)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sweeps (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    plan TEXT NOT NULL,                     -- hash of the plan
+    began INTEGER,                          -- packet time of the first one with observations
+    swept INTEGER                           -- packet time
+) STRICT;
+";
+
+/// Brings the table of an earlier version up to date.
+pub(super) fn upgrade(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let has = |column: &str| {
+        connection.query_row(
+            "SELECT count(*) FROM pragma_table_info('inventory') WHERE name = ?",
+            [column],
+            |row| row.get::<_, i64>(0),
+        )
+    };
+    if has("usages")? == 0 {
+        connection.execute_batch("ALTER TABLE inventory ADD COLUMN usages TEXT NOT NULL DEFAULT '[]'")?;
+    }
+    if has("standing")? == 0 {
+        connection.execute_batch("ALTER TABLE inventory ADD COLUMN standing TEXT")?;
+    }
+    connection.execute_batch(LATER)
+}
+
+/// Attachments that an entry tells apart: the latest.
+const MAX_USAGES: usize = 8;
 /// Host names that an entry keeps: the latest.
 const MAX_HOSTNAMES: usize = 4;
 
@@ -59,8 +114,10 @@ pub(crate) struct InventoryEntry {
     pub(crate) packets: u64,
     /// Names that the host gave itself, the latest first.
     pub(crate) hostnames: Vec<String>,
-    /// By what, where and with which MAC address it was seen, the strongest and latest first.
-    pub(crate) witnesses: Vec<ObservationEvidence>,
+    /// How it is used at each attachment, the latest first.
+    pub(crate) usages: Vec<Usage>,
+    /// Key of the finding about the plan that it belongs to, where it is not used as the plan says.
+    pub(crate) standing: Option<String>,
 }
 
 impl InventoryEntry {
@@ -76,7 +133,8 @@ impl InventoryEntry {
             last_seen: observation.last_seen,
             packets: 0,
             hostnames: Vec::new(),
-            witnesses: Vec::new(),
+            usages: Vec::new(),
+            standing: None,
         };
         entry.add(observation);
         entry
@@ -88,7 +146,7 @@ impl InventoryEntry {
             self.secretariat.clone_from(&observation.secretariat);
         }
         self.strength = self.strength.max(observation.strength);
-        self.kinds |= 1_u32.checked_shl(u32::from(observation.kind.code())).unwrap_or(0);
+        self.kinds |= bit(observation.kind);
         self.first_seen = self.first_seen.min(observation.first_seen);
         self.last_seen = self.last_seen.max(observation.last_seen);
         self.packets = self.packets.saturating_add(observation.packets);
@@ -97,29 +155,17 @@ impl InventoryEntry {
             self.hostnames.insert(0, hostname.clone());
             self.hostnames.truncate(MAX_HOSTNAMES);
         }
-        self.witness(observation);
-    }
-
-    fn witness(&mut self, observation: &Observation) {
-        let same = |known: &&mut ObservationEvidence| {
-            (&known.site, &known.segment, known.kind, known.mac)
-                == (&observation.site, &observation.segment, observation.kind, observation.mac)
-        };
-        match self.witnesses.iter_mut().find(same) {
-            Some(known) => {
-                known.first_seen = known.first_seen.min(observation.first_seen);
-                known.last_seen = known.last_seen.max(observation.last_seen);
-                known.strength = known.strength.max(observation.strength);
+        let usage = match self.usages.iter().position(|usage| usage.is_of(observation)) {
+            Some(at) => {
+                let mut usage = self.usages.remove(at);
+                usage.add(observation);
+                usage
             }
-            None => self.witnesses.push(observation.into()),
-        }
-        self.witnesses.sort_by(|a, b| {
-            let rank = |o: &ObservationEvidence| (o.strength, o.last_seen);
-            rank(b)
-                .cmp(&rank(a))
-                .then((&a.site, &a.segment, a.kind, a.mac).cmp(&(&b.site, &b.segment, b.kind, b.mac)))
-        });
-        self.witnesses.truncate(MAX_WITNESSES);
+            None => Usage::first(observation),
+        };
+        let at = self.usages.partition_point(|held| held.last_seen > usage.last_seen);
+        self.usages.insert(at, usage);
+        self.usages.truncate(MAX_USAGES);
     }
 
     /// Whether anything shows a use: an address that was only asked for is not in use.
@@ -127,28 +173,39 @@ impl InventoryEntry {
         self.strength > Strength::Weak
     }
 
+    /// Whether a kind of observation showed it.
+    pub(crate) fn was_shown_by(&self, kind: ObservationKind) -> bool {
+        self.kinds & bit(kind) != 0
+    }
+
     /// Kinds of observation that showed it.
     pub(crate) fn kinds(&self) -> Vec<ObservationKind> {
-        let set = |kind: &&ObservationKind| {
-            self.kinds.checked_shr(u32::from(kind.code())).is_some_and(|bits| bits & 1 == 1)
-        };
-        ObservationKind::ALL.iter().filter(set).copied().collect()
+        ObservationKind::ALL.iter().filter(|kind| self.was_shown_by(**kind)).copied().collect()
     }
 
     /// Sites it was seen at.
     pub(crate) fn sites(&self) -> BTreeSet<Name> {
-        self.witnesses.iter().map(|witness| witness.site.clone()).collect()
+        self.usages.iter().map(|usage| usage.site.clone()).collect()
     }
 
     /// Segments it was seen on.
     pub(crate) fn segments(&self) -> BTreeSet<Name> {
-        self.witnesses.iter().filter_map(|witness| witness.segment.clone()).collect()
+        self.usages.iter().filter_map(|usage| usage.segment.clone()).collect()
     }
 
     /// MAC addresses it was seen with.
     pub(crate) fn macs(&self) -> BTreeSet<MacAddress> {
-        self.witnesses.iter().filter_map(|witness| witness.mac).collect()
+        self.usages.iter().flat_map(|usage| &usage.stations).filter_map(|station| station.mac).collect()
     }
+
+    /// What was seen of each station.
+    pub(crate) fn witnesses(&self) -> Vec<ObservationEvidence> {
+        self.usages.iter().flat_map(|usage| usage.evidence(self.address)).collect()
+    }
+}
+
+fn bit(kind: ObservationKind) -> u32 {
+    1_u32.checked_shl(u32::from(kind.code())).unwrap_or(0)
 }
 
 impl Serialize for InventoryEntry {
@@ -167,7 +224,8 @@ impl Serialize for InventoryEntry {
             first_seen: Timestamp,
             last_seen: Timestamp,
             packets: u64,
-            witnesses: &'a [ObservationEvidence],
+            standing: &'a str,
+            usages: &'a [Usage],
         }
         View {
             address: self.address,
@@ -182,9 +240,21 @@ impl Serialize for InventoryEntry {
             first_seen: self.first_seen,
             last_seen: self.last_seen,
             packets: self.packets,
-            witnesses: &self.witnesses,
+            standing: self.standing_word(),
+            usages: &self.usages,
         }
         .serialize(serializer)
+    }
+}
+
+impl InventoryEntry {
+    /// How its use stands to the plan: `undeclared`, `misplaced`, or `declared` where nothing says otherwise.
+    pub(crate) fn standing_word(&self) -> &'static str {
+        match self.standing.as_deref().and_then(|key| key.split('|').next()) {
+            Some(rule) if rule == RuleId::AddressUndeclared.as_str() => "undeclared",
+            Some(_) => "misplaced",
+            None => "declared",
+        }
     }
 }
 
@@ -199,29 +269,33 @@ pub(crate) struct InventoryFilter {
     pub(crate) site: Option<String>,
 }
 
-const COLUMNS: &str = "address, address_space, secretariat, strength, kinds, first_seen, last_seen, packets,
-     hostnames, witnesses";
+pub(super) const COLUMNS: &str =
+    "address, address_space, secretariat, strength, kinds, first_seen, last_seen, packets,
+     hostnames, usages, standing";
 
-/// Enters one observation; gives the entry as it is now.
+/// Enters one observation; gives the entry as it is now, and the standing that it had. `standing` says which it has.
 pub(crate) fn upsert(
     connection: &Connection,
     observation: &Observation,
-) -> Result<InventoryEntry, rusqlite::Error> {
+    standing: impl FnOnce(&InventoryEntry) -> Option<String>,
+) -> Result<(InventoryEntry, Option<String>), rusqlite::Error> {
     let sql = format!("SELECT {COLUMNS} FROM inventory WHERE address = ? AND address_space = ?");
     let address = IpBytes::of(observation.address);
     let known = connection
         .prepare_cached(&sql)?
         .query_row(params![address.as_ref(), &*observation.address_space], read)
         .optional()?;
-    let entry = match known {
+    let mut entry = match known {
         Some(mut entry) => {
             entry.add(observation);
             entry
         }
         None => InventoryEntry::first(observation),
     };
+    let now = standing(&entry);
+    let before = std::mem::replace(&mut entry.standing, now);
     connection
-        .prepare_cached("INSERT OR REPLACE INTO inventory VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        .prepare_cached("INSERT OR REPLACE INTO inventory VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?)")?
         .execute(params![
             address.as_ref(),
             &*entry.address_space,
@@ -232,9 +306,21 @@ pub(crate) fn upsert(
             entry.last_seen.0,
             counter(entry.packets),
             to_json(&entry.hostnames)?,
-            to_json(&entry.witnesses)?,
+            to_json(&entry.usages)?,
+            entry.standing,
         ])?;
-    Ok(entry)
+    Ok((entry, before))
+}
+
+/// The entries of an address in all other address spaces.
+pub(crate) fn others(
+    connection: &Connection,
+    entry: &InventoryEntry,
+) -> Result<Vec<InventoryEntry>, rusqlite::Error> {
+    let sql = format!("SELECT {COLUMNS} FROM inventory WHERE address = ? AND address_space <> ?");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let address = IpBytes::of(entry.address);
+    statement.query_map(params![address.as_ref(), &*entry.address_space], read)?.collect()
 }
 
 /// The entries of one address in every address space.
@@ -268,7 +354,7 @@ pub(crate) fn entries(
         values.push(Box::new(space.clone()));
     }
     if let Some(site) = &filter.site {
-        conditions.push("EXISTS (SELECT 1 FROM json_each(witnesses) WHERE value ->> 'site' = ?)");
+        conditions.push("EXISTS (SELECT 1 FROM json_each(usages) WHERE value ->> 'site' = ?)");
         values.push(Box::new(site.clone()));
     }
     let sql = format!(
@@ -288,20 +374,35 @@ pub(crate) fn count(connection: &Connection) -> Result<(u64, u64), rusqlite::Err
     })
 }
 
-fn read(row: &Row<'_>) -> Result<InventoryEntry, rusqlite::Error> {
-    let bytes = row.get_ref(0)?.as_blob()?;
+/// The latest packet that showed any address.
+pub(crate) fn latest(connection: &Connection) -> Result<Option<Timestamp>, rusqlite::Error> {
+    let sql = "SELECT max(last_seen) FROM inventory INDEXED BY inventory_used";
+    connection.query_row(sql, [], |row| Ok(row.get::<_, Option<i64>>(0)?.map(Timestamp)))
+}
+
+pub(super) fn address_of(row: &Row<'_>, column: usize) -> Result<IpAddr, rusqlite::Error> {
+    let bytes = row.get_ref(column)?.as_blob()?;
     let address = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let address = address.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+    address.map_err(|_| wrong(column, "an address of 4 or 16 bytes"))
+}
+
+pub(super) fn strength_of(row: &Row<'_>, column: usize) -> Result<Strength, rusqlite::Error> {
+    Strength::from_code(row.get(column)?).ok_or_else(|| wrong(column, "a known strength"))
+}
+
+pub(super) fn read(row: &Row<'_>) -> Result<InventoryEntry, rusqlite::Error> {
     Ok(InventoryEntry {
-        address: address.map_err(|_| wrong(0, "an address of 4 or 16 bytes"))?,
+        address: address_of(row, 0)?,
         address_space: row.get(1)?,
         secretariat: row.get(2)?,
-        strength: Strength::from_code(row.get(3)?).ok_or_else(|| wrong(3, "a known strength"))?,
+        strength: strength_of(row, 3)?,
         kinds: row.get(4)?,
         first_seen: Timestamp(row.get(5)?),
         last_seen: Timestamp(row.get(6)?),
         packets: row.get::<_, i64>(7)?.cast_unsigned(),
         hostnames: from_json(row, 8)?,
-        witnesses: from_json(row, 9)?,
+        usages: from_json(row, 9)?,
+        standing: row.get(10)?,
     })
 }

@@ -27,6 +27,7 @@ pub(crate) mod events;
 mod flow_row;
 mod flows;
 mod heads;
+pub(crate) mod inventory_sweep;
 mod records;
 mod retention;
 mod segment;

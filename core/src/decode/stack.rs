@@ -187,7 +187,9 @@ mod tests {
         for end in 0..whole.len() {
             let cut = whole.get(..end).expect("it is longer");
             let cut = crate::decode::testing::captured(crate::decode::LinkType::RAW, cut);
-            if let Ok(crate::decode::Decoded { content: crate::decode::Content::Ip(packet), .. }) = crate::decode::decode(&cut) {
+            if let Ok(crate::decode::Decoded { content: crate::decode::Content::Ip(packet), .. }) =
+                crate::decode::decode(&cut)
+            {
                 assert_eq!(sample(&packet), None, "{end}");
             }
         }

@@ -85,8 +85,12 @@ impl Claims {
     /// Numbers of the claims that cover an address, the widest first.
     pub fn covering(&self, ip: IpAddr) -> impl Iterator<Item = usize> + use<> {
         let numbers: Vec<u32> = match ip {
-            IpAddr::V4(ip) => self.v4.cover(&Ipv4Net::from(ip)).flat_map(|(_, numbers)| numbers).copied().collect(),
-            IpAddr::V6(ip) => self.v6.cover(&Ipv6Net::from(ip)).flat_map(|(_, numbers)| numbers).copied().collect(),
+            IpAddr::V4(ip) => {
+                self.v4.cover(&Ipv4Net::from(ip)).flat_map(|(_, numbers)| numbers).copied().collect()
+            }
+            IpAddr::V6(ip) => {
+                self.v6.cover(&Ipv6Net::from(ip)).flat_map(|(_, numbers)| numbers).copied().collect()
+            }
         };
         numbers.into_iter().map(|number| number as usize)
     }
@@ -106,9 +110,7 @@ impl Claims {
         }
         match (single.first(), longest) {
             (Some((owner, _)), _) => Standing::Misplaced { cidr: ip.into(), owner: owner.clone() },
-            (None, Some(claim)) => {
-                Standing::Misplaced { cidr: claim.cidr, owner: claim.secretariat.clone() }
-            }
+            (None, Some(claim)) => Standing::Misplaced { cidr: claim.cidr, owner: claim.secretariat.clone() },
             (None, None) => Standing::Undeclared,
         }
     }
@@ -152,7 +154,11 @@ mod tests {
             ("fd00::1", "a", misplaced("fd00::/16", "b")),
             ("fd01::1", "a", Standing::Undeclared),
         ] {
-            assert_eq!(claims.standing(address.parse().expect("an address"), space), expected, "{address} {space}");
+            assert_eq!(
+                claims.standing(address.parse().expect("an address"), space),
+                expected,
+                "{address} {space}"
+            );
         }
         let covering: Vec<usize> = claims.covering("10.1.2.9".parse().expect("an address")).collect();
         assert_eq!(covering, [0, 2, 1]);

@@ -248,7 +248,8 @@ impl Usage {
             && latest.mac.is_some_and(|mac| !is_virtual(mac))
             && (1..=SWAP_WITHIN).contains(&gap)
         {
-            let goes_on = self.last_swap.is_some_and(|last| observation.last_seen.since(last) <= SWAPS_WITHIN);
+            let goes_on =
+                self.last_swap.is_some_and(|last| observation.last_seen.since(last) <= SWAPS_WITHIN);
             self.swaps = if goes_on { self.swaps.saturating_add(1) } else { 1 };
             self.last_swap = Some(observation.last_seen);
         }

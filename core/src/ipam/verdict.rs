@@ -160,9 +160,8 @@ fn add_stack(one: &Usage, other: &Usage, add: &mut impl FnMut(&'static str, Opti
     let weight = if is_enough { 1.0 } else { 0.5 };
     let weighed = |bits: Option<f64>| bits.map(|bits| bits * weight);
     add("initial_ttl", weighed(compare(&one.initial_ttls(), &other.initial_ttls(), TTL_DIFFERS, TTL_SAME)));
-    let kernels = |usage: &Usage| {
-        usage.signatures.iter().map(|seen| seen.signature.kernel()).collect::<BTreeSet<_>>()
-    };
+    let kernels =
+        |usage: &Usage| usage.signatures.iter().map(|seen| seen.signature.kernel()).collect::<BTreeSet<_>>();
     let options = compare(&kernels(one), &kernels(other), OPTIONS_DIFFER, OPTIONS_SAME);
     add("options", weighed(options));
     let sizes =
@@ -175,19 +174,12 @@ fn add_stack(one: &Usage, other: &Usage, add: &mut impl FnMut(&'static str, Opti
 fn clocks(one: &Usage, other: &Usage) -> Option<f64> {
     let ((a, a_read), (b, b_read)) = (one.clock?, other.clock?);
     let apart = a_read.since(b_read).saturating_abs() / 1_000_000 * 300;
-    let is_same = a.hertz == b.hertz
-        && a.origin.since(b.origin).saturating_abs() <= CLOCK_SLACK.saturating_add(apart);
+    let is_same =
+        a.hertz == b.hertz && a.origin.since(b.origin).saturating_abs() <= CLOCK_SLACK.saturating_add(apart);
     Some(if is_same { CLOCK_SAME } else { CLOCK_DIFFERS })
 }
 
-fn verdict(
-    one: &Usage,
-    other: &Usage,
-    relation: Relation,
-    terms: &[Term],
-    bits: f64,
-    turns: u32,
-) -> Verdict {
+fn verdict(one: &Usage, other: &Usage, relation: Relation, terms: &[Term], bits: f64, turns: u32) -> Verdict {
     let two_hosts = match relation {
         Relation::AcrossSpaces => TWO_HOSTS_ACROSS,
         Relation::WithinSpace => TWO_HOSTS_WITHIN,

@@ -167,7 +167,9 @@ impl FromStr for StackSignature {
             mss: number(mss)?,
             ..Self::new(number(version)?, number(ttl)?, number(window)?)
         };
-        let names = |list: &'_ str| list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let names = |list: &'_ str| {
+            list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
         for (at, name) in names(options).iter().enumerate() {
             let known = OptionKind::ALL.iter().find(|kind| kind.as_str() == name).ok_or(InvalidSignature)?;
             if !signature.push_option(at, *known) {
@@ -279,7 +281,8 @@ mod tests {
 
     #[test]
     fn a_signature_is_written_as_p0f_writes_it_and_reads_back() {
-        let mut signature = StackSignature { mss: 1460, window_scale: 7, ..StackSignature::new(4, 64, 64_240) };
+        let mut signature =
+            StackSignature { mss: 1460, window_scale: 7, ..StackSignature::new(4, 64, 64_240) };
         use OptionKind::{Mss, Nop, SackPermitted, Timestamps, WindowScale};
         for (at, kind) in [Mss, SackPermitted, Timestamps, Nop, WindowScale].into_iter().enumerate() {
             assert!(signature.push_option(at, kind));
@@ -315,7 +318,9 @@ mod tests {
 
     #[test]
     fn a_time_to_live_began_at_one_of_the_usual_ones() {
-        for (seen, began) in [(1, 32), (32, 32), (33, 64), (63, 64), (64, 64), (65, 128), (129, 255), (255, 255)] {
+        for (seen, began) in
+            [(1, 32), (32, 32), (33, 64), (63, 64), (64, 64), (65, 128), (129, 255), (255, 255)]
+        {
             assert_eq!(initial_ttl(seen), began, "{seen}");
         }
     }

@@ -10,7 +10,9 @@ use arrayvec::ArrayVec;
 
 use super::{Sensor, Wiring, is_counted, packet_place};
 use crate::{
-    decode::{self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain, PlainTransport, checksum, stack},
+    decode::{
+        self, CapturedPacket, InterfaceIndex, LinkDirection, LinkType, Plain, PlainTransport, checksum, stack,
+    },
     flow::{ChecksumMode, FlowAddress, FlowTable, Origin, TOGETHER},
     plan::InterfacePlan,
     record::{RecordSink, StackSample},

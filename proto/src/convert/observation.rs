@@ -2,15 +2,16 @@
 
 use onenet_core::{
     record::{
-        IpIdBehaviour, Observation, ObservationAggregate, ObservationKind, SeenSignature, StackEvidence, Strength,
-        TcpClock, TopAddress,
+        IpIdBehaviour, Observation, ObservationAggregate, ObservationKind, SeenSignature, StackEvidence,
+        Strength, TcpClock, TopAddress,
     },
     time::Timestamp,
 };
 
 use super::{
-    InvalidField, bounded, code, invalid, ip_from_wire, ip_to_wire, mac_from_wire, mac_to_wire, name_from_wire,
-    name_to_wire, narrow, optional_ip_from_wire, optional_ip_to_wire, text_from_wire, text_to_wire,
+    InvalidField, bounded, code, invalid, ip_from_wire, ip_to_wire, mac_from_wire, mac_to_wire,
+    name_from_wire, name_to_wire, narrow, optional_ip_from_wire, optional_ip_to_wire, text_from_wire,
+    text_to_wire,
 };
 use crate::v1;
 

@@ -3,9 +3,9 @@
 use onenet_core::{
     record::{
         Aggregate, Change, ConnState, Counting, Direction, DirectionReason, DropStage, EndReason, Evidence,
-        FindingChange, FindingId, FlowRecord, FlowSide, Layer, Ledger, Locality, Observation,
-        IpIdBehaviour, ObservationAggregate, ObservationEvidence, ObservationKind, Reason, RuleId, SeenSignature,
-        Severity, StackEvidence, Strength, Subject, TcpClock, TopAddress, Tunnel, TunnelKind, Verdict,
+        FindingChange, FindingId, FlowRecord, FlowSide, IpIdBehaviour, Layer, Ledger, Locality, Observation,
+        ObservationAggregate, ObservationEvidence, ObservationKind, Reason, RuleId, SeenSignature, Severity,
+        StackEvidence, Strength, Subject, TcpClock, TopAddress, Tunnel, TunnelKind, Verdict,
     },
     time::Timestamp,
 };
@@ -98,7 +98,9 @@ fn observation() -> Observation {
         aggregate: Some(Box::new(ObservationAggregate {
             prefix_length: 16,
             addresses: 1_000,
-            top: [TopAddress { address: "10.9.8.7".parse().expect("an address"), packets: 4 }].into_iter().collect(),
+            top: [TopAddress { address: "10.9.8.7".parse().expect("an address"), packets: 4 }]
+                .into_iter()
+                .collect(),
         })),
     }
 }

@@ -105,7 +105,9 @@ pub fn incident(rule: RuleId, subject: &Subject) -> String {
         RuleId::OverlapDeclared
         | RuleId::OverlapRouted
         | RuleId::AddressUndeclared
-        | RuleId::AddressMisplaced => subject.prefix.map_or_else(|| "?".to_owned(), |prefix| prefix.to_string()),
+        | RuleId::AddressMisplaced => {
+            subject.prefix.map_or_else(|| "?".to_owned(), |prefix| prefix.to_string())
+        }
         RuleId::ClaimDark => "claims".to_owned(),
         RuleId::LeakPrivate | RuleId::SpoofInbound | RuleId::ScanHorizontal => text(subject.source),
         RuleId::FloodSyn => text(subject.target),

@@ -82,7 +82,7 @@ fn lease(pen: &mut Pen<'_>, seen: &Observation) {
     optional_text(pen, seen.vendor_class.as_deref());
     pen.put(b",\"duid\":");
     optional_text(pen, seen.duid.as_deref());
-    }
+}
 
 #[inline(never)]
 fn stack(pen: &mut Pen<'_>, seen: &StackEvidence) {

@@ -161,7 +161,8 @@ impl Stack {
             return;
         }
         // Within a twentieth of a rate that is known.
-        let near = |rate: u32| (moved * 1_000).abs_diff(u64::from(rate) * elapsed) * 20 <= u64::from(rate) * elapsed;
+        let near =
+            |rate: u32| (moved * 1_000).abs_diff(u64::from(rate) * elapsed) * 20 <= u64::from(rate) * elapsed;
         let at = RATES.iter().position(|&rate| near(rate));
         let rate = at.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(0);
         self.pace = (self.pace >> 4).saturating_add(1).min(15) << 4 | rate;
@@ -266,7 +267,8 @@ mod tests {
     fn signatures_are_counted_the_latest_first_and_changes_between_them() {
         let (linux, windows) = (sample(LINUX, None, None), sample(WINDOWS, None, None));
         let evidence = told(&[(0, linux), (1, linux), (2, windows), (3, linux)]);
-        let seen: Vec<_> = evidence.signatures.iter().map(|s| (s.signature.initial_ttl, s.segments)).collect();
+        let seen: Vec<_> =
+            evidence.signatures.iter().map(|s| (s.signature.initial_ttl, s.segments)).collect();
         assert_eq!((seen, evidence.changes), (vec![(64, 3), (128, 1)], 2));
     }
 
@@ -282,7 +284,8 @@ mod tests {
     #[test]
     fn timestamps_that_begin_anew_are_no_clock() {
         let at = |millis: i64, ticks| (millis, sample(LINUX, Some(ticks), None));
-        let evidence = told(&[at(0, 4_000_000_000), at(10_000, 7_500), at(20_000, 900_000_000), at(20_100, 5)]);
+        let evidence =
+            told(&[at(0, 4_000_000_000), at(10_000, 7_500), at(20_000, 900_000_000), at(20_100, 5)]);
         assert_eq!((evidence.clock, evidence.timestamp_breaks), (None, 3));
     }
 

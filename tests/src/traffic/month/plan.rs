@@ -103,6 +103,14 @@ pub(super) fn gateway(place: Place, address: IpAddr) -> Ipv4Addr {
     )
 }
 
+/// Every gateway of a place.
+fn gateways(place: Place) -> Vec<IpAddr> {
+    let old = OLD_CLAIMS.iter().filter(|(_, whose)| *whose == place.secretariat);
+    let claimed = old.filter_map(|(cidr, _)| Some(IpAddr::V4(cidr.parse::<Ipv4Net>().ok()?.network())));
+    let own = own(place.secretariat, false).network();
+    std::iter::once(own).chain(claimed).map(|address| gateway(place, address).into()).collect()
+}
+
 /// The DHCP server that relays ask, behind the edge.
 pub(super) const fn relayed_server(site: Site) -> Ipv4Addr {
     EOTSS.address(site, 0, 67)
@@ -131,6 +139,8 @@ pub(super) fn address_plan(roles: &[(IpAddr, Secretariat, AddressRole)]) -> Resu
                 mpls_label: None,
                 tunnel_id: None,
                 mac: None,
+                gateways: gateways(Place { secretariat, site }),
+                dhcp_servers: Vec::new(),
             });
         }
     }
