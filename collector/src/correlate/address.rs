@@ -37,6 +37,7 @@ pub(super) fn assess(judge: &Judge, entries: &[InventoryEntry], now: Timestamp) 
         .iter()
         .filter(|entry| Judge::may_overlap(entry) && entry.last_seen >= horizon)
         .map(|entry| Side::of(entry, horizon))
+        .filter(|side| !side.uses.is_empty())
         .collect();
     let Some(address) = sides.first().map(|side| side.entry.address) else { return drafts };
     let is_shared = |side: &Side<'_>| judge.desk.shared().has(address, &side.entry.address_space);
@@ -59,7 +60,7 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     fn of(entry: &'a InventoryEntry, horizon: Timestamp) -> Self {
-        let counts = |usage: &&Usage| usage.strength > Strength::Weak && usage.last_seen >= horizon;
+        let counts = |usage: &&Usage| usage.is_shown() && usage.last_seen >= horizon;
         Self { entry, uses: entry.usages.iter().filter(counts).collect() }
     }
 

@@ -2,6 +2,7 @@
 
 use onenet_core::{
     findings::Draft,
+    ipam::is_answer,
     net::Name,
     plan::AddressPlan,
     record::{Change, FindingChange, FindingId, Observation, ObservationKind, RuleId},
@@ -75,7 +76,7 @@ impl<'a> Applier<'a> {
                 self.judge_group(key, now)?;
             }
         }
-        if servers::is_answer(observation) {
+        if is_answer(observation) {
             for draft in servers::gateway(self.judge, &entry, now) {
                 self.raise(draft, now)?;
             }

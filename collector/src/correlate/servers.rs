@@ -3,7 +3,7 @@
 
 use onenet_core::{
     findings::Draft,
-    ipam::{Usage, is_of_station, is_virtual},
+    ipam::{Usage, is_virtual},
     record::{Confidence, Evidence, Observation, ObservationKind, RuleId, Severity, Strength, Subject},
     time::{NANOS_PER_SECOND, Timestamp},
 };
@@ -73,11 +73,6 @@ fn other_station(entry: &InventoryEntry, usage: &Usage, horizon: Timestamp) -> O
         secretariats: usage.secretariat.iter().cloned().collect(),
         evidence,
     })
-}
-
-/// Whether an observation may change who answers for an address.
-pub(super) fn is_answer(observation: &Observation) -> bool {
-    observation.strength == Strength::Strong && is_of_station(observation.kind)
 }
 
 /// Notes a DHCP server; what there is to say of it.

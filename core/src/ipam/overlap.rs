@@ -1,8 +1,9 @@
 //! overlap.address: one private address in use in two address spaces. An agent asks it about its own site, the
 //! collector about all of them; the key is the same, so both speak of one finding.
 //!
-//! Use is shown by observations that are medium or strong; questions (ARP probes, duplicate address detection,
-//! DHCP requests) never raise. Observations that no plan places are left out: they say nothing about spaces.
+//! Use is shown by what is answered, leased, or named by a station on its link, and by packets that nobody answered only
+//! where they come for more than an hour, because anyone can write a source; questions (ARP probes, duplicate address
+//! detection, DHCP requests) never raise. Observations that no plan places are left out: they say nothing about spaces.
 //!
 //! What is remembered for this also tells who uses an address that no prefix of the plan covers.
 
@@ -10,7 +11,12 @@ use std::{fmt::Write, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::classify;
+#[cfg(doc)]
+use super::usage::Usage;
+use super::{
+    registry::classify,
+    usage::{SHOWN_AFTER, is_of_station},
+};
 use crate::{
     bounded::Bounded,
     findings::{Desk, Draft, FindingSink, Findings, Incident},
@@ -127,17 +133,17 @@ impl OverlapTracker {
         let horizon = observation.last_seen.plus(self.window.saturating_neg());
         uses.retain(|one| one.last_seen >= horizon || one.space == observation.address_space);
         note_use(uses, observation);
-        let in_use = uses.iter().filter(|one| one.strength > Strength::Weak).count();
+        let in_use = uses.iter().filter(|one| one.is_shown()).count();
         let exempt = |source| {
             let rule = RuleId::OverlapAddress;
             desk.is_exempt(&ExemptionQuery { rule, source: Some(source), destination: None, port: None })
         };
         let are_shared = |uses: &[Use]| {
-            let mut used = uses.iter().filter(|one| one.strength > Strength::Weak);
+            let mut used = uses.iter().filter(|one| one.is_shown());
             used.all(|one| desk.shared().has(address, &one.space))
         };
         if self.enabled && in_use >= 2 && !exempt(address) && !are_shared(uses) {
-            let uses: Vec<Use> = uses.iter().filter(|one| one.strength > Strength::Weak).cloned().collect();
+            let uses: Vec<Use> = uses.iter().filter(|one| one.is_shown()).cloned().collect();
             let start = || Overlap { uses: Vec::new() };
             self.findings.note(now, address, desk, start, |overlap| overlap.uses = uses, sink);
         }
@@ -194,6 +200,18 @@ fn note_use(uses: &mut Vec<Use>, observation: &Observation) {
 }
 
 impl Use {
+    /// Whether it counts, as [`Usage::is_shown`] says.
+    fn is_shown(&self) -> bool {
+        let is_own = |seen: &ObservationEvidence| seen.strength > Strength::Weak && is_of_station(seen.kind);
+        match self.strength {
+            Strength::Weak => false,
+            Strength::Medium => {
+                self.last_seen.since(self.first_seen) > SHOWN_AFTER || self.observations.iter().any(is_own)
+            }
+            Strength::Strong => true,
+        }
+    }
+
     fn hold(&mut self, observation: &Observation) {
         let Some(secretariat) = &observation.secretariat else { return };
         let used = (observation.strength > Strength::Weak).then_some(observation.last_seen);
@@ -366,7 +384,7 @@ mod tests {
         changes
     }
 
-    use ObservationKind::{ArpProbe, ArpReply, Traffic};
+    use ObservationKind::{ArpProbe, ArpReply, ArpRequest, Traffic};
 
     #[test]
     fn two_hosts_that_answer_for_one_address_in_two_spaces_are_one_sure_finding() {
@@ -390,9 +408,12 @@ mod tests {
         let changes = run(&[
             seen("10.1.1.1", "eohhs", Traffic, 1),
             seen("10.1.1.1", "massdot", Traffic, 2),
-            seen("10.1.1.1", "massdot", ArpReply, 3),
-            seen("10.1.1.1", "eohhs", ArpReply, 4),
-            seen("10.1.1.1", "anf", Traffic, 5),
+            seen("10.1.1.1", "eohhs", Traffic, 4_000),
+            seen("10.1.1.1", "massdot", Traffic, 4_001),
+            seen("10.1.1.1", "massdot", ArpReply, 4_003),
+            seen("10.1.1.1", "eohhs", ArpReply, 4_004),
+            seen("10.1.1.1", "anf", Traffic, 4_005),
+            seen("10.1.1.1", "anf", ArpRequest, 4_006),
         ]);
         let grades: Vec<_> = changes.iter().map(|c| (c.change, c.revision, c.confidence)).collect();
         let updated = Change::Updated;

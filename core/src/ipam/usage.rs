@@ -25,6 +25,8 @@ const MAX_SIGNATURES: usize = 8;
 const SWAP_WITHIN: i64 = 1_200 * NANOS_PER_SECOND;
 /// Nanoseconds after which turns begin anew.
 const SWAPS_WITHIN: i64 = 7 * 86_400 * NANOS_PER_SECOND;
+/// Nanoseconds for which packets must have come where nobody answers them.
+pub(super) const SHOWN_AFTER: i64 = 3_600 * NANOS_PER_SECOND;
 
 /// One use of an address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,8 +70,8 @@ pub struct Usage {
     pub signatures: Vec<StackUse>,
     /// SYNs with another signature than the one before them.
     pub signature_changes: u64,
-    /// The clock behind its timestamps, and when it was read.
-    pub clock: Option<(TcpClock, Timestamp)>,
+    /// The clock behind its timestamps.
+    pub clock: Option<ClockUse>,
     /// SYNs whose timestamp could not follow the one before.
     pub timestamp_breaks: u64,
     /// How it fills in IPv4's identification.
@@ -93,6 +95,8 @@ pub struct Station {
     pub first_seen: Timestamp,
     /// Last packet.
     pub last_seen: Timestamp,
+    /// Last time that it answered for the address, or was leased it.
+    pub last_answer: Option<Timestamp>,
 }
 
 /// A signature, and when it was seen.
@@ -106,6 +110,37 @@ pub struct StackUse {
     pub first_seen: Timestamp,
     /// When it was last told.
     pub last_seen: Timestamp,
+}
+
+/// A clock that timestamps were taken from, and from when to when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockUse {
+    /// Ticks a second.
+    pub hertz: u32,
+    /// When it would have stood at zero, by the last reading.
+    pub origin: Timestamp,
+    /// First reading.
+    pub since: Timestamp,
+    /// Last reading.
+    pub until: Timestamp,
+}
+
+/// Readings of one clock agree within this, and drift by at most 300 parts in a million.
+const CLOCK_SLACK: u64 = 5_000_000_000;
+const CLOCK_DRIFT: u64 = 300;
+
+impl ClockUse {
+    /// Whether two readings are of one clock.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let apart = |one: Timestamp, other: Timestamp| one.as_nanos().abs_diff(other.as_nanos());
+        let drift = apart(self.until, other.until) / 1_000_000 * CLOCK_DRIFT;
+        self.hertz == other.hertz && apart(self.origin, other.origin) <= CLOCK_SLACK.saturating_add(drift)
+    }
+
+    /// Whether both were read in a time that they have in common.
+    pub fn runs_beside(&self, other: &Self) -> bool {
+        self.since <= other.until && other.since <= self.until
+    }
 }
 
 /// Whether a MAC address is a virtual one of a redundancy protocol, which passes from router to router: VRRP and CARP
@@ -144,6 +179,7 @@ impl Station {
             strength: observation.strength,
             first_seen: observation.first_seen,
             last_seen: observation.last_seen,
+            last_answer: is_answer(observation).then_some(observation.last_seen),
         }
     }
 
@@ -151,6 +187,11 @@ impl Station {
     pub fn is_own(&self) -> bool {
         ObservationKind::ALL.iter().any(|&kind| is_of_station(kind) && self.kinds & bit(kind) != 0)
     }
+}
+
+/// Whether an observation shows that a station has the address, and not only that packets have it.
+pub fn is_answer(observation: &Observation) -> bool {
+    observation.strength == Strength::Strong && is_of_station(observation.kind)
 }
 
 fn bit(kind: ObservationKind) -> u32 {
@@ -235,19 +276,14 @@ impl Usage {
 
     /// Counts a turn between stations that answer for the address, each soon after the other.
     fn count_swap(&mut self, observation: &Observation) {
-        let answers = |strength, kind, mac: Option<MacAddress>| {
-            strength == Strength::Strong && is_of_station(kind) && mac.is_some_and(|mac| !is_virtual(mac))
-        };
-        if !answers(observation.strength, observation.kind, observation.mac) {
+        let is_one = |mac: Option<MacAddress>| mac.is_some_and(|mac| !is_virtual(mac));
+        if !is_answer(observation) || !is_one(observation.mac) {
             return;
         }
-        let own = self.stations.iter().filter(|held| held.is_own() && held.strength == Strength::Strong);
-        let Some(latest) = own.max_by_key(|held| held.last_seen) else { return };
-        let gap = observation.last_seen.since(latest.last_seen);
-        if latest.mac != observation.mac
-            && latest.mac.is_some_and(|mac| !is_virtual(mac))
-            && (1..=SWAP_WITHIN).contains(&gap)
-        {
+        let answered = self.stations.iter().filter_map(|held| Some((held.last_answer?, held.mac)));
+        let Some((last, mac)) = answered.filter(|(_, mac)| is_one(*mac)).max() else { return };
+        let gap = observation.last_seen.since(last);
+        if mac != observation.mac && (1..=SWAP_WITHIN).contains(&gap) {
             let goes_on =
                 self.last_swap.is_some_and(|last| observation.last_seen.since(last) <= SWAPS_WITHIN);
             self.swaps = if goes_on { self.swaps.saturating_add(1) } else { 1 };
@@ -261,6 +297,9 @@ impl Usage {
                 held.kinds |= bit(observation.kind);
                 held.first_seen = held.first_seen.min(observation.first_seen);
                 held.last_seen = held.last_seen.max(observation.last_seen);
+                if is_answer(observation) {
+                    held.last_answer = held.last_answer.max(Some(observation.last_seen));
+                }
                 if observation.strength > held.strength {
                     (held.strength, held.kind) = (observation.strength, observation.kind);
                 }
@@ -290,13 +329,27 @@ impl Usage {
         self.signatures.truncate(MAX_SIGNATURES);
         self.signature_changes = self.signature_changes.saturating_add(stack.changes.into());
         self.timestamp_breaks = self.timestamp_breaks.saturating_add(stack.timestamp_breaks.into());
-        if let Some(clock) = stack.clock {
-            self.clock = Some((clock, time));
+        if let Some(TcpClock { hertz, origin }) = stack.clock {
+            let read = ClockUse { hertz, origin, since: time, until: time };
+            let same = self.clock.as_ref().filter(|held| held.is_same(&read));
+            let since = same.map_or(time, |held| held.since.min(time));
+            self.clock = Some(ClockUse { since, ..read });
         } else if stack.timestamp_breaks > 0 {
             self.clock = None;
         }
         if stack.ip_id != IpIdBehaviour::Unknown {
             self.ip_id = stack.ip_id;
+        }
+    }
+
+    /// Whether it is a use that counts: something answered, a station named itself on its link, or packets that nobody
+    /// answered came for more than an hour. A single packet with the address anyone can send.
+    pub fn is_shown(&self) -> bool {
+        let lasts = self.last_seen.since(self.first_seen) > SHOWN_AFTER;
+        match self.strength {
+            Strength::Weak => false,
+            Strength::Medium => lasts || self.stations.iter().any(Station::is_own),
+            Strength::Strong => true,
         }
     }
 
@@ -313,5 +366,94 @@ impl Usage {
             first_seen: station.first_seen,
             last_seen: station.last_seen,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipam::observation;
+
+    const ONE: u8 = 1;
+    const OTHER: u8 = 2;
+
+    fn answer(mac: u8, minute: i64) -> Observation {
+        Observation {
+            mac: Some(MacAddress([2, 0, 0, 0, 0, mac])),
+            ..observation(ObservationKind::ArpReply, minute * 60)
+        }
+    }
+
+    fn swaps(answers: &[(u8, i64)]) -> u32 {
+        let mut all = answers.iter().map(|&(mac, minute)| answer(mac, minute));
+        let mut usage = Usage::first(&all.next().expect("one"));
+        all.for_each(|seen| usage.add(&seen));
+        usage.swaps
+    }
+
+    #[test]
+    fn stations_take_turns_where_each_answers_soon_after_the_other() {
+        assert_eq!(swaps(&[(ONE, 0), (OTHER, 5), (ONE, 10), (OTHER, 15)]), 3);
+        assert_eq!(swaps(&[(ONE, 0), (ONE, 5), (OTHER, 10)]), 1, "a new card");
+        assert_eq!(swaps(&[(ONE, 0), (OTHER, 60), (ONE, 120), (OTHER, 180)]), 0, "a lease that passes on");
+        assert_eq!(swaps(&[(ONE, 0), (OTHER, 5), (OTHER, 11_000), (ONE, 11_005)]), 1, "turns of long ago");
+    }
+
+    #[test]
+    fn what_a_station_asks_or_forwards_is_no_turn() {
+        let mut usage = Usage::first(&answer(ONE, 0));
+        let probe =
+            Observation { strength: Strength::Weak, kind: ObservationKind::ArpProbe, ..answer(OTHER, 1) };
+        usage.add(&probe);
+        usage.add(&Observation { kind: ObservationKind::Traffic, ..answer(OTHER, 2) });
+        assert_eq!(usage.swaps, 0);
+        usage.add(&answer(OTHER, 3));
+        assert_eq!(usage.swaps, 1, "that it had asked before makes no difference");
+    }
+
+    #[test]
+    fn virtual_routers_pass_an_address_on_without_a_turn() {
+        let vrrp =
+            |minute| Observation { mac: Some(MacAddress([0, 0, 0x5e, 0, 1, 7])), ..answer(ONE, minute) };
+        let mut usage = Usage::first(&answer(ONE, 0));
+        for minute in 1..6 {
+            usage.add(&vrrp(minute * 2));
+            usage.add(&answer(ONE, minute * 2 + 1));
+        }
+        assert_eq!(usage.swaps, 0);
+    }
+
+    #[test]
+    fn packets_that_nobody_answers_count_where_they_last() {
+        let traffic = |second| observation(ObservationKind::Traffic, second);
+        let mut usage = Usage::first(&traffic(0));
+        usage.add(&traffic(3_600));
+        assert!(!usage.is_shown());
+        usage.add(&traffic(3_601));
+        assert!(usage.is_shown());
+        let request = Observation { mac: answer(ONE, 0).mac, ..observation(ObservationKind::ArpRequest, 0) };
+        assert!(Usage::first(&request).is_shown());
+        assert!(!Usage::first(&observation(ObservationKind::ArpProbe, 0)).is_shown());
+    }
+
+    #[test]
+    fn a_clock_is_one_as_long_as_its_origin_stays_and_is_lost_by_what_cannot_follow() {
+        let told = |second: i64, origin: Option<i64>, breaks| {
+            let clock =
+                origin.map(|origin| TcpClock { hertz: 1000, origin: Timestamp::from_parts(origin, 0) });
+            let stack = StackEvidence { clock, timestamp_breaks: breaks, ..StackEvidence::default() };
+            Observation { stack: Some(Box::new(stack)), ..observation(ObservationKind::Traffic, second) }
+        };
+        let mut usage = Usage::first(&told(10_000, Some(0), 0));
+        usage.add(&told(20_000, Some(4), 0));
+        let clock = usage.clock.expect("a clock");
+        assert_eq!(
+            (clock.since, clock.until),
+            (Timestamp::from_parts(10_000, 0), Timestamp::from_parts(20_000, 0))
+        );
+        usage.add(&told(30_000, Some(29_000), 0));
+        assert_eq!(usage.clock.expect("a clock").since, Timestamp::from_parts(30_000, 0), "started anew");
+        usage.add(&told(40_000, None, 2));
+        assert_eq!((usage.clock, usage.timestamp_breaks), (None, 2));
     }
 }

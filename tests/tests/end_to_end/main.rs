@@ -9,6 +9,7 @@ mod evidence;
 mod harness;
 mod lab;
 mod live;
+mod month;
 mod page;
 mod set_back;
 mod store;
