@@ -51,6 +51,13 @@ const PLAIN: &[Metric] = &[
         "Files that the quarantine had no room for",
         "spool_quarantine_dropped",
     ),
+    (
+        "plan_version",
+        Kind::Gauge,
+        "Version of the collector's address plan in use, 0 for the sensor's own",
+        "plan_version",
+    ),
+    ("plans_refused_total", Kind::Counter, "Plans of the collector that were refused", "plan_refused"),
     ("cosigned_batch", Kind::Gauge, "Last batch that the collector has signed for", "cosigned_batch"),
     ("collector_set_back", Kind::Gauge, "Whether the collector is refused as set back", "collector_set_back"),
     ("connected", Kind::Gauge, "Whether the collector is connected", "connected"),

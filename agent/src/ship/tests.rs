@@ -38,6 +38,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{connect::Target, *};
 use crate::{
+    config::PlanSource,
     keys::{Enrolment, Identity},
     spool::{self, Batch, Mark, Writer},
     tls,
@@ -77,7 +78,13 @@ impl Store {
         let key = self.cosign.lock().unwrap();
         let cosignature =
             key.as_ref().filter(|_| head.sequence > 0).map(|key| cosign(key, sensor, &head, 1_000_000_000));
-        Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature }
+        Ack {
+            epoch: head.epoch,
+            sequence: head.sequence,
+            hash: head.hash.to_vec().into(),
+            cosignature,
+            plan: None,
+        }
     }
 
     /// Commits the next batch, knows one that came before, and has nothing to do with any other.
@@ -315,6 +322,7 @@ impl Sensor {
         let spool = self.writer.shared().clone();
         let mut shipper = Shipper {
             sensor: "boston-1".into(),
+            plans: Arc::new(Plans::open(spool.directory(), None, PlanSource::Collector, Arc::default())),
             cosign_key: None,
             ack_limit: ACK_LIMIT,
             acceptance: Acceptance::new(spool.directory()),
