@@ -30,6 +30,8 @@ use crate::{
     spool::{self, Entry, Position, Reader, Shared},
 };
 
+mod plan;
+
 const RUN: u64 = 77;
 
 struct Thread {

@@ -15,7 +15,7 @@ use onenet_proto::{
     cosign::cosign,
     seal::{ChainHead, Sealer, SigningKey, VerifiedBatch, verify},
     v1::{
-        Ack, BatchBody, BatchKind, Flow, SealedBatch,
+        Ack, BatchBody, BatchKind, Flow, SealedBatch, SignedPlan,
         ingest_server::{Ingest, IngestServer},
     },
 };
@@ -44,6 +44,8 @@ use crate::{
     tls,
 };
 
+mod plan;
+
 /// What a collector keeps over its restarts.
 #[derive(Default)]
 struct Store {
@@ -70,6 +72,8 @@ struct Store {
     ack_ahead: AtomicBool,
     /// Batches are committed and acked in disorder: late, again, or not at all, by this seed; 0 = in order.
     disorder: AtomicU64,
+    /// Plans that go out with the next acks, the last first.
+    plans: Mutex<Vec<SignedPlan>>,
 }
 
 impl Store {
@@ -153,7 +157,8 @@ impl Ingest for FakeIngest {
                     let ahead = ChainHead { sequence: head.sequence + 5, ..head };
                     acks.send(Ok(store.ack(ahead))).await.ok();
                 } else if !store.swallow_acks.load(Ordering::SeqCst) {
-                    acks.send(Ok(store.ack(head))).await.ok();
+                    let plan = store.plans.lock().unwrap().pop();
+                    acks.send(Ok(Ack { plan, ..store.ack(head) })).await.ok();
                     if store.repeat_acks.load(Ordering::SeqCst) {
                         acks.send(Ok(store.ack(head))).await.ok();
                         acks.send(Ok(store.ack(older))).await.ok();
