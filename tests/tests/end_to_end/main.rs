@@ -10,6 +10,7 @@ mod harness;
 mod lab;
 mod live;
 mod page;
+mod plan;
 mod set_back;
 mod store;
 mod syslog;
