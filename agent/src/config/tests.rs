@@ -75,7 +75,9 @@ fn every_setting_that_the_packaged_file_shows_is_one() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .filter(|line| {
-            !["plan =", "plan_source =", "heartbeat_seconds", "drain_seconds"].iter().any(|key| line.starts_with(key))
+            !["plan =", "plan_source =", "heartbeat_seconds", "drain_seconds"]
+                .iter()
+                .any(|key| line.starts_with(key))
         })
         .flat_map(|line| [line, "\n"])
         .collect();
