@@ -8,7 +8,7 @@ use crate::{
     config::{Config, EbpfSource, Pace, PcapFileSource, PlanSource, Purpose, Source},
     interfaces,
     keys::KeyStore,
-    plan::{InUse, Plans},
+    plan::{Held, InUse, Plans},
 };
 
 /// Checks the file and writes what it means. Warnings are what may be right by the time the agent runs.
@@ -155,6 +155,9 @@ fn until_it_comes(config: &Config, in_use: &InUse, out: &mut dyn Write) -> std::
 
 /// The plan that packets will be judged by.
 fn plan_in_use(config: &Config, warnings: &mut Vec<String>) -> InUse {
+    if config.plan_source == PlanSource::File {
+        return InUse { plan: config.plan.clone(), held: Held::default() };
+    }
     let key = KeyStore::new(&config.sensor.state_dir).cosign_key().unwrap_or_else(|error| {
         warnings.push(format!("{error:#}"));
         None

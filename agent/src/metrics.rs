@@ -186,6 +186,7 @@ mod tests {
         let status = json!({
             "running": true, "connected": false, "packets": 12, "parsed": 11, "spool_oldest_seconds": null,
             "collector_untrusted": "it was set back", "spool_disk_full": true, "cosigned_batch": 7,
+            "plan_version": 9, "plan_refused": 2,
             "unparsed_by": [{"layer": "network", "reason": "truncated", "packets": 1}],
             "dropped_by": [{"stage": "kernel", "packets": 7}],
             "losses": [{"what": "flow", "reason": "spool-full", "count": 3, "bytes": 300}],
@@ -203,6 +204,8 @@ mod tests {
             "onenet_agent_collector_refused 1\n",
             "onenet_agent_spool_disk_full 1\n",
             "onenet_agent_cosigned_batch 7\n",
+            "# TYPE onenet_agent_plan_version gauge\nonenet_agent_plan_version 9\n",
+            "onenet_agent_plans_refused_total 2\n",
             "onenet_agent_packets_unparsed_total{layer=\"network\",reason=\"truncated\"} 1\n",
             "onenet_agent_packets_dropped_total{stage=\"kernel\"} 7\n",
             "onenet_agent_records_lost_total{what=\"flow\",reason=\"spool-full\"} 3\n",

@@ -51,6 +51,8 @@ mod tests {
     #[test]
     fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
         let directory = tempfile::tempdir().expect("a directory");
+        // What a process that was killed left behind is longer.
+        fs::write(draft_of(directory.path(), "a.ndjson"), "killed").expect("written");
         for (content, mode) in [("one", SHARED), ("two", PRIVATE)] {
             replace(directory.path(), "a.ndjson", content.as_bytes(), mode).expect("it is written");
             let path = directory.path().join("a.ndjson");

@@ -413,6 +413,41 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_cut_off_goes_on_under_the_plan_that_it_began_with() {
+        use onenet_proto::{edge_plan, seal::SigningKey};
+        let directory = tempfile::tempdir().unwrap();
+        let capture = directory.path().join("one.pcap");
+        std::fs::write(&capture, [1; 100]).unwrap();
+        let files: Vec<CaptureFile> = vec![(capture, None)];
+        let (key, _) = SigningKey::generate().unwrap();
+        let config = Config::default();
+        let open = || {
+            let public = Some(key.public_key().to_vec());
+            Plans::open(directory.path(), public, config.plan_source, config.plan.clone())
+        };
+        let send = |plans: &Plans, version, secretariat: &str| {
+            let plan = toml::from_str(&format!("[[secretariat]]\nid = '{secretariat}'\n")).unwrap();
+            plans.receive(&edge_plan::sign(&key, edge_plan::encode(&plan).unwrap(), version, 5));
+        };
+        let of = |plans: &Plans, run| {
+            let mark = Mark { run, ..Mark::default() };
+            let (plan, run) = plan_of_run(&config, &files, plans, &mark).unwrap();
+            (plan.held.version, run)
+        };
+        let plans = open();
+        let (version, run) = of(&plans, 0);
+        assert_eq!(version, 0);
+        send(&plans, 9, "eohhs");
+        assert_eq!(of(&open(), run), (0, run), "the same captures go on");
+        let (version, next) = of(&open(), 77);
+        assert_eq!(version, 9, "others begin under the latest");
+        assert_ne!(next, run);
+        send(&open(), 10, "massdot");
+        assert_eq!(of(&open(), next), (9, next));
+        assert_eq!(of(&open(), 77).0, 10);
+    }
+
+    #[test]
     fn only_the_same_run_passes_over_what_is_sealed() {
         let mark = Mark { run: 5, run_records: 100, ..Mark::default() };
         assert_eq!(sealed_before(5, &mark), 100);

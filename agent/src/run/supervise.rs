@@ -185,7 +185,9 @@ impl Supervisor {
         }
         self.started.plans.configure(new.plan_source, new.plan.clone());
         if self.started.reads_files {
-            if new.plan != old.plan || new.detect != old.detect {
+            // Under the collector's plan that of the configuration is not in use.
+            let own = self.started.view.lock().plan.version == 0;
+            if own && new.plan != old.plan || new.detect != old.detect {
                 tracing::warn!("not reloaded: plan and thresholds, since captures are read under one plan");
             }
         } else {
