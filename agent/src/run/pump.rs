@@ -15,7 +15,6 @@ use onenet_core::{
     sensor::Sensor,
     time::{NANOS_PER_SECOND, Timestamp},
 };
-
 use onenet_proto::v1::PlanHeld;
 
 use super::{

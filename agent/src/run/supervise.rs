@@ -120,9 +120,9 @@ impl Supervisor {
                 _ = look.tick() => {
                     self.hand_over_plan();
                     match self.is_over() {
-                    Ok(false) => {}
-                    Ok(true) => break Ok(()),
-                    Err(error) => break Err(error),
+                        Ok(false) => {}
+                        Ok(true) => break Ok(()),
+                        Err(error) => break Err(error),
                     }
                 }
             }

@@ -48,7 +48,8 @@ pub struct IngestService {
 }
 
 impl IngestService {
-    /// Serves deliveries into `store`, and the plan that is issued to sensors that hold an earlier one. Streams end once `stopping` is true, after what they have read is committed.
+    /// Serves deliveries into `store`, and sends the plan that is issued to sensors that hold an earlier one. Streams
+    /// end once `stopping` is true, after what they have read is committed.
     pub fn new(
         store: Store,
         writer: WriterHandle,
