@@ -6,20 +6,19 @@ use axum::{Json, Router, extract::State, http::Uri, routing::get};
 use onenet_core::{
     net::Name,
     plan::{AddressPlan, Agency, Secretariat},
+    time::Timestamp,
 };
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{Answer, Page, Problem, Query};
 use crate::{
+    audit::Hex,
     plan::{
         check::{self, OverlappingClaims},
         claims::{self, ClaimFilter, ListedClaim, Rows},
     },
-    store::{
-        Store, StoreError,
-        plans::{self, PlanVersion},
-    },
+    store::{Store, StoreError, plans},
 };
 
 /// The plan as the collector goes by it, and its store.
@@ -80,9 +79,12 @@ pub(crate) struct AgencyView {
 /// The plan in short.
 #[derive(Debug, Serialize)]
 pub(crate) struct PlanView {
-    /// The latest version that was issued; none before the first.
-    #[serde(flatten)]
-    pub(crate) version: Option<PlanVersion>,
+    /// The latest version that was issued; this and the next are none before the first.
+    pub(crate) version: Option<u64>,
+    pub(crate) time: Option<Timestamp>,
+    pub(crate) sha256: Option<Hex>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) sent: Option<bool>,
     pub(crate) secretariats: Vec<SecretariatView>,
     pub(crate) prefixes: usize,
     pub(crate) addresses: usize,
@@ -93,8 +95,14 @@ pub(crate) struct PlanView {
 
 impl PlanView {
     pub(crate) fn read(store: &Store, plan: &AddressPlan) -> Result<Self, StoreError> {
+        let latest = store.read(plans::latest)?;
+        let latest = latest.as_ref();
         Ok(Self {
-            version: store.read(plans::latest)?,
+            version: latest.map(|latest| latest.version),
+            time: latest.map(|latest| latest.time),
+            sha256: latest.map(|latest| latest.sha256.clone()),
+            bytes: latest.map(|latest| latest.bytes),
+            sent: latest.map(|latest| latest.sent),
             secretariats: plan.secretariats.iter().map(|owner| SecretariatView::of(plan, owner)).collect(),
             prefixes: plan.prefixes.len(),
             addresses: plan.addresses.len(),

@@ -78,17 +78,15 @@ struct Plan {
 }
 
 fn version_of(plan: &PlanView) -> String {
-    let Some(version) = &plan.version else {
+    let (Some(version), Some(time), Some(sha256)) = (plan.version, plan.time, &plan.sha256) else {
         return "No version has been issued to the sensors yet.".to_owned();
     };
-    let sent =
-        if version.sent { "" } else { " It is too large to be sent: sensors go on under earlier ones." };
-    format!(
-        "Version {} of {}, SHA-256 {}…{sent}",
-        version.version,
-        moment(version.time),
-        hex(version.sha256.0.get(..8).unwrap_or_default())
-    )
+    let sent = match plan.sent {
+        Some(false) => " It is too large to be sent: sensors go on under earlier ones.",
+        _ => "",
+    };
+    let start = hex(sha256.0.get(..8).unwrap_or_default());
+    format!("Version {version} of {}, SHA-256 {start}….{sent}", moment(time))
 }
 
 fn owners_of(plan: &PlanView) -> Vec<OwnerRow> {

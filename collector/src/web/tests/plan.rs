@@ -63,7 +63,10 @@ fn the_plan_is_told_with_its_version_and_whom_to_call() {
     let before = rig.get("/api/v1/plan").json();
     assert_eq!((&before["version"], &before["prefixes"]), (&Value::Null, &3.into()));
     let issued = rig.morning.store.issue_plan(&rig.plan, clock::now()).expect("issued").expect("sent");
-    let told = rig.get("/api/v1/plan").json();
+    let answer = rig.get("/api/v1/plan");
+    // Of the whole, and of each secretariat: no name stands twice in one object.
+    assert_eq!(answer.text.matches("\"prefixes\":").count(), 3, "{}", answer.text);
+    let told = answer.json();
     assert_eq!(told["version"], issued.version);
     assert_eq!(told["sha256"].as_str().map(str::len), Some(64));
     assert_eq!((&told["addresses"], &told["segments"]), (&1.into(), &0.into()));
