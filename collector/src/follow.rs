@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    api::Planned,
     clock,
     config::Config,
     correlate, custody,
@@ -72,6 +73,7 @@ impl Followers {
             stop_correlator.subscribe(),
         );
         let custody = tokio::spawn(judging);
+        let served = Planned { store: store.clone(), plan: plan.clone() };
         let correlating = correlate::run(
             store.clone(),
             plan,
@@ -81,7 +83,7 @@ impl Followers {
         );
         correlator.spawn(async { correlating.await.context("the correlator failed") });
         let hosts = config.web.hosts.clone();
-        let (served, stopped) = (store.clone(), stop_web.subscribe());
+        let stopped = stop_web.subscribe();
         web.spawn(async move {
             web::serve(listener, served, &hosts, stopped).await.context("the page cannot be served")
         });

@@ -1,5 +1,6 @@
 //! The API, `/api/v1`: what the page shows, as JSON. `docs/api.md` states each path. It reads only.
 
+mod plan;
 mod problem;
 mod query;
 mod views;
@@ -13,6 +14,7 @@ use axum::{
 use onenet_core::record::FindingId;
 use serde::Serialize;
 
+pub(crate) use plan::{PlanView, Planned, SecretariatView};
 pub(crate) use problem::Problem;
 pub(crate) use query::{Query, Window};
 
@@ -29,7 +31,8 @@ pub(crate) use views::{FindingDetail, Page, SensorView};
 type Answer<T> = Result<Json<T>, Problem>;
 
 /// The routes below `/api/v1`.
-pub(crate) fn router(store: Store) -> Router {
+pub(crate) fn router(planned: Planned) -> Router {
+    let store = planned.store.clone();
     Router::new()
         .route("/health", get(health))
         .route("/sensors", get(all_sensors))
@@ -40,6 +43,7 @@ pub(crate) fn router(store: Store) -> Router {
         .route("/flows", get(flows))
         .fallback(|| async { Problem::not_found("no such path; docs/api.md lists them") })
         .with_state(store)
+        .merge(plan::router(planned))
 }
 
 async fn health(State(store): State<Store>, uri: Uri) -> Answer<Health> {

@@ -4,11 +4,12 @@
 use std::{fmt::Display, str::FromStr};
 
 use axum::{extract::Query as Pairs, http::Uri};
-use onenet_core::record::FlowId;
+use onenet_core::{plan::PrefixStatus, record::FlowId};
 
 use super::Problem;
 use crate::{
     findings, overlaps,
+    plan::claims::ClaimFilter,
     search::{Moment, Protocol, Within},
     store::{FlowCursor, FlowQuery, control_findings::FindingFilter, control_inventory::InventoryFilter},
 };
@@ -35,6 +36,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// The same of a list in memory: rows passed over, and one more than is shown.
+    pub(crate) const fn rows(self) -> (usize, usize) {
+        (self.offset as usize, self.one_more() as usize)
+    }
+
     /// One row more than is shown, by which a next page is known to exist.
     pub(crate) const fn one_more(self) -> u32 {
         self.limit.saturating_add(1)
@@ -118,6 +124,16 @@ impl Query {
         })
     }
 
+    /// The filters of the plan's claims.
+    pub(crate) fn claims(&mut self) -> Result<ClaimFilter, Problem> {
+        Ok(ClaimFilter {
+            within: self.take("within")?,
+            secretariat: self.take("secretariat")?,
+            address_space: self.take("address_space")?,
+            status: self.take_by("status", prefix_status)?,
+        })
+    }
+
     /// The filters of flows, with `limit` and `after`.
     pub(crate) fn flows(&mut self) -> Result<FlowQuery, Problem> {
         Ok(FlowQuery {
@@ -143,6 +159,12 @@ impl Query {
 fn within(text: &str, low: u32, high: u32) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (low..=high).contains(number));
     number.ok_or_else(|| format!("{text:?}, expected a number from {low} to {high}"))
+}
+
+fn prefix_status(text: &str) -> Result<PrefixStatus, String> {
+    let known = PrefixStatus::ALL.iter().find(|status| status.as_str() == text).copied();
+    let names = || PrefixStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(", ");
+    known.ok_or_else(|| format!("{text:?}, expected one of {}", names()))
 }
 
 #[cfg(test)]

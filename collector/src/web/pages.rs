@@ -33,7 +33,7 @@ const EVENTS: usize = 100;
 const ROWS: u32 = 50;
 
 /// A rendered page, or the page that says what went wrong.
-fn shown(status: StatusCode, template: &impl Template) -> Response {
+pub(super) fn shown(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(text) => (status, Html(text)).into_response(),
         Err(error) => {
@@ -50,13 +50,13 @@ struct Fault {
     fault: String,
 }
 
-fn fault(problem: &Problem) -> Response {
+pub(super) fn fault(problem: &Problem) -> Response {
     let page = PageHead::new("", None);
     shown(problem.status(), &Fault { page, fault: problem.detail().to_owned() })
 }
 
 /// The status of a page whose form could or could not be read.
-fn status(fault: Option<&Problem>) -> StatusCode {
+pub(super) fn status(fault: Option<&Problem>) -> StatusCode {
     fault.map_or(StatusCode::OK, Problem::status)
 }
 
@@ -155,7 +155,7 @@ pub(super) async fn sensors(State(store): State<Store>) -> Response {
 }
 
 /// The rows that a page's form asks for, and what is wrong with the form.
-fn form<F: Default>(
+pub(super) fn form<F: Default>(
     uri: &Uri,
     read: impl FnOnce(&mut Query) -> Result<F, Problem>,
 ) -> (F, Window, Option<Problem>) {
@@ -172,13 +172,13 @@ fn form<F: Default>(
 }
 
 /// The value of a parameter as it was typed, to be shown in the form again.
-fn typed(uri: &Uri, name: &'static str) -> String {
+pub(super) fn typed(uri: &Uri, name: &'static str) -> String {
     let value = Query::of(uri).and_then(|mut query| query.take::<String>(name));
     value.ok().flatten().unwrap_or_default()
 }
 
 /// The query string of a request without `limit` and `offset`, as it was sent, ending in `&` where not empty.
-fn filters(uri: &Uri) -> String {
+pub(super) fn filters(uri: &Uri) -> String {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     let kept = pairs.filter(|pair| !pair.starts_with("limit=") && !pair.starts_with("offset="));
     kept.flat_map(|pair| [pair, "&"]).collect()

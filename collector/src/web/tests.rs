@@ -1,14 +1,22 @@
 //! Page and API against the router, in this process.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{Request, StatusCode},
 };
+use onenet_core::plan::AddressPlan;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::seed::{HOSTILE, Morning};
+use crate::{
+    seed::{self, HOSTILE, Morning},
+    store::Store,
+};
+
+mod plan;
 
 struct Answer {
     status: StatusCode,
@@ -27,7 +35,12 @@ fn hosts() -> Hosts {
 }
 
 fn ask(store: &Store, request: Request<Body>) -> Answer {
-    let router = router(store.clone(), hosts());
+    ask_of(store, seed::plan(), request)
+}
+
+fn ask_of(store: &Store, plan: Arc<AddressPlan>, request: Request<Body>) -> Answer {
+    let planned = Planned { store: store.clone(), plan: watch::Sender::new(plan).subscribe() };
+    let router = router(planned, hosts());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let response = router.oneshot(request).await.expect("an answer");
