@@ -13,7 +13,7 @@ fn segment(from: u16, to: u16, sequence: [u32; 2], flags: u8, options: &[u8]) ->
     let size = u8::try_from(20 + options.len()).expect("short");
     let [sequence, acknowledgement] = sequence.map(u32::to_be_bytes);
     let ports = [from, to].map(u16::to_be_bytes).concat();
-    [&ports[..], &sequence, &acknowledgement, &[size / 4 << 4, flags, 0xfa, 0xf0, 0, 0, 0, 0], options]
+    [&ports[..], &sequence, &acknowledgement, &[(size / 4) << 4, flags, 0xfa, 0xf0, 0, 0, 0, 0], options]
         .concat()
 }
 
