@@ -119,10 +119,13 @@ fn a_flow_in_csv_is_one_line_in_the_order_of_the_header() {
 #[test]
 fn csv_quotes_what_needs_it_and_defuses_formulas_from_the_network() {
     let seen = csv(&[samples::observation()]);
-    assert!(seen.contains(",'=cmd|'x',3600,10.1.0.1,10.1.2.1,MSFT 5.0,000100012a\n"), "{seen}");
+    assert!(
+        seen.contains(",'=cmd|'x',3600,10.1.0.1,10.1.2.1,MSFT 5.0,000100012a,\"4:64:0:1460:64240,7:mss,"),
+        "{seen}"
+    );
     let found = csv(&[samples::finding()]);
     assert!(found.contains(",\"10.1.2.3 is in use by EOHHS, and by \"\"MassDOT\"\"\","), "{found}");
-    assert!(found.contains(",eohhs 00:1b:21:3c:4d:5e,packets=12,score=0.5\n"), "{found}");
+    assert!(found.contains(",eohhs 00:1b:21:3c:4d:5e,packets=12,two-hosts,score=0.5\n"), "{found}");
 }
 
 fn zeek(records: &[FlowRecord]) -> String {

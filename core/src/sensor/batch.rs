@@ -211,7 +211,6 @@ fn handle_plain(
         leaving: wiring.places.leaving(packet.interface, &link),
     };
     flows.observe_plain(packet, address, found, &origin, wiring);
-    wiring.stack = None;
 }
 
 /// What connections that are opened say of stacks, in the order of their packets.

@@ -516,6 +516,12 @@ fn sources_beyond_the_limit_are_summed_by_prefix_and_what_is_answered_has_its_pl
     }
     bench.pass((STATED, EOHHS, HOST), "10.40.50.9", "8.8.8.8", 150, 40);
     bench.arp(STATED, EOHHS, ArpOperation::Reply, (HOST, "10.40.0.77"), "10.40.0.1");
+    let mut answered = bench.flow((STATED, EOHHS, HOST), "10.40.200.9", "8.8.8.8", 160);
+    answered.conn_state = ConnState::SF;
+    send(&mut answered.responder, 5, 50);
+    bench.tell(FlowEvent::Reported(EndReason::Ended), &answered);
+    let place = bench.told.iter().find(|told| told.address == ip("10.40.200.9")).expect("a place");
+    assert_eq!((place.strength, place.conversations), (Strength::Strong, 1));
     assert_eq!(bench.observer.counts().0, 2);
     assert!(bench.told.iter().any(|told| told.address == ip("10.40.0.77")), "an answer is told by itself");
     bench.finish();

@@ -96,3 +96,23 @@ fn a_plan_keeps_what_the_systems_of_two_secretariats_say_apart() {
     assert_ne!(told[0].0, told[1].0);
     assert_ne!(told[0].1, told[1].1);
 }
+
+#[test]
+fn only_private_addresses_have_their_systems_told_one_by_one_and_in_batches() {
+    let plan = "public = [{cidr = '146.243.0.0/16'}]";
+    for source in [HOST, [146, 243, 1, 7]] {
+        let syn = ipv4(6, source, SERVER, &segment(5000, 443, [1, 0], 2, &LINUX));
+        let frame = ethernet(None, 0x0800, &syn);
+        let (mut single, mut whole) =
+            ((sensor(plan, 1), Kept::default()), (sensor(plan, 1), Kept::default()));
+        feed(&mut single.0, 0, &frame, &mut single.1);
+        let mut batch = whole.0.batch();
+        batch.push(&captured(0, &frame));
+        whole.0.handle_batch(&batch, &mut whole.1);
+        for (sensor, kept) in [&mut single, &mut whole] {
+            sensor.finish(kept);
+            let [told] = kept.observations.as_slice() else { panic!("{:#?}", kept.observations) };
+            assert_eq!(told.stack.is_some(), source == HOST, "{told:#?}");
+        }
+    }
+}
