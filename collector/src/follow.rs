@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    api::Planned,
     clock,
     config::Config,
     correlate, custody,
@@ -74,14 +75,15 @@ impl Followers {
         let custody = tokio::spawn(judging);
         let correlating = correlate::run(
             store.clone(),
-            plan,
+            plan.clone(),
             (sensors, config.inventory.clone()),
             changed,
             stop_correlator.subscribe(),
         );
         correlator.spawn(async { correlating.await.context("the correlator failed") });
         let hosts = config.web.hosts.clone();
-        let (served, stopped) = (store.clone(), stop_web.subscribe());
+        let served = Planned { store: store.clone(), plan, inventory: config.inventory.clone() };
+        let stopped = stop_web.subscribe();
         web.spawn(async move {
             web::serve(listener, served, &hosts, stopped).await.context("the page cannot be served")
         });

@@ -36,4 +36,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod uses;
 mod web;

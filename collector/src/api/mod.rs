@@ -1,5 +1,6 @@
 //! The API, `/api/v1`: what the page shows, as JSON. `docs/api.md` states each path. It reads only.
 
+mod addresses;
 mod problem;
 mod query;
 mod views;
@@ -13,14 +14,14 @@ use axum::{
 use onenet_core::record::FindingId;
 use serde::Serialize;
 
+pub(crate) use addresses::{Planned, known};
 pub(crate) use problem::Problem;
 pub(crate) use query::{Query, Window};
 
 use crate::{
     correlate::Finding,
-    overlaps::{self, Overlap},
     sensors,
-    store::{FlowCursor, Store, StoredFlow, control_findings, control_inventory},
+    store::{FlowCursor, Store, StoredFlow, control_findings},
 };
 use views::Health;
 pub(crate) use views::{FindingDetail, Page, SensorView};
@@ -29,17 +30,17 @@ pub(crate) use views::{FindingDetail, Page, SensorView};
 type Answer<T> = Result<Json<T>, Problem>;
 
 /// The routes below `/api/v1`.
-pub(crate) fn router(store: Store) -> Router {
+pub(crate) fn router(planned: Planned) -> Router {
+    let store = planned.store.clone();
     Router::new()
         .route("/health", get(health))
         .route("/sensors", get(all_sensors))
         .route("/findings", get(findings))
         .route("/findings/{id}", get(finding))
-        .route("/overlaps", get(all_overlaps))
-        .route("/inventory", get(inventory))
         .route("/flows", get(flows))
         .fallback(|| async { Problem::not_found("no such path; docs/api.md lists them") })
         .with_state(store)
+        .merge(addresses::router(planned))
 }
 
 async fn health(State(store): State<Store>, uri: Uri) -> Answer<Health> {
@@ -80,32 +81,6 @@ async fn finding(State(store): State<Store>, Path(id): Path<String>, uri: Uri) -
     let id: FindingId = id.parse().map_err(|_| unknown())?;
     let found = store.call(move |store| store.read(|connection| FindingDetail::read(connection, id))).await?;
     found.map(Json).ok_or_else(unknown)
-}
-
-async fn all_overlaps(State(store): State<Store>, uri: Uri) -> Answer<Page<Overlap>> {
-    let mut query = Query::of(&uri)?;
-    let (filter, window) = (query.overlaps()?, query.window(100)?);
-    query.finish()?;
-    let items = store
-        .call(move |store| {
-            store.read(|connection| overlaps::overlaps(connection, &filter, window.one_more(), window.offset))
-        })
-        .await?;
-    Ok(Json(Page::of(items, window)))
-}
-
-async fn inventory(State(store): State<Store>, uri: Uri) -> Answer<Page<control_inventory::InventoryEntry>> {
-    let mut query = Query::of(&uri)?;
-    let (filter, window) = (query.inventory()?, query.window(100)?);
-    query.finish()?;
-    let items = store
-        .call(move |store| {
-            store.read(|connection| {
-                control_inventory::entries(connection, &filter, window.one_more(), window.offset)
-            })
-        })
-        .await?;
-    Ok(Json(Page::of(items, window)))
 }
 
 #[derive(Serialize)]
