@@ -5,8 +5,10 @@ use std::{io::Write, path::Path};
 use onenet_core::{mirror::MirrorPlan, plan::Role};
 
 use crate::{
-    config::{Config, EbpfSource, Pace, PcapFileSource, Purpose, Source},
+    config::{Config, EbpfSource, Pace, PcapFileSource, PlanSource, Purpose, Source},
     interfaces,
+    keys::KeyStore,
+    plan::{Held, InUse, Plans},
 };
 
 /// Checks the file and writes what it means. Warnings are what may be right by the time the agent runs.
@@ -144,15 +146,41 @@ fn describe_files(
     Ok(())
 }
 
+fn until_it_comes(config: &Config, in_use: &InUse, out: &mut dyn Write) -> std::io::Result<()> {
+    if config.plan_source == PlanSource::Collector && in_use.held.version == 0 {
+        writeln!(out, "           until the collector's comes")?;
+    }
+    Ok(())
+}
+
+/// The plan that packets will be judged by.
+fn plan_in_use(config: &Config, warnings: &mut Vec<String>) -> InUse {
+    if config.plan_source == PlanSource::File {
+        return InUse { plan: config.plan.clone(), held: Held::default() };
+    }
+    let key = KeyStore::new(&config.sensor.state_dir).cosign_key().unwrap_or_else(|error| {
+        warnings.push(format!("{error:#}"));
+        None
+    });
+    let plans = Plans::open(&config.sensor.state_dir, key, config.plan_source, config.plan.clone());
+    let in_use = plans.in_use();
+    warnings.extend(plans.state(in_use.held).refusal);
+    in_use
+}
+
 fn describe_plan(config: &Config, out: &mut dyn Write, warnings: &mut Vec<String>) -> std::io::Result<()> {
-    let plan = &config.plan;
+    let in_use = plan_in_use(config, warnings);
+    let plan = &in_use.plan;
     match &config.plan_path {
+        _ if in_use.held.version > 0 => {
+            write!(out, "plan       version {} of the collector's: ", in_use.held.version)?;
+        }
         Some(path) => write!(out, "plan       {}: ", path.display())?,
         None => write!(out, "plan       in the configuration: ")?,
     }
     if plan.secretariats.is_empty() && plan.prefixes.is_empty() && plan.segments.is_empty() {
         writeln!(out, "empty; RFC 1918 and ULA count as inside")?;
-        return Ok(());
+        return until_it_comes(config, &in_use, out);
     }
     let here = plan.segments.iter().filter(|segment| segment.site == config.sensor.site);
     writeln!(
@@ -166,6 +194,7 @@ fn describe_plan(config: &Config, out: &mut dyn Write, warnings: &mut Vec<String
         plan.public.len(),
         plan.exemptions.len()
     )?;
+    until_it_comes(config, &in_use, out)?;
     if here.clone().next().is_none() {
         warnings.push(format!("the plan has no segment at site {}", config.sensor.site));
     }

@@ -153,7 +153,7 @@ impl KeyStore {
     }
 
     /// The collector's key for cosignatures; none where enrolment gave none.
-    fn cosign_key(&self) -> Result<Option<Vec<u8>>, anyhow::Error> {
+    pub(crate) fn cosign_key(&self) -> Result<Option<Vec<u8>>, anyhow::Error> {
         let Some(text) = self.read(COSIGN_KEY)?.filter(|text| !text.is_empty()) else { return Ok(None) };
         let key = from_hex(&text).filter(|key| key.len() == 32);
         let key = key

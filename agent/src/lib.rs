@@ -13,6 +13,7 @@ mod interrupt;
 mod keys;
 mod metrics;
 mod output;
+mod plan;
 mod progress;
 pub mod read;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::{
     config::{Config, ConfigArgs, Purpose},
     error::AlreadyTold,
     metrics,
+    plan::{self, PlanState},
     run::{Losses, View, wall_time},
     ship::ConnectionState,
     spool::{Cosigned, Damage, Head, Storage},
@@ -52,6 +53,7 @@ pub(crate) struct Report {
     pub(crate) started_at: i64,
     pub(crate) updated_at: i64,
     pub(crate) view: View,
+    pub(crate) plan: PlanState,
     pub(crate) sealed: Head,
     pub(crate) acked: ChainHead,
     pub(crate) failing: Option<String>,
@@ -87,6 +89,7 @@ impl Report {
             "started_at": Timestamp(self.started_at).to_string(),
             "updated_at": Timestamp(self.updated_at).to_string(),
         }));
+        add(self.plan.to_json());
         // packets, wire_bytes, parsed, unparsed, dropped, flow_records, observations, finding_changes, …
         add(serde_json::to_value(&self.view.ledger)?);
         let losses: Vec<Value> = self
@@ -270,6 +273,10 @@ fn table(status: &Value, now: i64) -> String {
         ("spool", spool_line(status)),
         ("collector", collector_line(status)),
     ];
+    lines.extend(plan::state::line(status).map(|line| ("plan", line)));
+    if let Some(refusal) = status.get("plan_refusal").and_then(Value::as_str) {
+        lines.push(("REFUSED", format!("{} plans of the collector: {refusal}", n("plan_refused"))));
+    }
     if let Some(untrusted) = status.get("collector_untrusted").and_then(Value::as_str) {
         lines.push(("REFUSED", untrusted.to_owned()));
     }
@@ -369,6 +376,7 @@ fn collector_line(status: &Value) -> String {
 mod tests {
     use super::*;
     use crate::{
+        config::PlanSource,
         run::{Place, SourceView},
         samples,
     };
@@ -386,7 +394,14 @@ mod tests {
             running: true,
             started_at: 0,
             updated_at: 5 * NANOS_PER_SECOND,
-            view: View { ledger, live_flows: 1, sources, ended: true, catching_up: false },
+            view: View { ledger, live_flows: 1, sources, ended: true, ..View::default() },
+            plan: PlanState {
+                source: PlanSource::Collector,
+                in_use: plan::Held { version: 9, time: NANOS_PER_SECOND, ..plan::Held::default() },
+                kept: Some(9),
+                refused: 0,
+                refusal: None,
+            },
             sealed: Head { chain: ChainHead { epoch: 7, sequence: 9, hash: [1; 32] }, ..Head::default() },
             acked: ChainHead { epoch: 7, sequence: 8, hash: [2; 32] },
             failing: None,
@@ -426,6 +441,8 @@ mod tests {
             ("records_sealed", 0),
             ("spool_bytes", 5 << 20),
             ("spool_oldest_seconds", 4),
+            ("plan_version", 9),
+            ("plan_refused", 0),
         ] {
             assert_eq!(json.get(key).and_then(Value::as_u64), Some(value), "{key}");
         }
@@ -443,6 +460,7 @@ mod tests {
             "packets    12 = 11 parsed + 1 unparsed; 2 dropped before\n",
             "spool      5 of 64 MiB, oldest batch waits 4 s\n",
             "collector  https://c:1, connected, 1 batches on the way\n",
+            "plan       version 9 of the collector's, issued at 1970-01-01T00:00:01.000000000Z\n",
             "lost       3 × flow: spool-full, since 1970-01-01T00:00:00.000000000Z, last 1970-01-01T00:00:00.000000000Z\n",
             "acked      batch 8; the collector signed for batch 8 at 1970-01-01T00:00:01.000000000Z\n",
         ] {
@@ -453,6 +471,18 @@ mod tests {
         json["spool_disk_full"] = true.into();
         json["spool_quarantine_files"] = 2.into();
         let table = super::table(&json, 0);
+        json["plan_refused"] = 3.into();
+        json["plan_refusal"] = "version 8: version 9 is held".into();
+        json["plan_kept_version"] = 12.into();
+        let told = super::table(&json, 0);
+        for part in [
+            "REFUSED    3 plans of the collector: version 8: version 9 is held\n",
+            "; version 12 waits until these captures have been read\n",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        json["plan_source"] = "file".into();
+        assert!(super::table(&json, 0).contains("plan       of its own configuration\n"));
         for part in ["REFUSED    it was set back\n", "its disk is full", "2 files in quarantine"] {
             assert!(table.contains(part), "{part}: {table}");
         }

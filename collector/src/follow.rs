@@ -73,16 +73,17 @@ impl Followers {
             stop_correlator.subscribe(),
         );
         let custody = tokio::spawn(judging);
+        let served =
+            Planned { store: store.clone(), plan: plan.clone(), inventory: config.inventory.clone() };
         let correlating = correlate::run(
             store.clone(),
-            plan.clone(),
+            plan,
             (sensors, config.inventory.clone()),
             changed,
             stop_correlator.subscribe(),
         );
         correlator.spawn(async { correlating.await.context("the correlator failed") });
         let hosts = config.web.hosts.clone();
-        let served = Planned { store: store.clone(), plan, inventory: config.inventory.clone() };
         let stopped = stop_web.subscribe();
         web.spawn(async move {
             web::serve(listener, served, &hosts, stopped).await.context("the page cannot be served")

@@ -16,6 +16,7 @@ mod cosign_key;
 pub mod custody;
 pub mod enroll;
 mod evidence;
+mod files;
 mod findings;
 mod flows;
 pub mod follow;

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use onenet_core::plan::AddressPlan;
 use onenet_proto::{
     config::read_plan,
-    v1::{enrollment_server::EnrollmentServer, ingest_server::IngestServer},
+    v1::{SignedPlan, enrollment_server::EnrollmentServer, ingest_server::IngestServer},
 };
 use sd_notify::NotifyState;
 use tokio::{
@@ -178,8 +178,10 @@ async fn reload(collector: &Collector, config: &Config) {
     match read_plan(&config.plan.file) {
         Ok((plan, _)) => {
             tracing::info!("SIGHUP: address plan {} read again", config.plan.file.display());
-            collector.plan.send_replace(Arc::new(plan));
+            let plan = Arc::new(plan);
+            collector.plan.send_replace(Arc::clone(&plan));
             audit(collector, "plan-reloaded", config.plan.file.display().to_string()).await;
+            collector.issue(plan).await;
         }
         Err(error) => {
             tracing::error!("SIGHUP: the address plan stays as it was: {error}");
@@ -203,6 +205,8 @@ pub struct Collector {
     pub followers: Followers,
     writer: Writer,
     plan: watch::Sender<Arc<AddressPlan>>,
+    /// What sensors are sent of it.
+    issued: watch::Sender<Option<Arc<SignedPlan>>>,
     /// Ends ingest: streams end once what they have read is committed.
     stop_ingest: watch::Sender<bool>,
     ingest: Part,
@@ -222,13 +226,17 @@ impl Collector {
         let store_config = config.store.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_config)).await;
         let (store, writer) = opened.map_err(CliError::failure)??;
+        let current = Arc::clone(&plan.borrow());
+        let issued = store.call(move |store| store.issue_plan(&current, clock::now())).await?;
+        let issued = watch::Sender::new(issued);
         let stop_ingest = watch::Sender::new(false);
         let limits = tls::Limits {
             connections: config.server.max_connections,
             handshake: Duration::from_secs(config.server.handshake_timeout_seconds),
         };
         let connections = tls::incoming(listener, tls, limits);
-        let ingest = IngestService::new(store.clone(), writer.handle(), stop_ingest.subscribe());
+        let ingest =
+            IngestService::new(store.clone(), writer.handle(), issued.subscribe(), stop_ingest.subscribe());
         let days = config.enrollment.certificate_days;
         let enrollment = EnrollmentService::new(store.clone(), Arc::new(authority), days);
         let server = Server::builder()
@@ -244,7 +252,19 @@ impl Collector {
         let ingest = tokio::spawn(async move { server.await.context("the server for sensors failed") });
         let retention = tokio::spawn(retain::run(store.clone(), config.store.keep_days));
         let followers = Followers::start(config, &store, plan.subscribe(), web).await?;
-        Ok(Self { address, store, followers, writer, plan, stop_ingest, ingest, retention })
+        Ok(Self { address, store, followers, writer, plan, issued, stop_ingest, ingest, retention })
+    }
+
+    /// Issues the plan to the sensors, those that are connected included.
+    pub(crate) async fn issue(&self, plan: Arc<AddressPlan>) {
+        match self.store.call(move |store| store.issue_plan(&plan, clock::now())).await {
+            Ok(issued) => drop(self.issued.send_replace(issued)),
+            Err(error) => {
+                tracing::error!(
+                    "the plan cannot be issued, sensors go on under the one that they hold: {error}"
+                );
+            }
+        }
     }
 
     /// Waits until a part fails.

@@ -15,5 +15,6 @@ pub mod v1 {
 pub mod config;
 pub mod convert;
 pub mod cosign;
+pub mod edge_plan;
 pub mod seal;
 pub mod statement;

@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 pub use args::ConfigArgs;
 pub use live::{EbpfSource, Hook, PcapSource};
+pub use plan::PlanSource;
 pub use sections::{
     BatchSection, CollectorSection, Endpoint, InvalidEndpoint, LogFormat, LogLevel, LogSection,
     SensorSection, SpoolSection,
@@ -62,6 +63,8 @@ pub struct Config {
     pub plan: Arc<AddressPlan>,
     /// Its file, where it has its own.
     pub plan_path: Option<PathBuf>,
+    /// Whether packets are judged by it or by the collector's. Default: by it where one is stated, else by the collector's.
+    pub plan_source: PlanSource,
     /// Flow table.
     pub flow: FlowConfig,
     /// Rules.
@@ -92,6 +95,7 @@ struct File {
     mirrors: Vec<MirrorPlan>,
     #[serde(default)]
     plan: plan::PlanPlace,
+    plan_source: Option<PlanSource>,
     #[serde(default)]
     flow: FlowConfig,
     #[serde(default)]
@@ -128,6 +132,7 @@ impl Default for Config {
             mirrors: Vec::new(),
             plan: Arc::default(),
             plan_path: None,
+            plan_source: PlanSource::Collector,
             flow: FlowConfig::default(),
             detect: DetectConfig::default(),
             spool: SpoolSection::default(),
@@ -170,6 +175,7 @@ impl Config {
         let sources = file.sources.into_iter().enumerate();
         let sources =
             sources.map(|(index, raw)| raw.resolve(index, document)).collect::<Result<Vec<_>, _>>()?;
+        let plan_source = file.plan_source.unwrap_or_else(|| file.plan.source());
         let (plan, plan_path) = file.plan.resolve(document)?;
         let mut sensor = file.sensor.unwrap_or_default();
         sensor.state_dir = document.path().parent().unwrap_or(Path::new("")).join(&sensor.state_dir);
@@ -182,6 +188,7 @@ impl Config {
             mirrors: file.mirrors,
             plan: Arc::new(plan),
             plan_path,
+            plan_source,
             flow: file.flow,
             detect: file.detect,
             spool: file.spool,

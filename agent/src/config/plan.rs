@@ -9,6 +9,26 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
+/// Which plan packets are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanSource {
+    /// The collector's, which comes signed; that of the configuration until it has come.
+    Collector,
+    /// That of the configuration, whatever the collector sends.
+    File,
+}
+
+impl PlanSource {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Collector => "collector",
+            Self::File => "file",
+        }
+    }
+}
+
 /// Where the plan is.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PlanPlace {
@@ -47,6 +67,14 @@ impl<'de> Deserialize<'de> for PlanPlace {
 }
 
 impl PlanPlace {
+    /// Which plan packets are judged by where nothing is said of that: whoever states a plan means it.
+    pub(super) const fn source(&self) -> PlanSource {
+        match self {
+            Self::None => PlanSource::Collector,
+            Self::File(_) | Self::Inline(_) => PlanSource::File,
+        }
+    }
+
     /// The plan, read and checked, and the file it came from where it has its own.
     pub(super) fn resolve(self, document: &Document) -> Result<(AddressPlan, Option<PathBuf>), ConfigError> {
         match self {

@@ -55,12 +55,29 @@ fn the_defaults_that_the_packaged_file_shows_are_those_of_the_program() {
 }
 
 #[test]
+fn whoever_states_a_plan_means_it_unless_told_otherwise() {
+    let source = |top: &str| load(&format!("{top}{MINIMAL}"), Purpose::Run).expect("sound").plan_source;
+    let inline = format!("{MINIMAL}[[plan.secretariat]]\nid = 'eohhs'\n");
+    assert_eq!(source(""), PlanSource::Collector);
+    assert_eq!(load(&inline, Purpose::Run).expect("sound").plan_source, PlanSource::File);
+    assert_eq!(source("plan_source = 'file'\n"), PlanSource::File);
+    assert_eq!(
+        load(&format!("plan_source = 'collector'\n{inline}"), Purpose::Run).expect("sound").plan_source,
+        PlanSource::Collector
+    );
+    let wrong = load(&format!("plan_source = 'cloud'\n{MINIMAL}"), Purpose::Run).expect_err("no source");
+    assert!(wrong.to_string().contains("agent.toml:1:15: plan_source: unknown variant `cloud`"), "{wrong}");
+}
+
+#[test]
 fn every_setting_that_the_packaged_file_shows_is_one() {
     let all: String = PACKAGED
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .filter(|line| {
-            !["plan =", "heartbeat_seconds", "drain_seconds"].iter().any(|key| line.starts_with(key))
+            !["plan =", "plan_source =", "heartbeat_seconds", "drain_seconds"]
+                .iter()
+                .any(|key| line.starts_with(key))
         })
         .flat_map(|line| [line, "\n"])
         .collect();

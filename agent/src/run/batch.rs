@@ -23,7 +23,7 @@ pub(crate) struct Limits {
 /// A batch to be sealed.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    /// Records and ledger.
+    /// Records and ledger; the plan in a draft without records, from which on it holds.
     pub(crate) body: BatchBody,
     /// Encoded bytes of the body, without the ledger.
     pub(crate) bytes: usize,
@@ -102,6 +102,14 @@ impl Batcher {
         self.bytes = 0;
         self.records = 0;
         self.since = None;
+        self.closed |= self.sealer.send(draft).is_err();
+    }
+
+    /// Completes the draft, and has what follows told as judged by this plan.
+    pub(crate) fn change_plan(&mut self, plan: v1::PlanHeld) {
+        self.cut();
+        let body = BatchBody { plan: Some(plan), ..BatchBody::default() };
+        let draft = Draft { body, bytes: 0, run_records: self.run_records };
         self.closed |= self.sealer.send(draft).is_err();
     }
 

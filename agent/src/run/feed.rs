@@ -60,6 +60,7 @@ impl Pump {
                 }
             }
             self.batcher.cut_if_due();
+            self.reload_if_asked();
             self.tell(views, false);
         }
         self.batcher.cut();

@@ -11,11 +11,11 @@ use std::{
 
 use onenet_core::{
     detect::DetectConfig,
-    plan::AddressPlan,
     record::DropStage,
     sensor::Sensor,
     time::{NANOS_PER_SECOND, Timestamp},
 };
+use onenet_proto::v1::PlanHeld;
 
 use super::{
     batch::Batcher,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    plan::InUse,
     source::{CaptureDrops, CaptureSet},
 };
 
@@ -37,7 +38,7 @@ const NAP: Duration = Duration::from_millis(20);
 const LONGEST_TICKING_GAP: i64 = 3600 * NANOS_PER_SECOND;
 
 /// Plan and thresholds to go on with.
-pub(crate) type Reload = (Arc<AddressPlan>, DetectConfig);
+pub(crate) type Reload = (InUse, DetectConfig);
 
 /// What the sensor thread is told.
 #[derive(Debug, Default)]
@@ -117,8 +118,9 @@ impl Pump {
     }
 
     /// Waits for the stop after the sources have ended; heartbeats go on meanwhile.
-    pub(crate) fn linger(&self) {
+    pub(crate) fn linger(&mut self) {
         while !self.control.is_stopped() && !self.batcher.is_closed() {
+            self.reload_if_asked();
             std::thread::sleep(NAP);
         }
     }
@@ -171,10 +173,20 @@ impl Pump {
     /// Takes over plan and thresholds, where others were loaded.
     pub(super) fn reload_if_asked(&mut self) {
         let reload = self.control.reload.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((plan, detect)) = reload else { return };
-        match self.sensor.reload(plan, detect) {
-            Ok(()) => tracing::info!("plan and thresholds reloaded"),
-            Err(error) => tracing::error!("the plan cannot be reloaded, the one before holds: {error}"),
+        let Some((InUse { plan, held }, detect)) = reload else { return };
+        if let Err(error) = self.sensor.reload(plan, detect) {
+            return tracing::error!("the plan cannot be reloaded, the one before holds: {error}");
+        }
+        // The change is made here and now, and what it ends still goes with what was judged by the plan before.
+        self.sensor.advance(Timestamp(i64::MIN), &mut self.batcher);
+        tracing::info!("plan and thresholds reloaded: the plan {held}");
+        let before = std::mem::replace(&mut self.view.lock().plan, held);
+        if before == held {
+            return;
+        }
+        self.batcher.change_plan(PlanHeld::from(&held));
+        if held.version > 0 {
+            self.sealing.audit("plan-taken", format!("the plan {held}"));
         }
     }
 

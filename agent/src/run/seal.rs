@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     /// Longest wait for an fsync.
     pub(crate) flush_interval: Duration,
+    /// The plan that records are judged by at the start.
+    pub(crate) plan: v1::PlanHeld,
     /// Fingerprint of the run; 0 for live sources.
     pub(crate) run: u64,
     /// The wall clock.
@@ -332,6 +334,11 @@ impl SealLoop {
         }
         let BatchBody { flows, observations, findings, .. } = &draft.body;
         let (flows, observations, findings) = (flows.len(), observations.len(), findings.len());
+        if let Some(plan) = draft.body.plan.take() {
+            // Said once more where no audit entry goes with it, as when a file was read again.
+            self.settings.plan = plan;
+            self.seal_heartbeat();
+        }
         self.mark.run_records = draft.run_records;
         if flows + observations + findings == 0 {
             return;
@@ -393,6 +400,8 @@ impl SealLoop {
             self.losses_sealed = Instant::now();
         }
         body.audit.append(&mut lock(&self.control.audit));
+        // What is sealed anew was judged by the plan that it says.
+        body.plan.get_or_insert_with(|| self.settings.plan.clone());
         let first = self.sealer.head().sequence == 0;
         body.epoch_start = self.epoch_start.take().filter(|_| first);
         let previous_hash = self.sealer.head().hash;

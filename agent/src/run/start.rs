@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use onenet_core::net::Name;
+use onenet_proto::v1::PlanHeld;
 use ring::{digest, hmac};
 use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
@@ -29,6 +30,7 @@ use crate::{
     config::{CollectorSection, Config, LogFormat, LogLevel, Pace, PcapFileSource, Purpose, Source},
     error::UsageError,
     keys::{Identity, KeyStore},
+    plan::{InUse, Plans},
     ship::connect::Target,
     source::{CaptureSet, ebpf::MeterSource, fallback, libpcap::LibpcapSource},
     spool::{self, Mark, Opened, Shared},
@@ -57,6 +59,7 @@ pub(crate) struct Started {
     pub(crate) until_end: bool,
     pub(crate) reads_files: bool,
     pub(crate) target: Target,
+    pub(crate) plans: Arc<Plans>,
     pub(crate) cosign_key: Option<Vec<u8>>,
     pub(crate) spool: Arc<Shared>,
     pub(crate) limit_bytes: u64,
@@ -74,7 +77,7 @@ pub(crate) fn start(
     until_end: bool,
     feed: Option<Feed>,
 ) -> Result<Started, anyhow::Error> {
-    let config = Config::load(config_path, Purpose::Run)?;
+    let mut config = Config::load(config_path, Purpose::Run)?;
     let log = start_log(&config)?;
     let files = if feed.is_some() { None } else { capture_files(&config)? };
     let repeats = feed.as_ref().and_then(|feed| feed.repeats);
@@ -84,12 +87,15 @@ pub(crate) fn start(
     }
     let identity = KeyStore::new(&config.sensor.state_dir).identity()?;
     let target = target(&config, &identity)?;
-    let run = match &files {
-        Some(files) => fingerprint(&config, files)?,
-        None => repeats.map_or(0, NonZeroU64::get),
-    };
+    let key = identity.cosign_key.clone();
+    let plans = Plans::open(&config.sensor.state_dir, key, config.plan_source, config.plan.clone());
     let limit_bytes = u64::from(config.spool.max_mib) << 20;
     let opened = open_spool(&config)?;
+    let (plan, run) = match &files {
+        Some(files) => plan_of_run(&config, files, &plans, &opened.head.mark)?,
+        None => (plans.in_use(), repeats.map_or(0, NonZeroU64::get)),
+    };
+    config.plan = plan.plan;
     let input = match feed {
         Some(feed) => Input::Feed(feed.source),
         None => open_input(&config, files)?,
@@ -111,6 +117,7 @@ pub(crate) fn start(
         when_full: if reads_files { WhenFull::Wait } else { WhenFull::Shed },
         heartbeat: Duration::from_secs(config.heartbeat_seconds.into()),
         flush_interval: Duration::from_millis(config.spool.fsync_ms.into()),
+        plan: PlanHeld::from(&plan.held),
         run,
         clock: wall_time,
     };
@@ -127,6 +134,7 @@ pub(crate) fn start(
         delay: Duration::from_millis(config.batch.max_delay_ms.into()),
     };
     let (control, view) = (Arc::new(PumpControl::default()), Arc::new(SharedView::default()));
+    view.lock().plan = plan.held;
     let mut pump = Pump {
         sensor: config.sensor(hash_seed(&identity, run))?,
         batcher: Batcher::new(limits, drafts, sealed_before),
@@ -154,6 +162,7 @@ pub(crate) fn start(
         until_end,
         reads_files,
         target,
+        plans: Arc::new(plans),
         cosign_key: identity.cosign_key,
         spool,
         limit_bytes,
@@ -283,6 +292,29 @@ fn target(config: &Config, identity: &Identity) -> Result<Target, anyhow::Error>
     Ok(Target { endpoint, server_name, tls: tls::client_config(identity)? })
 }
 
+/// The plan and the fingerprint of a run of captures. A run that was cut off goes on under the plan that it began with:
+/// under another the same captures would give other records, and all of them once more.
+fn plan_of_run(
+    config: &Config,
+    files: &[CaptureFile],
+    plans: &Plans,
+    mark: &Mark,
+) -> Result<(InUse, u64), anyhow::Error> {
+    let fingerprint_under =
+        |plan: &InUse| fingerprint(&Config { plan: plan.plan.clone(), ..config.clone() }, files);
+    let before = plans.of_run();
+    let run = fingerprint_under(&before)?;
+    if run == mark.run {
+        return Ok((before, run));
+    }
+    if let Err(error) = plans.begin_run() {
+        tracing::warn!(%error, "the plan of this run cannot be kept: should another one come, it begins anew");
+    }
+    let plan = plans.in_use();
+    let run = fingerprint_under(&plan)?;
+    Ok((plan, run))
+}
+
 /// Records of this run that the last batch in the spool counts.
 const fn sealed_before(run: u64, mark: &Mark) -> u64 {
     if run != 0 && mark.run == run { mark.run_records } else { 0 }
@@ -378,6 +410,41 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 5);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_goes_on_under_the_plan_that_it_began_with() {
+        use onenet_proto::{edge_plan, seal::SigningKey};
+        let directory = tempfile::tempdir().unwrap();
+        let capture = directory.path().join("one.pcap");
+        std::fs::write(&capture, [1; 100]).unwrap();
+        let files: Vec<CaptureFile> = vec![(capture, None)];
+        let (key, _) = SigningKey::generate().unwrap();
+        let config = Config::default();
+        let open = || {
+            let public = Some(key.public_key().to_vec());
+            Plans::open(directory.path(), public, config.plan_source, config.plan.clone())
+        };
+        let send = |plans: &Plans, version, secretariat: &str| {
+            let plan = toml::from_str(&format!("[[secretariat]]\nid = '{secretariat}'\n")).unwrap();
+            plans.receive(&edge_plan::sign(&key, edge_plan::encode(&plan).unwrap(), version, 5));
+        };
+        let of = |plans: &Plans, run| {
+            let mark = Mark { run, ..Mark::default() };
+            let (plan, run) = plan_of_run(&config, &files, plans, &mark).unwrap();
+            (plan.held.version, run)
+        };
+        let plans = open();
+        let (version, run) = of(&plans, 0);
+        assert_eq!(version, 0);
+        send(&plans, 9, "eohhs");
+        assert_eq!(of(&open(), run), (0, run), "the same captures go on");
+        let (version, next) = of(&open(), 77);
+        assert_eq!(version, 9, "others begin under the latest");
+        assert_ne!(next, run);
+        send(&open(), 10, "massdot");
+        assert_eq!(of(&open(), next), (9, next));
+        assert_eq!(of(&open(), 77).0, 10);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     config::{Config, Purpose},
+    plan::Held,
     ship::{ACK_LIMIT, Acceptance, Connection, Shipper},
     spool::Position,
     status::{self, Report},
@@ -53,6 +54,8 @@ pub(crate) fn supervise(started: Started) -> Result<(), anyhow::Error> {
 struct Supervisor {
     started: Started,
     connection: Connection,
+    /// The plan that the sensor thread was last given.
+    handed_over: Held,
     started_at: i64,
     stop: Stop,
     watchdog: Option<Duration>,
@@ -68,8 +71,10 @@ fn notify(states: &[NotifyState<'_>]) {
 
 impl Supervisor {
     fn new(started: Started) -> Self {
+        let handed_over = started.view.lock().plan;
         Self {
             started,
+            handed_over,
             connection: Connection::default(),
             started_at: wall_time(),
             stop: Stop::NotYet,
@@ -87,6 +92,7 @@ impl Supervisor {
         let accepting = self.started.sealing.clone();
         let shipper = Shipper {
             sensor: self.started.config.sensor.name.to_string(),
+            plans: self.started.plans.clone(),
             cosign_key: self.started.cosign_key.clone(),
             ack_limit: ACK_LIMIT,
             acceptance: Acceptance::new(self.started.spool.directory()),
@@ -111,11 +117,14 @@ impl Supervisor {
                 _ = hangup.recv() => self.reload(),
                 _ = status.tick() => self.write_status(true),
                 _ = watchdog.tick() => self.pat_watchdog(),
-                _ = look.tick() => match self.is_over() {
-                    Ok(false) => {}
-                    Ok(true) => break Ok(()),
-                    Err(error) => break Err(error),
-                },
+                _ = look.tick() => {
+                    self.hand_over_plan();
+                    match self.is_over() {
+                        Ok(false) => {}
+                        Ok(true) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                }
             }
         };
         shipping.abort();
@@ -174,12 +183,18 @@ impl Supervisor {
         if self.started.log.reload(log_filter(new.log.level)).is_err() {
             tracing::error!("the log level cannot be changed");
         }
+        self.started.plans.configure(new.plan_source, new.plan.clone());
         if self.started.reads_files {
-            if new.plan != old.plan || new.detect != old.detect {
+            // Under the collector's plan that of the configuration is not in use.
+            let own = self.started.view.lock().plan.version == 0;
+            if own && new.plan != old.plan || new.detect != old.detect {
                 tracing::warn!("not reloaded: plan and thresholds, since captures are read under one plan");
             }
         } else {
-            self.started.pump.reload((new.plan.clone(), new.detect.clone()));
+            // The collector's plan stays, where packets are judged by it.
+            let plan = self.started.plans.in_use();
+            self.handed_over = plan.held;
+            self.started.pump.reload((plan, new.detect.clone()));
         }
         let mut detail = "configuration taken over".to_owned();
         for section in changed_sections(old, &new) {
@@ -196,11 +211,26 @@ impl Supervisor {
         }
     }
 
+    /// Hands over the collector's plan once another one has come. Captures are read to their end under one plan.
+    fn hand_over_plan(&mut self) {
+        let started = &self.started;
+        if started.reads_files && !started.view.lock().ended {
+            return;
+        }
+        let plan = started.plans.in_use();
+        if plan.held != self.handed_over {
+            self.handed_over = plan.held;
+            started.pump.reload((plan, started.config.detect.clone()));
+        }
+    }
+
     fn report(&self, running: bool) -> Report {
         let started = &self.started;
         let view = started.view.lock().clone();
         let seal = started.sealing.state();
+        let plan = started.plans.state(view.plan);
         Report {
+            plan,
             sensor: started.config.sensor.name.to_string(),
             site: started.config.sensor.site.to_string(),
             pid: process::id(),

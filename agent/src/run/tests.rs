@@ -14,7 +14,7 @@ use std::{
 use onenet_core::{flow::FlowConfig, sensor::Sensor};
 use onenet_proto::{
     seal::{ChainHead, SigningKey, verify},
-    v1::{BatchBody, BatchKind, FindingChange, Flow, Observation, SealedBatch},
+    v1::{BatchBody, BatchKind, FindingChange, Flow, Observation, PlanHeld, SealedBatch},
 };
 use prost::Message as _;
 
@@ -29,6 +29,8 @@ use crate::{
     source::CaptureSet,
     spool::{self, Entry, Position, Reader, Shared},
 };
+
+mod plan;
 
 const RUN: u64 = 77;
 
@@ -82,6 +84,7 @@ fn start_on(
         when_full,
         heartbeat: Duration::from_secs(3600),
         flush_interval: Duration::from_millis(1),
+        plan: PlanHeld { version: 7, ..PlanHeld::default() },
         run: RUN,
     };
     let mark = opened.head.mark;

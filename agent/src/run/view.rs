@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use onenet_core::record::Ledger;
 use serde::Serialize;
 
-use crate::source::counters::InterfaceView;
+use crate::{plan::Held, source::counters::InterfaceView};
 
 /// One source, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +43,8 @@ pub(crate) struct View {
     pub(crate) live_flows: u64,
     /// Sources.
     pub(crate) sources: Vec<SourceView>,
+    /// The plan that packets are judged by.
+    pub(crate) plan: Held,
     /// Whether every source has ended.
     pub(crate) ended: bool,
     /// Whether records that an earlier run sealed are being passed over.

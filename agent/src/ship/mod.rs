@@ -28,7 +28,7 @@ pub(crate) use accept::Acceptance;
 pub(crate) use resume::{Anew, Resume, resume};
 
 use self::{backoff::Backoff, connect::Target, session::Session};
-use crate::spool::Shared;
+use crate::{plan::Plans, spool::Shared};
 
 /// First and longest wait between two attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -123,6 +123,8 @@ pub(crate) type AcceptHead = Arc<dyn Fn(ChainHead, String) -> Result<(), String>
 pub(crate) struct Shipper {
     /// Name of the sensor.
     pub(crate) sensor: String,
+    /// Where its plans go.
+    pub(crate) plans: Arc<Plans>,
     /// The collector's key for cosignatures, where enrolment gave it.
     pub(crate) cosign_key: Option<Vec<u8>>,
     /// For the next ack while batches are on the way: a collector that commits nothing for so long is as good as gone.

@@ -9,6 +9,7 @@ use std::{
 use onenet_core::time::Timestamp;
 use onenet_proto::{
     cosign::verify_cosignature,
+    edge_plan::MAX_ACK_BYTES,
     seal::ChainHead,
     v1::{Ack, SealedBatch, ingest_client::IngestClient},
 };
@@ -98,7 +99,7 @@ impl<'a> Session<'a> {
                 ack = stream.acks.message() => {
                     let ended = || SessionEnd::Transient("the collector ended the stream".to_owned());
                     let ack = ack?.ok_or_else(ended)?;
-                    self.take_ack(&self.verified(&ack)?)?;
+                    self.take(ack).await?;
                 }
                 changed = stream.durable.changed(), if window_open => {
                     changed.map_err(|_| SessionEnd::Transient("the spool was closed".to_owned()))?;
@@ -115,7 +116,7 @@ impl<'a> Session<'a> {
         let channel =
             connect(&self.shipper.target).await.map_err(|error| SessionEnd::Transient(error.to_string()))?;
         let (batches, stream) = mpsc::channel(2);
-        let mut client = IngestClient::new(channel);
+        let mut client = IngestClient::new(channel).max_decoding_message_size(MAX_ACK_BYTES);
         let silent = |_| SessionEnd::Transient("the collector does not answer".to_owned());
         let opened = client.deliver(ReceiverStream::new(stream));
         let mut acks = timeout(FIRST_ACK_LIMIT, opened).await.map_err(silent)??.into_inner();
@@ -221,7 +222,7 @@ impl<'a> Session<'a> {
                     ack = stream.acks.message() => {
                         let ended = || SessionEnd::Transient("the collector ended the stream".to_owned());
                         let ack = ack?.ok_or_else(ended)?;
-                        self.take_ack(&self.verified(&ack)?)?;
+                        self.take(ack).await?;
                         continue;
                     }
                     () = tokio::time::sleep(self.shipper.ack_limit) => {
@@ -260,6 +261,16 @@ impl<'a> Session<'a> {
             self.sent.push_back(Sent { head, bytes: entry.payload.len() });
             self.sent_bytes += entry.payload.len();
             permit.send(batch);
+        }
+        Ok(())
+    }
+
+    /// Takes what came: the head, and behind it the plan, if there is one. A plan that is refused ends no stream.
+    async fn take(&mut self, ack: Ack) -> Result<(), SessionEnd> {
+        self.take_ack(&self.verified(&ack)?)?;
+        if let Some(plan) = ack.plan {
+            let plans = self.shipper.plans.clone();
+            joined(spawn_blocking(move || plans.receive(&plan)).await)?;
         }
         Ok(())
     }

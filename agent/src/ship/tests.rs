@@ -15,7 +15,7 @@ use onenet_proto::{
     cosign::cosign,
     seal::{ChainHead, Sealer, SigningKey, VerifiedBatch, verify},
     v1::{
-        Ack, BatchBody, BatchKind, Flow, SealedBatch,
+        Ack, BatchBody, BatchKind, Flow, SealedBatch, SignedPlan,
         ingest_server::{Ingest, IngestServer},
     },
 };
@@ -38,10 +38,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{connect::Target, *};
 use crate::{
+    config::PlanSource,
     keys::{Enrolment, Identity},
     spool::{self, Batch, Mark, Writer},
     tls,
 };
+
+mod plan;
 
 /// What a collector keeps over its restarts.
 #[derive(Default)]
@@ -69,6 +72,8 @@ struct Store {
     ack_ahead: AtomicBool,
     /// Batches are committed and acked in disorder: late, again, or not at all, by this seed; 0 = in order.
     disorder: AtomicU64,
+    /// Plans that go out with the next acks, the last first.
+    plans: Mutex<Vec<SignedPlan>>,
 }
 
 impl Store {
@@ -77,7 +82,13 @@ impl Store {
         let key = self.cosign.lock().unwrap();
         let cosignature =
             key.as_ref().filter(|_| head.sequence > 0).map(|key| cosign(key, sensor, &head, 1_000_000_000));
-        Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature }
+        Ack {
+            epoch: head.epoch,
+            sequence: head.sequence,
+            hash: head.hash.to_vec().into(),
+            cosignature,
+            plan: None,
+        }
     }
 
     /// Commits the next batch, knows one that came before, and has nothing to do with any other.
@@ -146,7 +157,8 @@ impl Ingest for FakeIngest {
                     let ahead = ChainHead { sequence: head.sequence + 5, ..head };
                     acks.send(Ok(store.ack(ahead))).await.ok();
                 } else if !store.swallow_acks.load(Ordering::SeqCst) {
-                    acks.send(Ok(store.ack(head))).await.ok();
+                    let plan = store.plans.lock().unwrap().pop();
+                    acks.send(Ok(Ack { plan, ..store.ack(head) })).await.ok();
                     if store.repeat_acks.load(Ordering::SeqCst) {
                         acks.send(Ok(store.ack(head))).await.ok();
                         acks.send(Ok(store.ack(older))).await.ok();
@@ -315,6 +327,7 @@ impl Sensor {
         let spool = self.writer.shared().clone();
         let mut shipper = Shipper {
             sensor: "boston-1".into(),
+            plans: Arc::new(Plans::open(spool.directory(), None, PlanSource::Collector, Arc::default())),
             cosign_key: None,
             ack_limit: ACK_LIMIT,
             acceptance: Acceptance::new(spool.directory()),

@@ -1,6 +1,6 @@
 //! Addresses over the API: overlaps, the inventory, and claims in which nothing is in use.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use axum::{
     Json, Router,
@@ -8,14 +8,12 @@ use axum::{
     http::Uri,
     routing::get,
 };
-use onenet_core::{plan::AddressPlan, record::FindingId};
+use onenet_core::record::FindingId;
 use serde::Serialize;
-use tokio::sync::watch;
 
-use super::{Answer, Page, Problem, Query};
+use super::{Answer, Page, Planned, Problem, Query};
 use crate::{
     clock,
-    config::InventoryConfig,
     correlate::Judge,
     inventory::{
         Row,
@@ -28,14 +26,6 @@ use crate::{
         inventory_sweep::{self, AddressSum, SumFilter},
     },
 };
-
-/// The store, and the plan that the collector goes by.
-#[derive(Clone, Debug)]
-pub(crate) struct Planned {
-    pub(crate) store: Store,
-    pub(crate) plan: watch::Receiver<Arc<AddressPlan>>,
-    pub(crate) inventory: InventoryConfig,
-}
 
 /// The routes of addresses below `/api/v1`.
 pub(super) fn router(planned: Planned) -> Router {
@@ -142,7 +132,7 @@ async fn dark_claims(State(planned): State<Planned>, uri: Uri) -> Answer<DarkPag
     let mut query = Query::of(&uri)?;
     let (filter, window) = (query.dark()?, query.window(100)?);
     query.finish()?;
-    let plan = Arc::clone(&planned.plan.borrow());
+    let plan = planned.now();
     let settings = planned.inventory.clone();
     let mut dark = planned
         .store

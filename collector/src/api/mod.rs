@@ -1,6 +1,7 @@
 //! The API, `/api/v1`: what the page shows, as JSON. `docs/api.md` states each path. It reads only.
 
 mod addresses;
+mod plan;
 mod problem;
 mod query;
 mod views;
@@ -14,7 +15,8 @@ use axum::{
 use onenet_core::record::FindingId;
 use serde::Serialize;
 
-pub(crate) use addresses::{Planned, known};
+pub(crate) use addresses::known;
+pub(crate) use plan::{PlanView, Planned, SecretariatView};
 pub(crate) use problem::Problem;
 pub(crate) use query::{Query, Window};
 
@@ -40,7 +42,8 @@ pub(crate) fn router(planned: Planned) -> Router {
         .route("/flows", get(flows))
         .fallback(|| async { Problem::not_found("no such path; docs/api.md lists them") })
         .with_state(store)
-        .merge(addresses::router(planned))
+        .merge(addresses::router(planned.clone()))
+        .merge(plan::router(planned))
 }
 
 async fn health(State(store): State<Store>, uri: Uri) -> Answer<Health> {

@@ -4,13 +4,14 @@
 use std::{fmt::Display, str::FromStr};
 
 use axum::{extract::Query as Pairs, http::Uri};
-use onenet_core::{record::FlowId, time::Timestamp};
+use onenet_core::{plan::PrefixStatus, record::FlowId, time::Timestamp};
 
 use super::Problem;
 use crate::{
     findings,
     inventory::{self, dark::DarkFilter},
     overlaps::{self, Layer, Layers},
+    plan::claims::ClaimFilter,
     search::{Moment, Protocol, Within},
     store::{
         FlowCursor, FlowQuery,
@@ -42,6 +43,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// The same of a list in memory: rows passed over, and one more than is shown.
+    pub(crate) const fn rows(self) -> (usize, usize) {
+        (self.offset as usize, self.one_more() as usize)
+    }
+
     /// One row more than is shown, by which a next page is known to exist.
     pub(crate) const fn one_more(self) -> u32 {
         self.limit.saturating_add(1)
@@ -159,6 +165,16 @@ impl Query {
         Ok((limit, self.take("after")?))
     }
 
+    /// The filters of the plan's claims.
+    pub(crate) fn claims(&mut self) -> Result<ClaimFilter, Problem> {
+        Ok(ClaimFilter {
+            within: self.take("within")?,
+            secretariat: self.take("secretariat")?,
+            address_space: self.take("address_space")?,
+            status: self.take_by("status", prefix_status)?,
+        })
+    }
+
     /// The filters of flows, with `limit` and `after`.
     pub(crate) fn flows(&mut self) -> Result<FlowQuery, Problem> {
         Ok(FlowQuery {
@@ -184,6 +200,12 @@ impl Query {
 fn within(text: &str, low: u32, high: u32) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (low..=high).contains(number));
     number.ok_or_else(|| format!("{text:?}, expected a number from {low} to {high}"))
+}
+
+fn prefix_status(text: &str) -> Result<PrefixStatus, String> {
+    let known = PrefixStatus::ALL.iter().find(|status| status.as_str() == text).copied();
+    let names = || PrefixStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>().join(", ");
+    known.ok_or_else(|| format!("{text:?}, expected one of {}", names()))
 }
 
 #[cfg(test)]

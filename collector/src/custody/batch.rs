@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     ca::hex,
-    store::{Records, StoredBatch},
+    store::{Records, StoredBatch, plans},
 };
 
 /// Judges one batch. Batches come in the order of their commit.
@@ -41,6 +41,9 @@ pub(crate) fn judge(
     if before.as_ref().is_some_and(|before| before.head == head) {
         // Judged already.
         return Ok(());
+    }
+    if batch.poison.is_none() {
+        plans::put_held(transaction, &batch.sensor, records.plan.as_ref())?;
     }
     let mut teller = Teller::new(transaction, plan);
     if let Some(before) = before.as_ref().filter(|_| batch.sequence == 1 && batch.poison.is_none()) {

@@ -11,6 +11,7 @@
 //! | `INVALID_ARGUMENT` | the seal does not hold | stop; an operator must act |
 //! | `UNAVAILABLE` | stopping, or the disk is full | connect again later |
 
+mod plan;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::{pin::Pin, sync::Arc};
 
 use onenet_proto::{
     seal::{ChainHead, MAX_BATCH_BYTES},
-    v1::{Ack, Cosignature, SealedBatch, ingest_server::Ingest},
+    v1::{Ack, Cosignature, SealedBatch, SignedPlan, ingest_server::Ingest},
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -30,6 +31,9 @@ use crate::{
     tls::Peer,
 };
 
+/// The latest version of the plan that sensors are sent; none where there is none to send.
+type Issued = watch::Receiver<Option<Arc<SignedPlan>>>;
+
 /// Largest message: a batch at its limit, its signature and the framing of its fields.
 pub const MAX_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + 64 * 1024;
 
@@ -38,14 +42,21 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + 64 * 1024;
 pub struct IngestService {
     store: Store,
     writer: WriterHandle,
+    plan: Issued,
     stopping: watch::Receiver<bool>,
     memory: Arc<Semaphore>,
 }
 
 impl IngestService {
-    /// Serves deliveries into `store`. Streams end once `stopping` is true, after what they have read is committed.
-    pub fn new(store: Store, writer: WriterHandle, stopping: watch::Receiver<bool>) -> Self {
-        Self { store, writer, stopping, memory: stream::memory() }
+    /// Serves deliveries into `store`, and sends the plan that is issued to sensors that hold an earlier one. Streams
+    /// end once `stopping` is true, after what they have read is committed.
+    pub fn new(
+        store: Store,
+        writer: WriterHandle,
+        plan: watch::Receiver<Option<Arc<SignedPlan>>>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { store, writer, plan, stopping, memory: stream::memory() }
     }
 }
 
@@ -76,6 +87,7 @@ impl Ingest for IngestService {
             store: self.store.clone(),
             writer: self.writer.clone(),
             sensor,
+            plan: self.plan.clone(),
             stopping: self.stopping.clone(),
             memory: Arc::clone(&self.memory),
             batches: request.into_inner(),
@@ -89,7 +101,13 @@ fn unavailable(error: &StoreError) -> Status {
 }
 
 fn ack((head, cosignature): (ChainHead, Option<Cosignature>)) -> Ack {
-    Ack { epoch: head.epoch, sequence: head.sequence, hash: head.hash.to_vec().into(), cosignature }
+    Ack {
+        epoch: head.epoch,
+        sequence: head.sequence,
+        hash: head.hash.to_vec().into(),
+        cosignature,
+        plan: None,
+    }
 }
 
 fn status_of(refusal: &Refusal) -> Status {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use onenet_core::net::Name;
 use onenet_proto::{
     seal::{self, SealError},
-    v1::{Ack, BatchHeader, SealedBatch},
+    v1::{Ack, BatchHeader, PlanHeld, SealedBatch},
 };
 use prost::Message as _;
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use super::{ack, status_of, unavailable};
+use super::{Issued, ack, plan, status_of, unavailable};
 use crate::{
     clock,
     store::{Contents, Event, EventKind, Incoming, SensorEntry, Store, Verdict, WriterHandle},
@@ -53,6 +53,7 @@ pub(super) struct Delivery {
     pub(super) store: Store,
     pub(super) writer: WriterHandle,
     pub(super) sensor: SensorEntry,
+    pub(super) plan: Issued,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) memory: Arc<Semaphore>,
     pub(super) batches: Streaming<SealedBatch>,
@@ -69,16 +70,20 @@ pub(super) fn start(delivery: Delivery) -> mpsc::Receiver<Result<Ack, Status>> {
     let (acks, answer) = mpsc::channel(ACKS);
     let (verifying, verified) = mpsc::channel(VERIFYING);
     let (committing, committed) = mpsc::channel(COMMITTING);
-    let Delivery { store, writer, sensor, stopping, memory, batches } = delivery;
+    let Delivery { store, writer, sensor, plan, stopping, memory, batches } = delivery;
+    let told = watch::Sender::new(None);
     let name = Name::clone(&sensor.name);
     let (held_by, of) = (writer.clone(), Name::clone(&sensor.name));
     // What is held has been committed, and covers every batch before: the newest there is.
     let held = move || ack(held_by.held(&of));
     let first = held();
     tokio::spawn(read(batches, store, Arc::new(sensor), memory, stopping, verifying));
-    tokio::spawn(submit(verified, writer, committing));
+    let sending = plan::Sending { sensor: Name::clone(&name), told: told.subscribe(), issued: plan };
+    tokio::spawn(submit(verified, writer, committing, told));
     tokio::spawn(async move {
         if acks.send(Ok(first)).await.is_ok() {
+            // Behind the first ack, which says where the sensor is to resume.
+            tokio::spawn(sending.run(acks.clone(), held.clone()));
             answer_verdicts(committed, &acks, held).await;
         }
         tracing::info!(sensor = %name, "delivery ends");
@@ -171,6 +176,7 @@ async fn submit(
     mut verified: mpsc::Receiver<Verifying>,
     writer: WriterHandle,
     committing: mpsc::Sender<Committing>,
+    told: watch::Sender<Option<PlanHeld>>,
 ) {
     while let Some(next) = verified.recv().await {
         let incoming = match next {
@@ -182,6 +188,14 @@ async fn submit(
         };
         let submitted = match incoming {
             Ok((incoming, share)) => {
+                let plan =
+                    incoming.contents.as_ref().ok().and_then(|contents| contents.others().plan.clone());
+                told.send_if_modified(|told| {
+                    *told != plan && plan.is_some() && {
+                        *told = plan;
+                        true
+                    }
+                });
                 writer.submit_holding(incoming, Some(share)).await.map_err(|error| unavailable(&error))
             }
             Err(status) => Err(status),

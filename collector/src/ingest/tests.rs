@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod neighbours;
+mod plan;
 
 const HOUR: i64 = 3_600_000_000_000;
 

@@ -8,7 +8,7 @@ use onenet_core::{
     net::Name,
     plan::{AddressPlan, Prefix, PrefixStatus},
 };
-use onenet_proto::config::{ConfigError, Document, read_plan};
+use onenet_proto::config::{ConfigError, read_plan};
 use serde::Serialize;
 
 /// One claim, as the report names it.
@@ -55,13 +55,17 @@ pub(crate) const MAX_LISTED: usize = 10_000;
 /// Reads and checks the plan in `file`, and its claims against each other.
 pub(crate) fn check(file: &Path) -> Result<Report, ConfigError> {
     let (plan, document) = read_plan(file)?;
-    let (overlaps, unlisted) = overlapping(&claims(&plan, &document));
+    let (overlaps, unlisted) = overlapping(&claims(&plan, &document.lines_of_entries("prefix")));
     Ok(Report { plan, overlaps, unlisted })
 }
 
+/// Overlapping claims of a plan whose lines are not at hand, the widest first, and how many there are beyond those listed.
+pub(crate) fn overlaps(plan: &AddressPlan) -> (Vec<OverlappingClaims>, usize) {
+    overlapping(&claims(plan, &[]))
+}
+
 /// Claims that assert a use: containers only hold others.
-fn claims(plan: &AddressPlan, document: &Document) -> Vec<Claim> {
-    let lines = document.lines_of_entries("prefix");
+fn claims(plan: &AddressPlan, lines: &[usize]) -> Vec<Claim> {
     let claim = |(index, prefix): (usize, &Prefix)| {
         let secretariat = plan.secretariat(&prefix.secretariat)?;
         (prefix.status != PrefixStatus::Container).then(|| Claim {

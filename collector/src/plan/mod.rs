@@ -2,14 +2,14 @@
 //! claims of the plan, and the plan in the formats of IPAM systems.
 
 pub(crate) mod check;
+pub(crate) mod claims;
 mod export;
 mod import;
+mod place;
 mod show;
+mod versions;
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum as _};
@@ -22,10 +22,11 @@ use self::{
     check::OverlappingClaims,
     export::ExportFormat,
     import::{Difference, ImportFormat, Imported, mapping::Mapping},
+    place::PlanPlace,
 };
 use crate::{
     cli::{self, CliError, Format, Place},
-    clock,
+    clock, files,
     render::{self, Column},
     store::Store,
 };
@@ -47,8 +48,8 @@ enum Action {
     /// Check an address plan: exit code 0 where no claims of two address spaces overlap, 1 where some do, 2 where
     /// the plan cannot be used.
     Check {
-        /// The plan.
-        file: PathBuf,
+        #[command(flatten)]
+        plan: PlanPlace,
         /// How to print the overlapping claims.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -63,8 +64,8 @@ enum Action {
     Show(show::ShowArgs),
     /// Write the plan's claims in the format of an IPAM system.
     Export {
-        /// The plan.
-        file: PathBuf,
+        #[command(flatten)]
+        plan: PlanPlace,
         /// The format.
         #[arg(long, value_enum)]
         format: ExportFormat,
@@ -72,6 +73,8 @@ enum Action {
         #[arg(long)]
         addresses: bool,
     },
+    /// List the versions that the collector has issued to its sensors, the latest first.
+    Versions(versions::VersionsArgs),
 }
 
 /// Arguments of `plan import`.
@@ -115,11 +118,12 @@ const COLUMNS: [Column<OverlappingClaims>; 9] = [
 /// Runs the command.
 pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
     match &args.action {
-        Action::Check { file, format } => run_check(file, *format),
+        Action::Check { plan, format } => run_check(&plan.file()?, *format),
         Action::Import(args) => run_import(args),
         Action::Show(args) => show::run(args),
-        Action::Export { file, format, addresses } => {
-            let (plan, _) = read_plan(file)?;
+        Action::Versions(args) => versions::run(args),
+        Action::Export { plan, format, addresses } => {
+            let (plan, _) = read_plan(&plan.file()?)?;
             cli::print(&export::write(&plan, *format, *addresses)?)
         }
     }
@@ -200,7 +204,7 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
     ));
     if args.apply {
         let written = write_import(&source, clock::now().to_string(), &now.prefixes, &now.addresses);
-        apply(file, &path, &written.map_err(CliError::failure)?)?;
+        apply(file, &source, &written.map_err(CliError::failure)?)?;
         if let Some(config) = &config {
             let detail = format!(
                 "{source} into {}: {added} claims added, {removed} removed, {changed} changed",
@@ -216,17 +220,11 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
 }
 
 /// Puts an import in the place of the one before, whole: a reader sees the one or the other.
-fn apply(plan: &Path, path: &Path, text: &str) -> Result<(), CliError> {
-    let directory = imports_of(plan);
-    let replace = || -> anyhow::Result<()> {
-        std::fs::create_dir_all(&directory)?;
-        let draft = path.with_extension("new");
-        let mut file = std::fs::File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        std::fs::File::open(&directory)?.sync_all()?;
-        Ok(())
-    };
-    replace().with_context(|| format!("{} cannot be written", path.display())).map_err(CliError::failure)
+fn apply(plan: &Path, source: &str, text: &str) -> Result<(), CliError> {
+    let (directory, path) = (imports_of(plan), import_of(plan, source));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    std::fs::create_dir_all(&directory)
+        .and_then(|()| files::replace(&directory, &name, text.as_bytes(), files::SHARED))
+        .with_context(|| format!("{} cannot be written", path.display()))
+        .map_err(CliError::failure)
 }

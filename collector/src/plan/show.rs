@@ -1,13 +1,12 @@
 //! `plan show`: what the plan says, people's and imported, with filters.
 
-use std::path::PathBuf;
-
 use clap::Args;
-use ipnet::IpNet;
-use onenet_core::plan::{AddressPlan, PlannedAddress, Prefix, PrefixStatus};
 use onenet_proto::config::read_plan;
-use serde::Serialize;
 
+use super::{
+    claims::{self, ClaimFilter, ListedClaim},
+    place::PlanPlace,
+};
 use crate::{
     cli::{self, CliError, Format},
     render::{self, Column},
@@ -17,8 +16,8 @@ use crate::{
 /// Arguments of `plan show`.
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The plan.
-    file: PathBuf,
+    #[command(flatten)]
+    plan: PlanPlace,
     /// Addresses instead of prefixes.
     #[arg(long)]
     addresses: bool,
@@ -33,20 +32,7 @@ pub(super) struct ShowArgs {
     format: Format,
 }
 
-/// One claim as it is shown.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Shown {
-    claim: String,
-    address_space: String,
-    secretariat: String,
-    agency: String,
-    status: String,
-    role: String,
-    contact: String,
-    description: String,
-}
-
-const COLUMNS: [Column<Shown>; 8] = [
+const COLUMNS: [Column<ListedClaim>; 8] = [
     Column::text("claim", |shown| shown.claim.clone()),
     Column::text("address_space", |shown| shown.address_space.clone()),
     Column::text("secretariat", |shown| shown.secretariat.clone()),
@@ -59,59 +45,14 @@ const COLUMNS: [Column<Shown>; 8] = [
 
 /// Runs the command.
 pub(super) fn run(args: &ShowArgs) -> Result<(), CliError> {
-    let (plan, _) = read_plan(&args.file)?;
+    let file = args.plan.file()?;
+    let (plan, _) = read_plan(&file)?;
     if let Some(id) = args.secretariat.as_ref().filter(|id| plan.secretariat(id).is_none()) {
-        let error = anyhow::anyhow!("--secretariat {id}: no secretariat of {}", args.file.display());
+        let error = anyhow::anyhow!("--secretariat {id}: no secretariat of {}", file.display());
         return Err(CliError::usage(error));
     }
-    cli::print(&render::render(args.format, &COLUMNS, &shown(&plan, args))?)
-}
-
-fn shown(plan: &AddressPlan, args: &ShowArgs) -> Vec<Shown> {
-    let wanted = |net: IpNet, secretariat: &str| {
-        args.within.as_ref().is_none_or(|Within(within)| within.contains(&net) || net.contains(within))
-            && args.secretariat.as_deref().is_none_or(|id| id == secretariat)
-    };
-    if args.addresses {
-        let mut addresses: Vec<&PlannedAddress> =
-            plan.addresses.iter().filter(|a| wanted(IpNet::from(a.address), &a.secretariat)).collect();
-        addresses.sort_by_key(|address| address.address);
-        let shown = |address: &&PlannedAddress| Shown {
-            role: address.role.map_or_else(String::new, |role| role.to_string()),
-            ..claim(plan, address.address.to_string(), &address.secretariat, address.agency.as_deref())
-                .with(address.status, address.description.as_deref())
-        };
-        return addresses.iter().map(shown).collect();
-    }
-    let mut prefixes: Vec<&Prefix> =
-        plan.prefixes.iter().filter(|p| wanted(p.cidr, &p.secretariat)).collect();
-    prefixes.sort_by_key(|prefix| (prefix.cidr.network(), prefix.cidr.prefix_len()));
-    let shown = |prefix: &&Prefix| {
-        claim(plan, prefix.cidr.to_string(), &prefix.secretariat, prefix.agency.as_deref())
-            .with(prefix.status, prefix.description.as_deref())
-    };
-    prefixes.iter().map(shown).collect()
-}
-
-fn claim(plan: &AddressPlan, claim: String, secretariat: &str, agency: Option<&str>) -> Shown {
-    let owner = plan.secretariat(secretariat);
-    let of_agency = agency.and_then(|agency| plan.agency(secretariat, agency)?.contact.as_ref());
-    let contact = of_agency.or_else(|| owner?.contact.as_ref());
-    Shown {
-        claim,
-        address_space: owner.map_or_else(String::new, |owner| owner.address_space().to_string()),
-        secretariat: secretariat.to_owned(),
-        agency: agency.unwrap_or_default().to_owned(),
-        status: String::new(),
-        role: String::new(),
-        contact: contact.map_or_else(String::new, ToString::to_string),
-        description: String::new(),
-    }
-}
-
-impl Shown {
-    fn with(self, status: PrefixStatus, description: Option<&str>) -> Self {
-        let description = description.unwrap_or_default().to_owned();
-        Self { status: status.to_string(), description, ..self }
-    }
+    let filter =
+        ClaimFilter { within: args.within, secretariat: args.secretariat.clone(), ..ClaimFilter::default() };
+    let list = if args.addresses { claims::addresses } else { claims::prefixes };
+    cli::print(&render::render(args.format, &COLUMNS, &list(&plan, &filter, (0, usize::MAX)))?)
 }

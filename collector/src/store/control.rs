@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
     StoreError, acknowledgements, audit, connection, control_cursors, control_custody, control_findings,
-    control_inventory, control_losses, control_overlaps, cosign, retention,
+    control_inventory, control_losses, control_overlaps, cosign, plans, retention,
 };
 
 /// Version of the schema, in SQLite's `user_version`.
@@ -83,8 +83,14 @@ CREATE TABLE segments (
 ";
 
 /// Tables that came later than version 1, each made where it is absent. They may be named by others from then on.
-const LATER: [&str; 5] =
-    [acknowledgements::SCHEMA, cosign::SCHEMA, control_custody::SCHEMA, audit::SCHEMA, retention::SCHEMA];
+const LATER: [&str; 6] = [
+    acknowledgements::SCHEMA,
+    cosign::SCHEMA,
+    control_custody::SCHEMA,
+    audit::SCHEMA,
+    retention::SCHEMA,
+    plans::SCHEMA,
+];
 
 /// The control database: one connection that writes, some that read.
 #[derive(Debug)]

@@ -73,7 +73,7 @@ CREATE TABLE IF NOT EXISTS sweeps (
 ";
 
 /// Brings the table of an earlier version up to date.
-pub(super) fn upgrade(connection: &Connection) -> Result<(), rusqlite::Error> {
+pub(crate) fn upgrade(connection: &Connection) -> Result<(), rusqlite::Error> {
     let has = |column: &str| {
         connection.query_row(
             "SELECT count(*) FROM pragma_table_info('inventory') WHERE name = ?",

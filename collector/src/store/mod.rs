@@ -30,6 +30,7 @@ mod flows;
 mod heads;
 pub(crate) mod inventory_list;
 pub(crate) mod inventory_sweep;
+pub(crate) mod plans;
 mod records;
 mod retention;
 mod segment;
@@ -48,6 +49,8 @@ use onenet_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde::Deserialize;
 use tokio::sync::watch;
+
+use crate::files;
 
 pub use batches::{Cursor, StoredBatch};
 pub use chain::Refusal;
@@ -287,30 +290,13 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io(path))
 }
 
-/// Writes a file that is to take the place of `name` in `directory`, whole: its owner alone may read it, and it is on
-/// the disk. It is this process's own. Root makes it a file of whoever the directory belongs to: a collector that runs
-/// as another user has to read it.
+/// Writes a file that is to take the place of `name` in `directory`, whole: its owner alone may read it.
 fn private_draft(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, StoreError> {
-    use std::{
-        io::Write as _,
-        os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
-    };
-    let draft = directory.join(format!("{name}.{}", std::process::id()));
-    let write = || {
-        let mut file =
-            std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        if nix::unistd::geteuid().is_root() {
-            let owner = std::fs::metadata(directory)?;
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(StoreError::io(&draft))?;
-    Ok(draft)
+    files::draft(directory, name, bytes, files::PRIVATE)
+        .map_err(StoreError::io(&files::draft_of(directory, name)))
 }
 
-/// Makes a directory's entries durable: a new file may vanish in a power failure unless its directory is synced.
+/// Makes a directory's entries durable.
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io(path))
+    files::sync_directory(path).map_err(StoreError::io(path))
 }

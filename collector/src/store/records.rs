@@ -21,6 +21,8 @@ struct BodyWithoutFlows {
     epoch_start: Option<v1::EpochStart>,
     #[prost(message, repeated, tag = "7")]
     audit: Vec<v1::AuditEntry>,
+    #[prost(message, optional, tag = "8")]
+    plan: Option<v1::PlanHeld>,
 }
 
 /// The records of one batch.
@@ -40,14 +42,16 @@ pub struct Records {
     pub epoch_start: Option<v1::EpochStart>,
     /// What was done to the sensor, or by it.
     pub audit: Vec<v1::AuditEntry>,
+    /// The address plan that they were judged by; none where an earlier version of the agent sealed them.
+    pub plan: Option<v1::PlanHeld>,
 }
 
 impl Records {
     /// Decodes a body; the error says which record makes no sense, and why.
     pub fn decode(body: Bytes) -> Result<Self, String> {
         let body = BatchBody::decode(body).map_err(|error| format!("the body does not parse: {error}"))?;
-        let BatchBody { flows, observations, findings, ledger, losses, epoch_start, audit } = body;
-        let rest = BodyWithoutFlows { observations, findings, ledger, losses, epoch_start, audit };
+        let BatchBody { flows, observations, findings, ledger, losses, epoch_start, audit, plan } = body;
+        let rest = BodyWithoutFlows { observations, findings, ledger, losses, epoch_start, audit, plan };
         Ok(Self { flows: all("flow", flows)?, ..Self::of(rest)? })
     }
 
@@ -68,6 +72,7 @@ impl Records {
             losses: body.losses,
             epoch_start: body.epoch_start,
             audit: body.audit,
+            plan: body.plan,
         })
     }
 
@@ -102,6 +107,7 @@ mod tests {
         body.losses = vec![Loss { count: 2, ..Loss::default() }];
         body.epoch_start = Some(v1::EpochStart { previous_epoch: 4, ..v1::EpochStart::default() });
         body.audit = vec![v1::AuditEntry { time: 5, ..v1::AuditEntry::default() }];
+        body.plan = Some(v1::PlanHeld { version: 6, ..v1::PlanHeld::default() });
         let without = BatchBody { flows: Vec::new(), ..body.clone() };
         let passed_over = Records::decode_without_flows(body.encode_to_vec().into());
         assert_eq!(passed_over, Records::decode(without.encode_to_vec().into()));

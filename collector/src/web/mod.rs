@@ -5,6 +5,7 @@
 mod addresses;
 mod guard;
 mod pages;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -41,6 +42,7 @@ pub(crate) fn router(planned: Planned, hosts: Hosts) -> Router {
         .route("/flows", get(pages::flows))
         .fallback(pages::nothing)
         .with_state(store)
+        .merge(Router::new().route("/plan", get(plan::plan)).with_state(planned.clone()))
         .route("/static/style.css", get(|| asset("text/css; charset=utf-8", STYLE)))
         .route("/static/mark.svg", get(|| asset("image/svg+xml", MARK)))
         .nest("/api/v1", api::router(planned))

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod addresses;
+mod plan;
 
 struct Answer {
     status: StatusCode,

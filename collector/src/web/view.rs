@@ -5,6 +5,7 @@ use onenet_core::{
     time::NANOS_PER_SECOND,
 };
 
+use super::plan::PlanHeldRow;
 use crate::{
     api::{SensorView, Window},
     correlate::{Finding, RecordedChange, State},
@@ -32,7 +33,7 @@ impl PageHead {
     }
 
     #[expect(clippy::unused_self, reason = "templates call it on the page")]
-    pub(super) const fn links(&self) -> [(&'static str, &'static str); 6] {
+    pub(super) const fn links(&self) -> [(&'static str, &'static str); 7] {
         [
             ("/", "Overview"),
             ("/sensors", "Sensors"),
@@ -40,6 +41,7 @@ impl PageHead {
             ("/overlaps", "Overlaps"),
             ("/inventory", "Inventory"),
             ("/flows", "Flows"),
+            ("/plan", "Plan"),
         ]
     }
 
@@ -134,6 +136,7 @@ pub(super) struct SensorCard {
     pub(super) flows_told: String,
     pub(super) lost: String,
     pub(super) lost_why: Option<String>,
+    pub(super) plan: PlanHeldRow,
 }
 
 impl SensorCard {
@@ -165,6 +168,7 @@ impl SensorCard {
             flows_stored: number(status.flows),
             flows_told: number(ledger.flow_records),
             lost: number(status.lost),
+            plan: PlanHeldRow::new(status),
             lost_why: (!sensor.losses.is_empty()).then(|| render::list(why)),
         }
     }

@@ -134,7 +134,7 @@ mod tests {
     fn syn(is_v6: bool, ttl: u8, id: u16, flags: u8, window: u16, options: &[u8]) -> Vec<u8> {
         let padded = options.len().div_ceil(4) * 4;
         let size = u8::try_from(20 + padded).expect("short");
-        let mut tcp = vec![0xc3, 0x50, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, size / 4 << 4, 2];
+        let mut tcp = vec![0xc3, 0x50, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, (size / 4) << 4, 2];
         tcp.extend(window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(options);

@@ -261,8 +261,7 @@ impl Usage {
         if observation.strength > Strength::Weak {
             self.hours.add(observation.last_seen, observation.active_hours);
         }
-        let least = |one: Option<u8>, other: Option<u8>| one.into_iter().chain(other).min();
-        self.ttl_min = least(self.ttl_min, observation.ttl_min);
+        self.ttl_min = self.ttl_min.into_iter().chain(observation.ttl_min).min();
         self.ttl_max = self.ttl_max.max(observation.ttl_max);
         if observation.strength > Strength::Weak {
             keep_latest(&mut self.hostnames, observation.hostname.as_ref());

@@ -238,8 +238,10 @@ pub struct TcpClock {
 
 named_enum! {
     /// How a host fills in IPv4's identification, as far as its SYNs show.
+    #[derive(Default)]
     IpIdBehaviour {
         /// Too few were seen, or they say nothing.
+        #[default]
         Unknown = 0 "unknown",
         /// Always zero (RFC 6864 allows it with DF).
         Zero = 1 "zero",
@@ -267,12 +269,6 @@ pub struct StackEvidence {
     pub timestamp_breaks: u32,
     /// How the identification is filled in.
     pub ip_id: IpIdBehaviour,
-}
-
-impl Default for IpIdBehaviour {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 #[cfg(test)]

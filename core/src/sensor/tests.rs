@@ -212,6 +212,7 @@ fn a_setting_says_which_flows_of_a_tunnel_are_recorded() {
 
 mod apart;
 mod mirrors;
+mod stacks;
 
 const EOHHS: &str = "[[secretariat]]\nid = 'eohhs'\n[[segment]]\nid = 'b-eohhs'\nsecretariat = 'eohhs'\n\
                      site = 'boston'\nvlan = 10\n";
@@ -317,12 +318,18 @@ fn mixed(packets: &[Recipe]) -> Vec<(i64, Vec<u8>)> {
             let arp =
                 [&[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0][..], &from[3..], &from, &[2, 0, 0, 0, 0, 9], &to]
                     .concat();
-            let tcp = [0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 1 << (port % 5), 4, 0, 0, 0, 0, 0];
+            // With options, of which a SYN tells its sender's system.
+            let ticks = u8::try_from(*seconds & 0xff).expect("one octet");
+            let tcp = [
+                [0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 2, 0x80, 1 << (port % 5), 4, from[3], 0, 0, 0, 0],
+                [1, 1, 8, 10, 0, 0, ticks, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+            ];
+            let tcp = &tcp.concat()[..32];
             let mut frame = match kind {
                 0 => ethernet(None, 0x0800, &ipv4(4, A, B, &udp)),
                 1 => ethernet(Some(20), 0x0800, &udp),
                 2 => ethernet(None, 0x0806, &arp),
-                _ => ethernet(Some(10), 0x0800, &ipv4(6, from, to, &tcp)),
+                _ => ethernet(Some(10), 0x0800, &ipv4(6, from, to, tcp)),
             };
             frame.truncate(cut.unwrap_or(usize::MAX));
             Some((*seconds, frame))
@@ -334,7 +341,7 @@ proptest! {
     #[test]
     fn batches_give_what_packets_give_one_by_one(
         packets in prop::collection::vec(
-            (0_u8..6, 0_u8..6, 66_u16..69, prop::option::of(0_usize..60), 0_u8..5, -3_i64..30), 1..400,
+            (0_u8..6, 0_u8..6, 66_u16..69, prop::option::of(0_usize..80), 0_u8..5, -3_i64..30), 1..400,
         ),
         ends in prop::collection::vec(1_usize..300, 1..9),
     ) {

@@ -189,7 +189,9 @@ mod tests {
             let (_directory, truth) = made(Options { seed, scale: 0.02 });
             for planted in &truth.findings {
                 let (_, about) = planted.key.split_once('|').expect("a rule");
-                let source: IpAddr = about.split('>').next().expect("a source").parse().expect("an address");
+                // A prefix is nobody's doing.
+                let source = about.split('>').next().expect("a source").parse::<IpAddr>();
+                let Ok(source) = source else { continue };
                 let clash = truth.must_not.iter().find(|innocent| {
                     innocent.rules.contains(&planted.rule) && innocent.addresses.contains(&source)
                 });

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use onenet_core::{
     net::Name,
     plan::{
-        AddressPlan, Exemption, InterfacePlan, Prefix, PrefixStatus, PublicPrefix, Role,
-        Secretariat as Owner, Segment,
+        AddressPlan, AddressRole, Exemption, InterfacePlan, PlannedAddress, Prefix, PrefixStatus,
+        PublicPrefix, Role, Secretariat as Owner, Segment,
     },
     record::RuleId,
 };
@@ -85,6 +85,14 @@ pub(super) fn address_plan() -> Result<AddressPlan> {
         ));
     }
     plan.exemptions.push(exemption(RuleId::OverlapAddress, ANYCAST, "anycast address of the resolvers"));
+    plan.addresses.push(PlannedAddress {
+        address: IpAddr::V4(ANYCAST),
+        secretariat: name(EOTSS.id()),
+        agency: None,
+        status: PrefixStatus::Active,
+        role: Some(AddressRole::Anycast),
+        description: Some(name("resolvers")),
+    });
     plan.check()?;
     Ok(plan)
 }

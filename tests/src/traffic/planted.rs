@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
+use ipnet::IpNet;
 use onenet_core::record::{RuleId, Subject};
 
 use super::{
@@ -10,8 +11,10 @@ use super::{
     day::{CLOSING, Day, HOUR, MINUTE, OPENING},
     frame::{ACK, Body, Look, Payload, SYN, Segment as TcpSegment},
     local::{Dhcp4Client, Segment},
+    plan::address_plan,
     random::Random,
     talk::{MILLI, SECOND, Side, Talk},
+    truth::incident,
     wire::Path,
     world::{
         AF, EEA, EOE, EOHED, EOHHS, EOLWD, EOPSS, EOTSS, Host, MASSDOT, Secretariat, Site, internet_address,
@@ -21,6 +24,7 @@ use super::{
 
 /// All of it.
 pub(super) fn fill(day: &mut Day) -> Result<()> {
+    declared(day)?;
     overlaps(day)?;
     leaks(day)?;
     spoofed(day)?;
@@ -126,6 +130,65 @@ fn plant_overlap(day: &mut Day, address: IpAddr, users: &[(Secretariat, Site)], 
     let secretariats: Vec<Secretariat> = users.iter().map(|&(secretariat, _)| secretariat).collect();
     day.planted(RuleId::OverlapAddress, &overlap_of(address), &sites, &secretariats, how)?;
     if let (true, Some(planted)) = (sites.len() > 1, day.truth.findings.last_mut()) {
+        planted.collector_only = true;
+    }
+    for &(secretariat, site) in users {
+        plant_use(day, address, secretariat, site)?;
+    }
+    Ok(())
+}
+
+const fn about_prefix(prefix: IpNet) -> Subject {
+    Subject { source: None, target: None, address: None, prefix: Some(prefix), port: None, protocol: None }
+}
+
+/// A use of an address is a finding of its own where the plan gives the address to others, or to nobody. Only the
+/// collector holds uses against the plan.
+fn plant_use(day: &mut Day, address: IpAddr, secretariat: Secretariat, site: Site) -> Result<()> {
+    let plan = address_plan()?;
+    let space = |id: &str| plan.secretariat(id).map(|owner| owner.address_space().clone());
+    let covering = || plan.prefixes.iter().filter(|claim| claim.cidr.contains(&address));
+    if covering().any(|claim| space(&claim.secretariat) == space(secretariat.id())) {
+        return Ok(());
+    }
+    let longest = covering().max_by_key(|claim| claim.cidr.prefix_len());
+    let (rule, prefix) = match longest {
+        Some(claim) => (RuleId::AddressMisplaced, claim.cidr),
+        None => {
+            let length = if address.is_ipv4() { 24 } else { 64 };
+            (RuleId::AddressUndeclared, IpNet::new(address, length)?.trunc())
+        }
+    };
+    let subject = about_prefix(prefix);
+    let key = incident(rule, &subject);
+    match day.truth.findings.iter_mut().find(|planted| planted.key == key) {
+        Some(planted) => {
+            planted.sites.push(site.name().to_owned());
+            planted.sites.sort();
+            planted.sites.dedup();
+        }
+        None => {
+            day.planted(
+                rule,
+                &subject,
+                &[site],
+                &[],
+                "comes with an address that is used where it should not be",
+            )?;
+            if let Some(planted) = day.truth.findings.last_mut() {
+                planted.collector_only = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the plan itself claims twice.
+fn declared(day: &mut Day) -> Result<()> {
+    let claimed = IpNet::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 0)), 16)?;
+    let how = "10.1.0.0/16 is still claimed by two secretariats";
+    day.planted(RuleId::OverlapDeclared, &about_prefix(claimed), &[], &[EOHHS, MASSDOT], how)?;
+    if let Some(planted) = day.truth.findings.last_mut() {
         planted.collector_only = true;
     }
     Ok(())

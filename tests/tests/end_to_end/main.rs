@@ -11,6 +11,7 @@ mod lab;
 mod live;
 mod month;
 mod page;
+mod plan;
 mod set_back;
 mod store;
 mod syslog;

@@ -507,3 +507,39 @@ fn vlans_of_a_flow_stand_in_the_observation() {
     bench.pass((STATED, EOHHS, HOST), "10.40.0.5", "8.8.8.8", 0, 1);
     assert_eq!(bench.told[0].vlans, ArrayVec::<u16, 3>::from_iter([EOHHS]));
 }
+
+#[test]
+fn sources_beyond_the_limit_are_summed_by_prefix_and_what_is_answered_has_its_place() {
+    let mut bench = Bench::with(PLAN, &ObserveConfig { limit: 2, ..ObserveConfig::default() });
+    for host in 1..=100 {
+        bench.pass((STATED, EOHHS, HOST), &format!("10.40.{host}.9"), "8.8.8.8", host, 3);
+    }
+    bench.pass((STATED, EOHHS, HOST), "10.40.50.9", "8.8.8.8", 150, 40);
+    bench.arp(STATED, EOHHS, ArpOperation::Reply, (HOST, "10.40.0.77"), "10.40.0.1");
+    assert_eq!(bench.observer.counts().0, 2);
+    assert!(bench.told.iter().any(|told| told.address == ip("10.40.0.77")), "an answer is told by itself");
+    bench.finish();
+    let sums: Vec<_> =
+        bench.told.iter().filter_map(|told| Some((told, told.aggregate.as_deref()?))).collect();
+    let [(told, sum)] = sums.as_slice() else { panic!("{sums:#?}") };
+    assert_eq!((told.address, sum.prefix_length, told.packets), (ip("10.40.0.0"), 16, 98 * 3 + 40));
+    assert!((90..=110).contains(&sum.addresses), "{}", sum.addresses);
+    assert_eq!(sum.top[0].address, ip("10.40.50.9"), "{:?}", sum.top);
+    assert_eq!((told.mac, told.strength, &*told.address_space), (Some(HOST), Strength::Medium, "eohhs"));
+}
+
+#[test]
+fn more_prefixes_than_are_told_apart_become_one_sum() {
+    let mut bench = Bench::with(PLAN, &ObserveConfig { limit: 1, ..ObserveConfig::default() });
+    for number in 0..3_000_u32 {
+        let source = format!("fd{:02x}:{:x}::1", number % 200, number);
+        bench.pass((STATED, EOHHS, HOST), &source, "2001:4860::8", 1, 1);
+    }
+    bench.finish();
+    let sums: Vec<_> = bench.told.iter().filter(|told| told.aggregate.is_some()).collect();
+    assert!(sums.len() <= 1_100, "{}", sums.len());
+    let rest = sums.iter().find(|told| told.address == ip("::")).expect("the rest");
+    assert!(rest.aggregate.as_deref().is_some_and(|sum| sum.prefix_length == 0 && sum.addresses > 1_500));
+    let all: u64 = bench.told.iter().map(|told| told.packets).sum();
+    assert_eq!(all, 3_000);
+}

@@ -1,6 +1,7 @@
 //! Both edges: two secretariats use 10.10.0.0/16, one of them tagged, and a connection leaves by Boston and comes back by
-//! Lowell. The overlap is found, each edge tells its half of the connection, and every frame on every wire is accounted
-//! for down to the collector.
+//! Lowell. The overlaps are found and proven to be two hosts each, one by the hosts' own MAC addresses and one, behind
+//! routers, by their systems; each edge tells its half of the connection, and every frame on every wire is accounted for
+//! down to the collector.
 
 use onenet_core::record::FlowRecord;
 use onenet_tests::{
@@ -53,6 +54,13 @@ const ROUTER: u8 = 0xfe;
 const PROVIDER: u8 = 0xee;
 
 const SHARED: [u8; 4] = [10, 10, 1, 10];
+/// The same address behind a router of each secretariat.
+const ROUTED: [u8; 4] = [10, 10, 3, 30];
+const ROUTER_A: u8 = 0x1e;
+const ROUTER_B: u8 = 0x2e;
+/// What Linux and Windows put into a SYN, and their time to live after one hop.
+const LINUX: (&[u8], u8) = (&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 9, 9, 0, 0, 0, 0, 1, 3, 3, 7], 63);
+const WINDOWS: (&[u8], u8) = (&[2, 4, 5, 0xb4, 1, 3, 3, 8, 1, 1, 4, 2], 127);
 const CLIENT: [u8; 4] = [10, 10, 2, 20];
 const SERVER: [u8; 4] = [198, 51, 100, 9];
 
@@ -69,10 +77,16 @@ struct Talk {
 
 /// A whole connection between two addresses: IP packets of each way.
 fn talk(client: [u8; 4], server: [u8; 4], port: u16, data: u32) -> Talk {
-    let (there, back) = (Ip::v4(client, server, 6), Ip::v4(server, client, 6));
+    talk_of((&[], 64), client, server, port, data)
+}
+
+/// The same of a client whose system puts these options into its SYN.
+fn talk_of((options, ttl): (&[u8], u8), client: [u8; 4], server: [u8; 4], port: u16, data: u32) -> Talk {
+    let (there, back) = (Ip::v4(client, server, 6).ttl(ttl), Ip::v4(server, client, 6));
     let payload = [7_u8; 500];
     let up = |flags, sequence, acknowledgement, payload| {
-        let ports = Tcp { source: port, destination: 443, window: 1000, ..Tcp::default() };
+        let options = if flags == SYN { options } else { &[] };
+        let ports = Tcp { source: port, destination: 443, window: 1000, options, ..Tcp::default() };
         there.packet(&there.tcp(&Tcp { flags, sequence, acknowledgement, payload, ..ports }))
     };
     let down = |flags, sequence, acknowledgement, payload| {
@@ -156,6 +170,7 @@ fn in_the_lab() {
         at_boston += send(namespace, "eth0", &there[1..]);
         at_boston += send("boston", inside, &back[1..]);
     }
+    at_boston += behind_routers();
     // Out by Boston, back by Lowell.
     let Talk { there, back } = talk(CLIENT, SERVER, 43_000, 50);
     at_boston += send("eohhs", "eth0", &framed(HOST_A, ROUTER, &[], &there));
@@ -177,6 +192,26 @@ fn in_the_lab() {
     );
 }
 
+/// One address behind a router of each secretariat, with nothing but its packets to tell the hosts by; gives how many
+/// frames Boston sees.
+fn behind_routers() -> u64 {
+    let mut frames = 0;
+    for round in 0..3 {
+        for (namespace, inside, router, vlans, system) in [
+            ("eohhs", "in-a", ROUTER_A, &[][..], LINUX),
+            ("eopss", "in-b", ROUTER_B, &[120_u16][..], WINDOWS),
+        ] {
+            let Talk { there, back } = talk_of(system, ROUTED, [203, 0, 113, 80], 44_000 + round, 2);
+            let (there, back) = (framed(router, ROUTER, vlans, &there), framed(ROUTER, router, vlans, &back));
+            frames += send(namespace, "eth0", &there[..1]);
+            frames += send("boston", inside, &back[..1]);
+            frames += send(namespace, "eth0", &there[1..]);
+            frames += send("boston", inside, &back[1..]);
+        }
+    }
+    frames
+}
+
 /// Every frame is in the sensor's account, and the account is the one that the collector has.
 fn account(lab: &Lab, edge: &Edge, frames: u64) {
     let (status, stored) = (edge.status(), lab.sensor(&edge.sensor));
@@ -193,13 +228,34 @@ fn account(lab: &Lab, edge: &Edge, frames: u64) {
     assert_eq!(of(&status, "unparsed"), 0, "{}: {status:#}", edge.sensor);
 }
 
-/// The shared address is one open overlap of both secretariats.
+/// Each shared address is one open overlap of both secretariats, proven to be two hosts by what tells them apart.
 fn overlap(lab: &Lab) {
-    let overlaps = lab.items("/api/v1/overlaps");
-    let [overlap] = &overlaps[..] else { panic!("one overlap was expected: {overlaps:#?}") };
-    assert_eq!(overlap["address"], "10.10.1.10", "{overlap:#}");
-    assert_eq!(overlap["secretariats"], serde_json::json!(["eohhs", "eopss"]), "{overlap:#}");
-    assert_eq!(overlap["contacts"].as_array().map(Vec::len), Some(2), "{overlap:#}");
+    let findings = lab.items("/api/v1/findings");
+    let overlaps = findings.iter().filter(|finding| finding["rule"] == "overlap.address");
+    let mut proven: Vec<(&str, &str, bool, bool)> = overlaps
+        .map(|finding| {
+            assert_eq!(finding["secretariats"], serde_json::json!(["eohhs", "eopss"]), "{finding:#}");
+            assert_eq!(finding["contacts"].as_array().map(Vec::len), Some(2), "{finding:#}");
+            assert_eq!(finding["state"], "open", "{finding:#}");
+            let (subject, evidence) = (&finding["subject"], &finding["evidence"]);
+            let speaks = |term: &str| evidence["scores"][term].as_f64().is_some_and(|bits| bits > 0.0);
+            let of_systems = speaks("bits.initial_ttl") && speaks("bits.options");
+            let text = |value: &'_ Value| value.as_str().unwrap_or_default().to_owned();
+            println!("LAB {}", text(&finding["summary"]));
+            (
+                subject["address"].as_str().expect("an address"),
+                evidence["verdict"].as_str().expect("a verdict"),
+                speaks("bits.mac"),
+                of_systems,
+            )
+        })
+        .collect();
+    proven.sort_unstable();
+    assert_eq!(
+        proven,
+        [("10.10.1.10", "two-hosts", true, false), ("10.10.3.30", "two-hosts", false, true)],
+        "{findings:#?}"
+    );
 }
 
 /// Each edge tells the half that passed it, on both its wires, under one Community ID.

@@ -1,5 +1,7 @@
 //! The correlator on a real control database.
 
+mod addresses;
+
 use onenet_core::record::{
     Change, FindingId, Observation,
     ObservationKind::{self, ArpProbe, ArpReply, Traffic},
@@ -164,9 +166,9 @@ fn questions_and_other_addresses_make_no_overlap() {
 #[test]
 fn an_overlap_that_goes_on_is_told_when_its_evidence_doubles_and_not_with_every_packet() {
     let (_directory, store) = control();
-    let first = observation("10.1.1.1", "eohhs", "boston", Traffic, 0);
+    let first = observation("10.1.1.1", "eohhs", "boston", ArpReply, 0);
     let mut seen = vec![first];
-    seen.extend((1..1_000).map(|second| observation("10.1.1.1", "massdot", "lowell", Traffic, second)));
+    seen.extend((1..1_000).map(|second| observation("10.1.1.1", "massdot", "lowell", ArpReply, second)));
     let batches: Vec<StoredBatch> = seen
         .chunks(50)
         .enumerate()
@@ -244,7 +246,17 @@ fn a_batch_that_makes_no_sense_is_passed_over() {
 
 /// Every row of every table that the correlator writes, as text.
 fn dump(store: &Store) -> Vec<String> {
-    let tables = ["findings", "finding_sources", "finding_changes", "inventory", "losses", "batch_cursors"];
+    let tables = [
+        "findings",
+        "finding_sources",
+        "finding_changes",
+        "inventory",
+        "losses",
+        "batch_cursors",
+        "dhcp_servers",
+        "address_sums",
+        "sweeps",
+    ];
     let read = |connection: &rusqlite::Connection| {
         let mut rows = Vec::new();
         for table in tables {
