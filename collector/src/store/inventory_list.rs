@@ -366,8 +366,9 @@ mod tests {
             });
             let plan = plan.expect("readable").join("\n");
             assert!(plan.contains("USING COVERING INDEX inventory_listed (<expr>=?"), "{plan}");
-            let is_bounded = after.is_some() || filter.within.is_some();
-            assert_eq!(plan.contains("address>"), is_bounded, "{plan}");
+            let begins = if after.is_some() { "(address,address_space)>(?,?)" } else { "address>?" };
+            assert_eq!(plan.contains(begins), after.is_some() || filter.within.is_some(), "{plan}");
+            assert_eq!(plan.contains("address<?"), filter.within.is_some(), "{plan}");
             assert!(!plan.contains("TEMP B-TREE"), "{plan}");
         }
     }

@@ -88,7 +88,7 @@ fn the_inventory_is_filtered_by_each_parameter_and_paged_by_key() {
         ("strength=strong", 5),
         ("standing=declared", 9),
         ("standing=misplaced", 0),
-        ("since=2026-11-21T08:01", 2),
+        ("since=2026-11-21T08:01", 3),
         ("until=2026-11-21T08:00:30Z", 2),
         ("seen_within=36500", 9),
     ] {
