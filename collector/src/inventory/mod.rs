@@ -206,7 +206,7 @@ fn entries(store: &Store, args: &InventoryArgs, now: Timestamp) -> Result<Told, 
         }
     }
     let found = rows.len() as u64;
-    let note = after.map(|_| format!("there are more than the {found} shown; --limit says how many are"));
+    let note = after.map(|_| format!("there are more than the {found} shown; raise --limit"));
     let text = match (args.format, rows.as_slice()) {
         (Format::Table, []) => "no address matches\n".to_owned(),
         (Format::Table, rows) if args.evidence => {

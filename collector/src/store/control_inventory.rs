@@ -263,6 +263,8 @@ impl InventoryEntry {
 pub(super) const COLUMNS: &str =
     "address, address_space, secretariat, strength, kinds, first_seen, last_seen, packets,
      hostnames, usages, standing";
+/// Place of the uses among them.
+pub(super) const USAGES: usize = 9;
 
 /// Enters one observation; gives the entry as it is now, and the standing that it had. `standing` says which it has.
 pub(crate) fn upsert(
@@ -325,7 +327,8 @@ pub(crate) fn of_address(
 
 /// How many addresses are in use, and in how many address spaces.
 pub(crate) fn count(connection: &Connection) -> Result<(u64, u64), rusqlite::Error> {
-    let sql = "SELECT count(*), count(DISTINCT address_space) FROM inventory WHERE strength > 0";
+    let sql = "SELECT count(*), count(DISTINCT address_space) FROM inventory INDEXED BY inventory_listed
+               WHERE strength > 0";
     connection.query_row(sql, [], |row| {
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
     })
@@ -359,7 +362,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<InventoryEntry, rusqlite::Error> {
         last_seen: Timestamp(row.get(6)?),
         packets: row.get::<_, i64>(7)?.cast_unsigned(),
         hostnames: from_json(row, 8)?,
-        usages: from_json(row, 9)?,
+        usages: from_json(row, USAGES)?,
         standing: row.get(10)?,
     })
 }

@@ -13,13 +13,14 @@ use onenet_core::{
 use rusqlite::{Connection, ToSql, params};
 
 use super::{
-    control_inventory::{COLUMNS, InventoryEntry, address_of, read},
+    control_findings::to_json,
+    control_inventory::{COLUMNS, InventoryEntry, USAGES, address_of, read},
     flow_row::IpBytes,
 };
 
 /// Entries that one page reads at most. Sites and segments stand in the entries, so that a rare one may take more than
 /// one page to be found; a page that ends here says where the next begins.
-const MAX_READ: u32 = 20_000;
+const MAX_READ: u32 = 100_000;
 
 /// How a use stands to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -96,6 +97,15 @@ pub(crate) struct InventoryFilter {
 }
 
 impl InventoryFilter {
+    /// What the text of an entry's uses must hold, so that most of those that are not asked for need not be understood.
+    fn needles(&self) -> Result<Vec<String>, rusqlite::Error> {
+        let needle = |(name, value): (&str, &Option<String>)| {
+            let value = value.as_ref()?;
+            Some(to_json(value).map(|value| format!("\"{name}\":{value}")))
+        };
+        [("site", &self.site), ("segment", &self.segment)].into_iter().filter_map(needle).collect()
+    }
+
     /// Whether what only the entry itself tells is as asked for.
     fn admits(&self, entry: &InventoryEntry) -> bool {
         let is_at = |site: &String| entry.usages.iter().any(|usage| *usage.site == **site);
@@ -180,12 +190,17 @@ fn family(
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     let entry = format!("SELECT {COLUMNS} FROM inventory WHERE address = ? AND address_space = ?");
     let mut entry = connection.prepare_cached(&entry)?;
+    let needles = filter.needles()?;
     while let Some(row) = rows.next()? {
         let key = InventoryKey { address: address_of(row, 0)?, address_space: row.get(1)? };
         let address = IpBytes::of(key.address);
-        let found = entry.query_row(params![address.as_ref(), &*key.address_space], read)?;
+        let found = entry.query_row(params![address.as_ref(), &*key.address_space], |row| {
+            let uses = row.get_ref(USAGES)?.as_str()?;
+            let may_be = needles.iter().all(|needle| uses.contains(needle));
+            may_be.then(|| read(row)).transpose()
+        })?;
         *left = left.saturating_sub(1);
-        if filter.admits(&found) {
+        if let Some(found) = found.filter(|found| filter.admits(found)) {
             if listed.entries.len() >= limit as usize {
                 let last = listed.entries.last();
                 listed.next = last.map(InventoryEntry::key);
