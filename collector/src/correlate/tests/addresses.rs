@@ -118,6 +118,21 @@ fn an_address_with_a_role_is_no_duplicate_and_no_overlap_within_its_space() {
 }
 
 #[test]
+fn an_address_that_each_space_shares_is_no_overlap_and_one_that_only_one_shares_is() {
+    let roles =
+        |both: &str| format!("address = [{{address='10.1.0.99', secretariat='eohhs', role='vip'}}{both}]");
+    let vip = ", {address='10.1.0.99', secretariat='massdot', role='vrrp'}";
+    for (both, expected) in [("", true), (vip, false)] {
+        let plan =
+            PLAN.replace("address = [{address='10.2.0.99', secretariat='eohhs', role='vip'}]", &roles(both));
+        let mut bench = Bench::new(&plan);
+        bench.see(&[answer("10.1.0.99", "eohhs", 1, 0), answer("10.1.0.99", "massdot", 2, 1)]);
+        let found = bench.open().iter().any(|line| line.starts_with("overlap.address"));
+        assert_eq!(found, expected, "{plan}");
+    }
+}
+
+#[test]
 fn two_hosts_of_one_space_at_two_sites_are_a_duplicate_and_one_host_is_none() {
     let mut bench = Bench::new(PLAN);
     let at = |site: &str, station, seconds| Observation {
@@ -154,6 +169,7 @@ fn what_nobody_claims_and_what_others_claim_is_told_once_a_prefix() {
         "overlap.declared|10.1.0.0/16 medium",
     ];
     assert_eq!(bench.open(), expected);
+    assert_eq!(findings(&bench.store).len(), expected.len(), "and nothing was told and taken back");
     let finding =
         findings(&bench.store).into_iter().find(|finding| finding.key.contains("10.77.1.0")).expect("it");
     assert_eq!(finding.evidence.counts["addresses"], 2);
