@@ -20,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct DarkClaim {
     /// The prefix.
-    pub(crate) prefix: IpNet,
+    pub(crate) cidr: IpNet,
     /// Where it is meant to be unique.
     pub(crate) address_space: Name,
     /// Whose.
@@ -99,7 +99,7 @@ pub(crate) fn claims(
             && is(&filter.secretariat, &claim.secretariat)
     };
     let item = |claim: &onenet_core::ipam::Claim| DarkClaim {
-        prefix: claim.cidr,
+        cidr: claim.cidr,
         address_space: claim.address_space.clone(),
         secretariat: claim.secretariat.clone(),
         contact: judge.plan.secretariat(&claim.secretariat).and_then(|owner| owner.contact.clone()),

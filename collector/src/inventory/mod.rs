@@ -143,7 +143,7 @@ const COLUMNS: [Column<Row>; 13] = [
 ];
 
 const DARK: [Column<DarkClaim>; 5] = [
-    Column::text("prefix", |claim| claim.prefix.to_string()),
+    Column::text("cidr", |claim| claim.cidr.to_string()),
     Column::text("address_space", |claim| claim.address_space.to_string()),
     Column::text("secretariat", |claim| claim.secretariat.to_string()),
     Column::text("contact", |claim| claim.contact.as_deref().unwrap_or_default().to_owned()),

@@ -134,7 +134,7 @@ fn claims_are_dark_once_nothing_was_in_use_for_long_enough() {
     };
     let all = dark(&DarkFilter::default());
     let of = |dark: &dark::Dark| -> Vec<String> {
-        dark.items.iter().map(|claim| format!("{} {}", claim.prefix, claim.secretariat)).collect()
+        dark.items.iter().map(|claim| format!("{} {}", claim.cidr, claim.secretariat)).collect()
     };
     assert_eq!(of(&all), ["10.2.0.0/16 eohhs", "fd00:1::/48 anf"]);
     assert_eq!(all.items[0].contact.as_deref(), Some("ipam@eohhs.example"));
