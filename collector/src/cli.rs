@@ -39,10 +39,10 @@ enum Command {
     CosignKey(cosign_key::CosignKeyArgs),
     /// Check an address plan.
     Plan(plan::PlanArgs),
-    /// Show every inside address seen in use, by address space.
+    /// Show every inside address seen in use, by address space; dark claims with --dark.
     Inventory(inventory::InventoryArgs),
-    /// Show private addresses in use in two address spaces.
-    Overlaps(overlaps::OverlapsArgs),
+    /// Show addresses and prefixes that are in use or claimed twice.
+    Overlaps(overlaps::command::OverlapsArgs),
     /// Show what must be acted on.
     Findings(findings::FindingsArgs),
     /// Look for flow records.
@@ -112,6 +112,12 @@ impl CliError {
         Self { code: 2, error: error.into() }
     }
 
+    /// The exit code.
+    #[cfg(test)]
+    pub(crate) const fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Something failed: exit code 1.
     pub fn failure(error: impl Into<anyhow::Error>) -> Self {
         Self { code: 1, error: error.into() }
@@ -163,7 +169,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::CosignKey(args) => cosign_key::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inventory(args) => inventory::run(&args),
-        Command::Overlaps(args) => overlaps::run(&args),
+        Command::Overlaps(args) => overlaps::command::run(&args),
         Command::Findings(args) => findings::run(&args),
         Command::Flows(args) => flows::run(&args),
         Command::Verify(args) => evidence::command::run(&args),
@@ -178,6 +184,15 @@ pub fn print(text: &str) -> Result<(), CliError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::failure(error)),
         _ => Ok(()),
+    }
+}
+
+/// Success where there is none; else exit code 1 and how many there are, for scripts.
+pub(crate) fn none_or_fail(count: u64, one: &str, many: &str) -> Result<(), CliError> {
+    match count {
+        0 => Ok(()),
+        1 => Err(CliError::failure(anyhow::anyhow!("1 {one}"))),
+        _ => Err(CliError::failure(anyhow::anyhow!("{count} {many}"))),
     }
 }
 

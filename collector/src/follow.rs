@@ -73,7 +73,8 @@ impl Followers {
             stop_correlator.subscribe(),
         );
         let custody = tokio::spawn(judging);
-        let served = Planned { store: store.clone(), plan: plan.clone() };
+        let served =
+            Planned { store: store.clone(), plan: plan.clone(), inventory: config.inventory.clone() };
         let correlating = correlate::run(
             store.clone(),
             plan,

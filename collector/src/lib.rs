@@ -37,4 +37,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod uses;
 mod web;

@@ -83,7 +83,7 @@ fn csv<T>(columns: &[Column<T>], rows: &[T]) -> Result<String, anyhow::Error> {
 }
 
 /// A cell without what could move a terminal's cursor or colour its text; `-` where it is empty.
-fn for_terminal(cell: &str) -> String {
+pub(crate) fn for_terminal(cell: &str) -> String {
     if cell.is_empty() {
         return "-".to_owned();
     }

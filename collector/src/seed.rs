@@ -268,6 +268,8 @@ fn lowell_body() -> BatchBody {
         observation("10.48.7.23", "massdot", "lowell", ArpReply, 50),
         observation("10.48.7.24", "massdot", "lowell", Traffic, 55),
         observation("10.48.9.101", "massdot", "lowell", Traffic, 56),
+        // Packets that nobody answers count once they have come for more than an hour.
+        observation("10.48.9.101", "massdot", "lowell", Traffic, 3_700),
     ];
     let mut spoof = told(RuleId::SpoofInbound, "10.99.0.1", "lowell", Change::Raised, 1_200);
     spoof.summary = "10.99.0.1 arrives from outside: 96 packets in 96 flows".to_owned();

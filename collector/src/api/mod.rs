@@ -1,5 +1,6 @@
 //! The API, `/api/v1`: what the page shows, as JSON. `docs/api.md` states each path. It reads only.
 
+mod addresses;
 mod plan;
 mod problem;
 mod query;
@@ -14,15 +15,15 @@ use axum::{
 use onenet_core::record::FindingId;
 use serde::Serialize;
 
+pub(crate) use addresses::known;
 pub(crate) use plan::{PlanView, Planned, SecretariatView};
 pub(crate) use problem::Problem;
 pub(crate) use query::{Query, Window};
 
 use crate::{
     correlate::Finding,
-    overlaps::{self, Overlap},
     sensors,
-    store::{FlowCursor, Store, StoredFlow, control_findings, control_inventory},
+    store::{FlowCursor, Store, StoredFlow, control_findings},
 };
 use views::Health;
 pub(crate) use views::{FindingDetail, Page, SensorView};
@@ -38,11 +39,10 @@ pub(crate) fn router(planned: Planned) -> Router {
         .route("/sensors", get(all_sensors))
         .route("/findings", get(findings))
         .route("/findings/{id}", get(finding))
-        .route("/overlaps", get(all_overlaps))
-        .route("/inventory", get(inventory))
         .route("/flows", get(flows))
         .fallback(|| async { Problem::not_found("no such path; docs/api.md lists them") })
         .with_state(store)
+        .merge(addresses::router(planned.clone()))
         .merge(plan::router(planned))
 }
 
@@ -84,32 +84,6 @@ async fn finding(State(store): State<Store>, Path(id): Path<String>, uri: Uri) -
     let id: FindingId = id.parse().map_err(|_| unknown())?;
     let found = store.call(move |store| store.read(|connection| FindingDetail::read(connection, id))).await?;
     found.map(Json).ok_or_else(unknown)
-}
-
-async fn all_overlaps(State(store): State<Store>, uri: Uri) -> Answer<Page<Overlap>> {
-    let mut query = Query::of(&uri)?;
-    let (filter, window) = (query.overlaps()?, query.window(100)?);
-    query.finish()?;
-    let items = store
-        .call(move |store| {
-            store.read(|connection| overlaps::overlaps(connection, &filter, window.one_more(), window.offset))
-        })
-        .await?;
-    Ok(Json(Page::of(items, window)))
-}
-
-async fn inventory(State(store): State<Store>, uri: Uri) -> Answer<Page<control_inventory::InventoryEntry>> {
-    let mut query = Query::of(&uri)?;
-    let (filter, window) = (query.inventory()?, query.window(100)?);
-    query.finish()?;
-    let items = store
-        .call(move |store| {
-            store.read(|connection| {
-                control_inventory::entries(connection, &filter, window.one_more(), window.offset)
-            })
-        })
-        .await?;
-    Ok(Json(Page::of(items, window)))
 }
 
 #[derive(Serialize)]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{Answer, Page, Problem, Query};
 use crate::{
     audit::Hex,
+    config::InventoryConfig,
     plan::{
         check::{self, OverlappingClaims},
         claims::{self, ClaimFilter, ListedClaim, Rows},
@@ -21,11 +22,12 @@ use crate::{
     store::{Store, StoreError, plans},
 };
 
-/// The plan as the collector goes by it, and its store.
+/// The plan as the collector goes by it, its store, and how long a use counts.
 #[derive(Clone)]
 pub(crate) struct Planned {
     pub(crate) store: Store,
     pub(crate) plan: watch::Receiver<Arc<AddressPlan>>,
+    pub(crate) inventory: InventoryConfig,
 }
 
 impl Planned {

@@ -4,14 +4,21 @@
 use std::{fmt::Display, str::FromStr};
 
 use axum::{extract::Query as Pairs, http::Uri};
-use onenet_core::{plan::PrefixStatus, record::FlowId};
+use onenet_core::{plan::PrefixStatus, record::FlowId, time::Timestamp};
 
 use super::Problem;
 use crate::{
-    findings, overlaps,
+    findings,
+    inventory::{self, dark::DarkFilter},
+    overlaps::{self, Layer, Layers},
     plan::claims::ClaimFilter,
     search::{Moment, Protocol, Within},
-    store::{FlowCursor, FlowQuery, control_findings::FindingFilter, control_inventory::InventoryFilter},
+    store::{
+        FlowCursor, FlowQuery,
+        control_findings::FindingFilter,
+        control_overlaps::OverlapFilter,
+        inventory_list::{InventoryFilter, InventoryKey},
+    },
 };
 
 /// Rows that a page may hold.
@@ -110,18 +117,52 @@ impl Query {
     }
 
     /// The filters of overlaps.
-    pub(crate) fn overlaps(&mut self) -> Result<FindingFilter, Problem> {
-        let filter = overlaps::filter(self.take("state")?);
-        Ok(FindingFilter { site: self.take("site")?, secretariat: self.take("secretariat")?, ..filter })
-    }
-
-    /// The filters of the inventory.
-    pub(crate) fn inventory(&mut self) -> Result<InventoryFilter, Problem> {
-        Ok(InventoryFilter {
-            within: self.take::<Within>("address")?.map(|within| within.0),
-            address_space: self.take("space")?,
+    pub(crate) fn overlaps(&mut self) -> Result<OverlapFilter, Problem> {
+        let layers = self.take::<Layers>("layer")?.map(|layers| layers.0).unwrap_or_default();
+        Ok(OverlapFilter {
+            state: self.take("state")?,
+            rules: layers.into_iter().map(Layer::rule).collect(),
+            verdict: self.take_by("verdict", overlaps::verdict)?,
+            within: self.take::<Within>("within")?.map(|within| within.0),
+            secretariat: self.take("secretariat")?,
+            address_space: self.take("address_space")?,
             site: self.take("site")?,
         })
+    }
+
+    /// The filters of the inventory. `now` is what `seen_within` counts from.
+    pub(crate) fn inventory(&mut self, now: Timestamp) -> Result<InventoryFilter, Problem> {
+        let since = self.take::<Moment>("since")?.map(|moment| moment.0);
+        let days = self.take_by("seen_within", |text| within(text, 1, 36_500))?;
+        if since.is_some() && days.is_some() {
+            return Err(Problem::bad_request("seen_within: since is stated too, and says the same"));
+        }
+        Ok(InventoryFilter {
+            within: self.take::<Within>("within")?.map(|within| within.0),
+            address_space: self.take("address_space")?,
+            secretariat: self.take("secretariat")?,
+            site: self.take("site")?,
+            segment: self.take("segment")?,
+            strength: self.take_by("strength", inventory::strength)?,
+            standing: self.take("standing")?,
+            since: since.or_else(|| days.map(|days| inventory::days_before(now, days))),
+            until: self.take::<Moment>("until")?.map(|moment| moment.0),
+        })
+    }
+
+    /// The filters of dark claims.
+    pub(crate) fn dark(&mut self) -> Result<DarkFilter, Problem> {
+        Ok(DarkFilter {
+            within: self.take::<Within>("within")?.map(|within| within.0),
+            address_space: self.take("address_space")?,
+            secretariat: self.take("secretariat")?,
+        })
+    }
+
+    /// `limit` and `after` of the inventory.
+    pub(crate) fn key(&mut self, default: u32) -> Result<(u32, Option<InventoryKey>), Problem> {
+        let limit = self.take_by("limit", |text| within(text, 1, MAX_LIMIT))?.unwrap_or(default);
+        Ok((limit, self.take("after")?))
     }
 
     /// The filters of the plan's claims.
@@ -196,11 +237,13 @@ mod tests {
             assert!(problem.detail().starts_with(expected), "{}", problem.detail());
         }
         let mut misspelt = query("/?adress=10.1.1.1");
-        misspelt.inventory().expect("nothing is stated");
+        misspelt.overlaps().expect("nothing is stated");
         let problem = misspelt.finish().expect_err("unknown");
-        assert_eq!(problem.detail(), "adress: unknown parameter, expected one of address, space, site");
+        let expected = "adress: unknown parameter, expected one of layer, state, verdict, within, secretariat, \
+                        address_space, site";
+        assert_eq!(problem.detail(), expected);
         let mut twice = query("/?site=boston&site=lowell");
-        twice.inventory().expect("it reads");
+        twice.inventory(Timestamp(0)).expect("it reads");
         assert_eq!(twice.finish().expect_err("twice").detail(), "site: stated twice");
     }
 }

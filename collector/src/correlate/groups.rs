@@ -81,7 +81,7 @@ pub(super) fn finding_keys(key: &str) -> [String; 2] {
 }
 
 /// The group that a finding stands for.
-pub(super) fn group_of(finding_key: &str) -> String {
+pub(crate) fn group_of(finding_key: &str) -> String {
     finding_key.replacen(RuleId::OverlapRouted.as_str(), RuleId::AddressMisplaced.as_str(), 1)
 }
 

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use apply::Applier;
 pub(crate) use apply::tell;
 pub(crate) use finding::{Finding, Sources, State};
+pub(crate) use groups::group_of;
 pub(crate) use judge::Judge;
 pub(crate) use sweep::dark_claims;
 

@@ -255,6 +255,9 @@ fn own_fields(finding: &Finding, detail: Detail) -> Value {
         if let Some(prefix) = finding.subject.prefix {
             fields.insert("prefix".to_owned(), json!(prefix));
         }
+        if let Some(verdict) = finding.evidence.verdict {
+            fields.insert("verdict".to_owned(), json!(verdict));
+        }
         if detail == Detail::Full {
             fields.insert("flow_ids".to_owned(), json!(finding.evidence.flow_ids));
             fields.insert("observations".to_owned(), json!(finding.evidence.observations));
@@ -277,6 +280,7 @@ pub(crate) fn parameters(finding: &Finding) -> Vec<(&'static str, String)> {
         ("confidence", finding.confidence.to_string()),
     ];
     let mut optional = |name, value: Option<String>| parameters.extend(value.map(|value| (name, value)));
+    optional("verdict", finding.evidence.verdict.map(|verdict| verdict.to_string()));
     optional("source", subject.source.map(|ip| ip.to_string()));
     optional("target", subject.target.map(|ip| ip.to_string()));
     optional("address", subject.address.map(|ip| ip.to_string()));

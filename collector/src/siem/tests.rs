@@ -244,6 +244,8 @@ fn syslog_carries_every_change_with_its_data_and_the_document() {
         assert!(frame.is_ascii(), "{frame}");
         let id = ecs::event_id(&change.finding);
         assert!(frame.contains(&format!("FINDING [onenet@32473 event=\"{id}\" finding=")), "{frame}");
+        let is_judged = change.finding.evidence.verdict.is_some();
+        assert_eq!(frame.contains("confidence=\"95\" verdict=\"two-hosts\" address="), is_judged, "{frame}");
         let text = frame.split_once("] {").expect("a text after the data").1;
         let document: Value = serde_json::from_str(&format!("{{{text}")).expect("a document");
         assert_eq!(document, ecs::finding_event(change, Detail::Full));

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
     StoreError, acknowledgements, audit, connection, control_cursors, control_custody, control_findings,
-    control_inventory, control_losses, cosign, plans, retention,
+    control_inventory, control_losses, control_overlaps, cosign, plans, retention,
 };
 
 /// Version of the schema, in SQLite's `user_version`.
@@ -113,6 +113,7 @@ impl Control {
             writer.execute_batch(schema).map_err(StoreError::sqlite(path))?;
         }
         control_inventory::upgrade(&writer).map_err(StoreError::sqlite(path))?;
+        control_overlaps::upgrade(&writer).map_err(StoreError::sqlite(path))?;
         Ok(Self { writer: Mutex::new(writer), readers: connection::Readers::new(path.to_owned()) })
     }
 

@@ -9,6 +9,7 @@ use onenet_core::{
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::control_overlaps;
 use crate::correlate::{Finding, RecordedChange, Sources, State};
 
 /// The tables.
@@ -174,7 +175,7 @@ pub(crate) fn put_finding(
             "INSERT INTO finding_changes (finding_id, revision, recorded_at, finding) VALUES (?, ?, ?, ?)",
         )?
         .execute(params![id, finding.revision, recorded.0, json])?;
-    Ok(())
+    control_overlaps::put(connection, finding)
 }
 
 /// Findings that match, the open ones first, then the worst, then the latest.

@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use ipnet::IpNet;
 use onenet_core::{
     ipam::Usage,
     net::{MacAddress, Name},
-    record::{Observation, ObservationEvidence, ObservationKind, RuleId, Strength},
+    record::{Observation, ObservationEvidence, ObservationKind, Strength},
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use super::{
     control_findings::{from_json, to_json, wrong},
     flow_row::{IpBytes, counter},
+    inventory_list::{InventoryKey, Standing},
 };
 
 /// The table.
@@ -39,8 +39,10 @@ CREATE TABLE inventory (
 /// What came later: indexes for looking at all entries, servers of DHCP, sums of what sensors could not tell apart, and
 /// when all of it was last looked at.
 pub(super) const LATER: &str = "
-CREATE INDEX IF NOT EXISTS inventory_used
-    ON inventory (address, address_space, strength, secretariat, last_seen, standing);
+-- Of an earlier version.
+DROP INDEX IF EXISTS inventory_used;
+CREATE INDEX IF NOT EXISTS inventory_listed
+    ON inventory (length(address), address, address_space, strength, secretariat, last_seen, standing);
 CREATE INDEX IF NOT EXISTS inventory_standing ON inventory (standing, last_seen) WHERE standing IS NOT NULL;
 CREATE TABLE IF NOT EXISTS dhcp_servers (
     site TEXT NOT NULL,
@@ -208,6 +210,7 @@ fn bit(kind: ObservationKind) -> u32 {
     1_u32.checked_shl(u32::from(kind.code())).unwrap_or(0)
 }
 
+/// An entry in a list: its uses in full are told by themselves.
 impl Serialize for InventoryEntry {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -225,7 +228,6 @@ impl Serialize for InventoryEntry {
             last_seen: Timestamp,
             packets: u64,
             standing: &'a str,
-            usages: &'a [Usage],
         }
         View {
             address: self.address,
@@ -240,38 +242,29 @@ impl Serialize for InventoryEntry {
             first_seen: self.first_seen,
             last_seen: self.last_seen,
             packets: self.packets,
-            standing: self.standing_word(),
-            usages: &self.usages,
+            standing: self.standing_word().as_str(),
         }
         .serialize(serializer)
     }
 }
 
 impl InventoryEntry {
-    /// How its use stands to the plan: `undeclared`, `misplaced`, or `declared` where nothing says otherwise.
-    pub(crate) fn standing_word(&self) -> &'static str {
-        match self.standing.as_deref().and_then(|key| key.split('|').next()) {
-            Some(rule) if rule == RuleId::AddressUndeclared.as_str() => "undeclared",
-            Some(_) => "misplaced",
-            None => "declared",
-        }
+    /// How its use stands to the plan.
+    pub(crate) fn standing_word(&self) -> Standing {
+        Standing::of_key(self.standing.as_deref())
     }
-}
 
-/// Which entries are asked for. What is not stated does not matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct InventoryFilter {
-    /// The address, or the prefix it is in.
-    pub(crate) within: Option<IpNet>,
-    /// Its address space.
-    pub(crate) address_space: Option<String>,
-    /// A site it was seen at.
-    pub(crate) site: Option<String>,
+    /// Its place in the order of addresses.
+    pub(crate) fn key(&self) -> InventoryKey {
+        InventoryKey { address: self.address, address_space: self.address_space.clone() }
+    }
 }
 
 pub(super) const COLUMNS: &str =
     "address, address_space, secretariat, strength, kinds, first_seen, last_seen, packets,
      hostnames, usages, standing";
+/// Place of the uses among them.
+pub(super) const USAGES: usize = 9;
 
 /// Enters one observation; gives the entry as it is now, and the standing that it had. `standing` says which it has.
 pub(crate) fn upsert(
@@ -332,43 +325,10 @@ pub(crate) fn of_address(
     connection.prepare_cached(&sql)?.query_map([IpBytes::of(address).as_ref()], read)?.collect()
 }
 
-/// Entries that match, by address and address space.
-pub(crate) fn entries(
-    connection: &Connection,
-    filter: &InventoryFilter,
-    limit: u32,
-    offset: u32,
-) -> Result<Vec<InventoryEntry>, rusqlite::Error> {
-    let mut conditions = vec!["true"];
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    if let Some(within) = filter.within {
-        conditions.push("address BETWEEN ? AND ? AND length(address) = ?");
-        let (first, last) = (IpBytes::of(within.network()), IpBytes::of(within.broadcast()));
-        let length = first.as_ref().len();
-        values
-            .extend([Box::new(first.as_ref().to_vec()) as Box<dyn ToSql>, Box::new(last.as_ref().to_vec())]);
-        values.push(Box::new(u8::try_from(length).unwrap_or(0)));
-    }
-    if let Some(space) = &filter.address_space {
-        conditions.push("address_space = ?");
-        values.push(Box::new(space.clone()));
-    }
-    if let Some(site) = &filter.site {
-        conditions.push("EXISTS (SELECT 1 FROM json_each(usages) WHERE value ->> 'site' = ?)");
-        values.push(Box::new(site.clone()));
-    }
-    let sql = format!(
-        "SELECT {COLUMNS} FROM inventory WHERE {}
-         ORDER BY length(address), address, address_space LIMIT {limit} OFFSET {offset}",
-        conditions.join(" AND ")
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map(rusqlite::params_from_iter(values), read)?.collect()
-}
-
 /// How many addresses are in use, and in how many address spaces.
 pub(crate) fn count(connection: &Connection) -> Result<(u64, u64), rusqlite::Error> {
-    let sql = "SELECT count(*), count(DISTINCT address_space) FROM inventory WHERE strength > 0";
+    let sql = "SELECT count(*), count(DISTINCT address_space) FROM inventory INDEXED BY inventory_listed
+               WHERE strength > 0";
     connection.query_row(sql, [], |row| {
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
     })
@@ -376,7 +336,7 @@ pub(crate) fn count(connection: &Connection) -> Result<(u64, u64), rusqlite::Err
 
 /// The latest packet that showed any address.
 pub(crate) fn latest(connection: &Connection) -> Result<Option<Timestamp>, rusqlite::Error> {
-    let sql = "SELECT max(last_seen) FROM inventory INDEXED BY inventory_used";
+    let sql = "SELECT max(last_seen) FROM inventory INDEXED BY inventory_listed";
     connection.query_row(sql, [], |row| Ok(row.get::<_, Option<i64>>(0)?.map(Timestamp)))
 }
 
@@ -402,7 +362,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<InventoryEntry, rusqlite::Error> {
         last_seen: Timestamp(row.get(6)?),
         packets: row.get::<_, i64>(7)?.cast_unsigned(),
         hostnames: from_json(row, 8)?,
-        usages: from_json(row, 9)?,
+        usages: from_json(row, USAGES)?,
         standing: row.get(10)?,
     })
 }

@@ -40,7 +40,8 @@ pub(crate) fn for_each_used(
     mut each: impl FnMut(Used),
 ) -> Result<(), rusqlite::Error> {
     let sql = "SELECT address, address_space, secretariat, strength, last_seen, standing
-               FROM inventory INDEXED BY inventory_used WHERE strength > 0 ORDER BY address, address_space";
+               FROM inventory INDEXED BY inventory_listed WHERE strength > 0
+               ORDER BY length(address), address, address_space";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     // Names repeat: there are as many as secretariats.
@@ -211,15 +212,26 @@ pub(crate) fn add_sum(connection: &Connection, observation: &Observation) -> Res
     Ok(())
 }
 
-/// Sums, the latest first.
+/// Which sums are asked for. What is not stated does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SumFilter {
+    /// The site.
+    pub(crate) site: Option<String>,
+    /// The segment.
+    pub(crate) segment: Option<String>,
+}
+
+/// Sums that match, the latest first. There is one for each prefix of each segment, so that a sort is no burden.
 pub(crate) fn sums(
     connection: &Connection,
+    filter: &SumFilter,
     limit: u32,
     offset: u32,
 ) -> Result<Vec<AddressSum>, rusqlite::Error> {
     let sql =
         "SELECT site, segment, prefix, mac, first_seen, last_seen, packets, addresses, top FROM address_sums
-               ORDER BY last_seen DESC, site, segment, prefix, mac LIMIT ? OFFSET ?";
+         WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR segment = ?2)
+         ORDER BY last_seen DESC, site, segment, prefix, mac LIMIT ?3 OFFSET ?4";
     let rows = |row: &rusqlite::Row<'_>| {
         Ok(AddressSum {
             site: row.get(0)?,
@@ -233,7 +245,8 @@ pub(crate) fn sums(
             top: from_json(row, 8)?,
         })
     };
-    connection.prepare_cached(sql)?.query_map(params![limit, offset], rows)?.collect()
+    let values = params![filter.site, filter.segment, limit, offset];
+    connection.prepare_cached(sql)?.query_map(values, rows)?.collect()
 }
 
 /// When everything was last looked at.

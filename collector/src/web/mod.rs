@@ -2,6 +2,7 @@
 //! there). Everything a page shows is escaped by its template; there is no script, and the content security
 //! policy admits none.
 
+mod addresses;
 mod guard;
 mod pages;
 mod plan;
@@ -35,8 +36,9 @@ pub(crate) fn router(planned: Planned, hosts: Hosts) -> Router {
         .route("/sensors", get(pages::sensors))
         .route("/findings", get(pages::findings))
         .route("/findings/{id}", get(pages::finding))
-        .route("/overlaps", get(pages::overlaps))
-        .route("/inventory", get(pages::inventory))
+        .route("/overlaps", get(addresses::overlaps))
+        .route("/inventory", get(addresses::inventory))
+        .route("/inventory/{address}", get(addresses::address))
         .route("/flows", get(pages::flows))
         .fallback(pages::nothing)
         .with_state(store)

@@ -9,19 +9,19 @@ use axum::{
 use onenet_core::record::{FindingId, RuleId};
 
 use super::view::{
-    ChangeRow, Choice, EventRow, FindingDetailView, FindingRow, FlowRow, InventoryRow, OverlapRow, PageHead,
+    ChangeRow, Choice, EventRow, FindingDetailView, FindingRow, FlowRow, GroundsView, OverlapRow, PageHead,
     Pages, SensorCard, number,
 };
 use crate::{
     api::{FindingDetail, Page, Problem, Query, SensorView, Window},
     correlate::State as FindingState,
-    overlaps::{self as overlap_list},
+    overlaps::{self as overlap_list, Grounds},
     sensors,
     store::{
         FlowQuery, Store, StoreError,
         control_findings::{self, FindingFilter},
-        control_inventory::{self, InventoryFilter},
-        control_losses,
+        control_inventory, control_losses,
+        control_overlaps::{self, OverlapFilter},
     },
 };
 
@@ -30,7 +30,7 @@ const OVERVIEW_ROWS: u32 = 10;
 /// Events of sensors that are shown, the latest first.
 const EVENTS: usize = 100;
 /// Rows of a list on its own page.
-const ROWS: u32 = 50;
+pub(super) const ROWS: u32 = 50;
 
 /// A rendered page, or the page that says what went wrong.
 pub(super) fn shown(status: StatusCode, template: &impl Template) -> Response {
@@ -84,12 +84,12 @@ struct Overview {
 impl Overview {
     fn read(store: &Store, refresh: Option<u32>) -> Result<Self, StoreError> {
         let open = FindingFilter { state: Some(FindingState::Open), ..FindingFilter::default() };
-        let overlapping = overlap_list::filter(Some(FindingState::Open));
+        let overlapping = OverlapFilter { state: Some(FindingState::Open), ..OverlapFilter::default() };
         let status = sensors::status(store)?;
         store.read(|connection| {
             let losses = control_losses::totals(connection)?;
             let counts = control_findings::count(connection, &open)?;
-            let overlaps = control_findings::count(connection, &overlapping)?;
+            let overlaps = control_overlaps::count(connection, &overlapping)?;
             let (addresses, address_spaces) = control_inventory::count(connection)?;
             let findings = control_findings::findings(connection, &open, OVERVIEW_ROWS, 0)?;
             let listed = overlap_list::overlaps(connection, &overlapping, OVERVIEW_ROWS, 0)?;
@@ -101,7 +101,7 @@ impl Overview {
                 page: PageHead::new("/", refresh),
                 open_findings: number(sum(&counts)),
                 by_severity: counts.iter().map(|(severity, n)| (severity.as_str(), number(*n))).collect(),
-                overlapping: number(sum(&overlaps)),
+                overlapping: number(overlaps),
                 addresses: number(addresses),
                 address_spaces: number(address_spaces),
                 flows: number(status.iter().map(|sensor| sensor.flows).sum()),
@@ -233,6 +233,7 @@ pub(super) async fn findings(State(store): State<Store>, uri: Uri) -> Response {
 struct Finding {
     page: PageHead,
     f: FindingDetailView,
+    grounds: GroundsView,
     changes: Vec<ChangeRow>,
 }
 
@@ -240,89 +241,23 @@ struct Finding {
 pub(super) async fn finding(State(store): State<Store>, Path(id): Path<String>) -> Response {
     let unknown = || Problem::not_found("There is no such finding.");
     let Ok(id) = id.parse::<FindingId>() else { return fault(&unknown()) };
-    let read = move |store: &Store| store.read(|connection| FindingDetail::read(connection, id));
+    let read = move |store: &Store| {
+        store.read(|connection| {
+            let Some(detail) = FindingDetail::read(connection, id)? else { return Ok(None) };
+            let grounds = Grounds::read(connection, &detail.finding)?;
+            Ok(Some((detail, grounds)))
+        })
+    };
     match store.call(read).await {
-        Ok(Some(detail)) => {
+        Ok(Some((detail, grounds))) => {
             let changes = detail.changes.iter().map(ChangeRow::new).collect();
             let f = FindingDetailView::new(&detail.finding);
-            shown(StatusCode::OK, &Finding { page: PageHead::new("/findings", None), f, changes })
+            let grounds = GroundsView::new(&grounds);
+            shown(StatusCode::OK, &Finding { page: PageHead::new("/findings", None), f, grounds, changes })
         }
         Ok(None) => fault(&unknown()),
         Err(error) => fault(&error.into()),
     }
-}
-
-#[derive(Template)]
-#[template(path = "overlaps.html")]
-struct Overlaps {
-    page: PageHead,
-    fault: Option<String>,
-    overlaps: Vec<OverlapRow>,
-    pages: Pages,
-}
-
-/// Overlaps that are open, or those that the parameters ask for.
-pub(super) async fn overlaps(State(store): State<Store>, uri: Uri) -> Response {
-    let (mut filter, window, problem) = form(&uri, Query::overlaps);
-    if filter.state.is_none() {
-        filter = FindingFilter {
-            site: filter.site,
-            secretariat: filter.secretariat,
-            ..overlap_list::filter(Some(FindingState::Open))
-        };
-    }
-    let read = move |store: &Store| {
-        store.read(|connection| overlap_list::overlaps(connection, &filter, window.one_more(), window.offset))
-    };
-    let found = match store.call(read).await {
-        Ok(found) => Page::of(found, window),
-        Err(error) => return fault(&error.into()),
-    };
-    let rows: Vec<OverlapRow> = found.items.iter().map(OverlapRow::new).collect();
-    let template = Overlaps {
-        page: PageHead::new("/overlaps", None),
-        fault: problem.as_ref().map(|problem| problem.detail().to_owned()),
-        pages: Pages::new("/overlaps", &filters(&uri), window, rows.len(), found.next_offset),
-        overlaps: rows,
-    };
-    shown(status(problem.as_ref()), &template)
-}
-
-#[derive(Template)]
-#[template(path = "inventory.html")]
-struct Inventory {
-    page: PageHead,
-    fault: Option<String>,
-    address: String,
-    space: String,
-    site: String,
-    rows: Vec<InventoryRow>,
-    pages: Pages,
-}
-
-/// Addresses in use, by prefix, address space and site.
-pub(super) async fn inventory(State(store): State<Store>, uri: Uri) -> Response {
-    let (filter, window, problem): (InventoryFilter, _, _) = form(&uri, Query::inventory);
-    let read = move |store: &Store| {
-        store.read(|connection| {
-            control_inventory::entries(connection, &filter, window.one_more(), window.offset)
-        })
-    };
-    let found = match store.call(read).await {
-        Ok(found) => Page::of(found, window),
-        Err(error) => return fault(&error.into()),
-    };
-    let rows: Vec<InventoryRow> = found.items.iter().map(InventoryRow::new).collect();
-    let template = Inventory {
-        page: PageHead::new("/inventory", None),
-        fault: problem.as_ref().map(|problem| problem.detail().to_owned()),
-        address: typed(&uri, "address"),
-        space: typed(&uri, "space"),
-        site: typed(&uri, "site"),
-        pages: Pages::new("/inventory", &filters(&uri), window, rows.len(), found.next_offset),
-        rows,
-    };
-    shown(status(problem.as_ref()), &template)
 }
 
 /// The form of the flow search as it was typed.

@@ -12,10 +12,12 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
+    config::InventoryConfig,
     seed::{self, HOSTILE, Morning},
     store::Store,
 };
 
+mod addresses;
 mod plan;
 
 struct Answer {
@@ -39,7 +41,8 @@ fn ask(store: &Store, request: Request<Body>) -> Answer {
 }
 
 fn ask_of(store: &Store, plan: Arc<AddressPlan>, request: Request<Body>) -> Answer {
-    let planned = Planned { store: store.clone(), plan: watch::Sender::new(plan).subscribe() };
+    let plan = watch::Sender::new(plan).subscribe();
+    let planned = Planned { store: store.clone(), plan, inventory: InventoryConfig::default() };
     let router = router(planned, hosts());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -112,7 +115,7 @@ fn overlaps_inventory_flows_and_health_are_told() {
         overlaps["items"].as_array().expect("items").iter().map(|o| o["address"].to_string()).collect();
     addresses.sort();
     assert_eq!(addresses, ["\"10.48.7.23\"", "\"10.48.9.101\"", "\"192.168.10.5\""]);
-    let inventory = get(store, "/api/v1/inventory?address=10.48.0.0/16&space=massdot").json();
+    let inventory = get(store, "/api/v1/inventory?within=10.48.0.0/16&address_space=massdot").json();
     assert_eq!(inventory["items"].as_array().map(Vec::len), Some(3));
     assert_eq!(inventory["items"][0]["macs"][0].as_str().map(str::len), Some(17));
     let flows = get(store, "/api/v1/flows?address=10.48.7.0/24&protocol=udp&limit=4").json();
@@ -164,7 +167,11 @@ fn every_page_answers_with_the_policy_and_without_script() {
         "/sensors",
         "/findings",
         "/overlaps",
+        "/overlaps?layer=observed&verdict=two-hosts",
         "/inventory",
+        "/inventory?standing=declared&seen_within=30",
+        "/inventory/10.48.7.23",
+        "/inventory/fd12:3456::a",
         "/flows",
         "/flows?port=53",
         "/static/style.css",
@@ -187,10 +194,10 @@ fn every_page_answers_with_the_policy_and_without_script() {
 #[test]
 fn a_host_name_from_the_wire_is_text_and_nothing_else() {
     let morning = Morning::new();
-    let page = get(&morning.store, "/inventory?address=10.48.9.101");
+    let page = get(&morning.store, "/inventory?within=10.48.9.101");
     assert!(page.text.contains("&#60;script&#62;alert(") || page.text.contains("&lt;script&gt;alert("));
     assert!(!page.text.contains("<script"), "{}", page.text);
-    let told = get(&morning.store, "/api/v1/inventory?address=10.48.9.101&space=eohhs").json();
+    let told = get(&morning.store, "/api/v1/inventory?within=10.48.9.101&address_space=eohhs").json();
     assert_eq!(told["items"][0]["hostnames"][0], HOSTILE);
     let typed = get(&morning.store, "/findings?site=%22%3E%3Cscript%3E");
     assert!(!typed.text.contains("<script"), "what was typed comes back as text");

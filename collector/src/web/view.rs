@@ -1,7 +1,7 @@
 //! What the templates show: records as the words and numbers that people read.
 
 use onenet_core::{
-    record::{FlowSide, ObservationEvidence},
+    record::{FlowSide, ObservationEvidence, Verdict},
     time::NANOS_PER_SECOND,
 };
 
@@ -10,10 +10,11 @@ use crate::{
     api::{SensorView, Window},
     correlate::{Finding, RecordedChange, State},
     findings::owners,
-    overlaps::Overlap,
+    overlaps::{Grounds, Overlap},
     render::{self, moment},
     search::protocol_name,
     store::{EventKind, SensorState, StoredEvent, StoredFlow, control_inventory::InventoryEntry},
+    uses::UsageView,
 };
 
 /// What every page has.
@@ -241,6 +242,10 @@ impl FindingRow {
 /// One overlap in a list.
 pub(super) struct OverlapRow {
     pub(super) finding_id: String,
+    pub(super) layer: &'static str,
+    pub(super) verdict: Option<&'static str>,
+    pub(super) two_hosts: bool,
+    pub(super) closed: bool,
     pub(super) subject: String,
     pub(super) address_spaces: Vec<String>,
     pub(super) owners: Vec<Owner>,
@@ -258,12 +263,57 @@ impl OverlapRow {
         };
         Self {
             finding_id: overlap.finding_id.to_string(),
+            layer: overlap.layer.as_str(),
+            verdict: overlap.verdict.map(Verdict::as_str),
+            two_hosts: overlap.verdict == Some(Verdict::TwoHosts),
+            closed: overlap.state == State::Closed,
             subject: overlap.subject(),
             address_spaces: texts(&overlap.address_spaces),
             owners: overlap.secretariats.iter().enumerate().map(owner).collect(),
             sites: texts(&overlap.sites),
             confidence: overlap.confidence,
             last_seen: moment(overlap.last_seen),
+        }
+    }
+}
+
+/// One use in full.
+pub(super) struct UsageRow {
+    pub(super) title: String,
+    pub(super) facts: Vec<(&'static str, Vec<String>)>,
+}
+
+impl UsageRow {
+    pub(super) fn new(usage: &UsageView) -> Self {
+        Self { title: usage.title(), facts: usage.facts() }
+    }
+}
+
+/// One term of the likelihood ratio.
+pub(super) struct TermRow {
+    pub(super) name: String,
+    pub(super) bits: String,
+    pub(super) two_hosts: bool,
+}
+
+/// Why an overlap is what it is.
+pub(super) struct GroundsView {
+    pub(super) sum: Option<String>,
+    pub(super) terms: Vec<TermRow>,
+    pub(super) usages: Vec<UsageRow>,
+}
+
+impl GroundsView {
+    pub(super) fn new(grounds: &Grounds) -> Self {
+        let term = |term: &crate::overlaps::TermView| TermRow {
+            name: term.name.replace('_', " "),
+            bits: format!("{:+.2}", term.bits),
+            two_hosts: term.bits > 0.0,
+        };
+        Self {
+            sum: grounds.sum(),
+            terms: grounds.terms.iter().map(term).collect(),
+            usages: grounds.usages.iter().map(UsageRow::new).collect(),
         }
     }
 }
@@ -299,6 +349,10 @@ impl ObservationRow {
 /// One finding by itself.
 pub(super) struct FindingDetailView {
     pub(super) id: String,
+    pub(super) verdict: Option<&'static str>,
+    pub(super) two_hosts: bool,
+    /// The address that the inventory tells more of.
+    pub(super) address: Option<String>,
     pub(super) severity: &'static str,
     pub(super) closed: bool,
     pub(super) confidence: u8,
@@ -318,11 +372,16 @@ impl FindingDetailView {
         let evidence = &finding.evidence;
         let name = |name: &str| name.replace('_', " ");
         let counts = evidence.counts.iter().map(|(key, &count)| (name(key), number(count)));
-        let scores = evidence.scores.iter().map(|(key, score)| (name(key), format!("{score:.3}")));
+        // The terms of a verdict are told by themselves.
+        let scores = evidence.scores.iter().filter(|(key, _)| !key.starts_with("bits."));
+        let scores = scores.map(|(key, score)| (name(key), format!("{score:.3}")));
         let subject = &finding.subject;
         let about = subject.source.or(subject.target).or(subject.address);
         Self {
             id: finding.finding_id.to_string(),
+            verdict: evidence.verdict.map(Verdict::as_str),
+            two_hosts: evidence.verdict == Some(Verdict::TwoHosts),
+            address: subject.address.map(|address| address.to_string()),
             severity: finding.severity.as_str(),
             closed: finding.state == State::Closed,
             confidence: finding.confidence,
@@ -390,6 +449,8 @@ pub(super) struct InventoryRow {
     pub(super) hostnames: String,
     pub(super) kinds: String,
     pub(super) strength: &'static str,
+    pub(super) standing: &'static str,
+    pub(super) secretariat: String,
     pub(super) packets: String,
     pub(super) last_seen: String,
 }
@@ -405,6 +466,8 @@ impl InventoryRow {
             hostnames: render::list(&entry.hostnames),
             kinds: render::list(entry.kinds().iter().map(|kind| kind.as_str())),
             strength: entry.strength.as_str(),
+            standing: entry.standing_word().as_str(),
+            secretariat: entry.secretariat.as_deref().unwrap_or_default().to_owned(),
             packets: number(entry.packets),
             last_seen: moment(entry.last_seen),
         }

@@ -312,15 +312,16 @@ impl Lab {
 
     /// All items of a list of the API, page by page.
     pub(crate) fn items(&self, path: &str) -> Vec<Value> {
-        let mut items = Vec::new();
+        let (mut items, mut from) = (Vec::new(), String::new());
         loop {
-            let page = self.get(&format!("{path}?limit=500&offset={}", items.len()));
-            let more = page["items"].as_array().expect("items").clone();
-            let last = page["next_offset"].is_null() || more.is_empty();
-            items.extend(more);
-            if last {
-                return items;
-            }
+            let page = self.get(&format!("{path}?limit=500{from}"));
+            items.extend(page["items"].as_array().expect("items").iter().cloned());
+            // Lists of what is many go on behind a key, the others after so many rows.
+            from = match (&page["next"], &page["next_offset"]) {
+                (Value::String(key), _) => format!("&after={key}"),
+                (_, Value::Number(offset)) => format!("&offset={offset}"),
+                _ => return items,
+            };
         }
     }
 

@@ -321,7 +321,10 @@ fn what_a_sensor_could_not_tell_apart_is_kept_as_a_sum_and_is_no_use() {
         ..routed("10.77.0.0", "eohhs", 1, seconds)
     };
     bench.see(&[sum(900, 0), sum(700, 300)]);
-    let sums = bench.store.read(|connection| inventory_sweep::sums(connection, 10, 0)).expect("readable");
+    let sums = bench
+        .store
+        .read(|connection| inventory_sweep::sums(connection, &Default::default(), 10, 0))
+        .expect("readable");
     let [kept] = sums.as_slice() else { panic!("{sums:?}") };
     assert_eq!((kept.prefix.as_str(), kept.packets, kept.addresses), ("10.77.0.0/16", 200, 900));
     assert_eq!(bench.open().len(), 1, "{:?}", bench.open());

@@ -14,7 +14,7 @@ use crate::{
     seed::{at, body, control, judge, observation, scan, stored, told},
     store::{
         control_findings::{self, FindingFilter},
-        control_inventory::{self, InventoryFilter},
+        inventory_list::{self, InventoryFilter},
     },
 };
 
@@ -211,7 +211,8 @@ fn the_inventory_keeps_one_entry_per_address_and_space_with_all_that_was_seen() 
     ];
     commit_all(&store, &[stored("boston-1", 1, &body(&seen, &[]))]);
     let all = |filter: InventoryFilter| {
-        store.read(|connection| control_inventory::entries(connection, &filter, 100, 0)).expect("readable")
+        let page = store.read(|connection| inventory_list::page(connection, &filter, 100, None));
+        page.expect("readable").entries
     };
     let entries = all(InventoryFilter::default());
     assert_eq!(entries.len(), 2);
