@@ -14,7 +14,7 @@ use onenet_tests::traffic::{
 };
 use serde_json::Value;
 
-use crate::harness::{AgentConfig, Lab, say, text};
+use crate::harness::{AgentConfig, Lab, say, text as path_text};
 
 fn names(value: &Value) -> BTreeSet<String> {
     value.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
@@ -108,8 +108,12 @@ fn two_hosts_are_told_from_one_and_nothing_else_is_raised() {
     // Another seed is another month, with the same cases.
     let seed = std::env::var("ONENET_MONTH_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     let truth = generate_month(directory.path(), Options { seed, scale: 0.2 }).expect("captures");
-    let config = "[inventory]\ndark_days = 25\n";
-    let mut lab = Lab::new(Some(&directory.path().join("plan.toml")), config);
+    let mut lab = Lab::new(Some(&directory.path().join("plan.toml")), "");
+    // A month is not quite thirty days long.
+    let config = lab.collector_dir().join("collector.toml");
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    assert!(text.contains("#dark_days = 30"), "{text}");
+    std::fs::write(&config, text.replace("#dark_days = 30", "dark_days = 25")).expect("a configuration");
     lab.start();
     let edges: Vec<_> = ["boston", "lowell"]
         .map(|site| {
@@ -122,7 +126,7 @@ fn two_hosts_are_told_from_one_and_nothing_else_is_raised() {
             write!(
                 tables,
                 "[[source]]\nkind = \"pcap-file\"\npath = {:?}\ninterface = {name}\n\n{interfaces}\n",
-                text(&capture)
+                path_text(&capture)
             )
             .expect("a string");
             lab.enrol(AgentConfig {
@@ -141,8 +145,8 @@ fn two_hosts_are_told_from_one_and_nothing_else_is_raised() {
     });
     lab.settle();
     let (findings, inventory) = (lab.items("/api/v1/findings"), lab.items("/api/v1/inventory"));
-    let dark = lab.call(&["inventory", "--dark", "--format", "json"]);
-    let dark: Vec<Value> = serde_json::from_str(&dark.out).unwrap_or_default();
+    let dark = lab.call(&["inventory", "--dark", "--format", "json"]).success();
+    let dark: Vec<Value> = serde_json::from_str(&dark).expect("JSON");
 
     let comparison = truth.compare(&verdicts(&findings));
     say(&format!(
