@@ -145,12 +145,16 @@ fn contest(cidr: IpNet, claims: &BTreeSet<(IpNet, Name, Name)>) -> Draft {
     }
 }
 
+/// Whether a claim is a finding where nothing in it is used.
+fn must_be_used(judge: &Judge, claim: &Claim) -> bool {
+    claim.status == PrefixStatus::Active && !judge.is_exempt(RuleId::ClaimDark, claim.cidr.network())
+}
+
 /// Active claims in which nothing was used, for each secretariat one finding.
 fn dark(judge: &Judge, used: &[bool], now: Timestamp) -> Vec<Draft> {
     let mut by_owner: BTreeMap<&Name, (u64, Vec<&Claim>)> = BTreeMap::new();
     for (claim, used) in judge.claims.all().iter().zip(used) {
-        let exempt = judge.is_exempt(RuleId::ClaimDark, claim.cidr.network());
-        if claim.status != PrefixStatus::Active || exempt {
+        if !must_be_used(judge, claim) {
             continue;
         }
         let (active, dark) = by_owner.entry(&claim.secretariat).or_default();
@@ -205,6 +209,6 @@ pub(crate) fn dark_claims<'a>(
         }
     })?;
     let claims = judge.claims.all().iter().zip(used_claims);
-    let is_dark = |(claim, used): &(&Claim, bool)| claim.status == PrefixStatus::Active && !used;
+    let is_dark = |(claim, used): &(&Claim, bool)| must_be_used(judge, claim) && !used;
     Ok(claims.filter(is_dark).map(|(claim, _)| claim).collect())
 }

@@ -309,6 +309,18 @@ fn a_claim_is_dark_once_it_was_watched_for_long_enough() {
 }
 
 #[test]
+fn an_exempt_claim_is_never_dark() {
+    let exempt = "exemption = [{rule='claim.dark', source='10.3.0.0/16', reason='for next year'}]";
+    let bench = Bench::new(&format!("{PLAN}\n{exempt}"));
+    let claims = bench
+        .store
+        .read(|connection| crate::correlate::dark_claims(connection, &bench.judge, at(0)))
+        .expect("readable");
+    assert!(claims.iter().all(|claim| claim.cidr.to_string() != "10.3.0.0/16"), "{claims:?}");
+    assert_eq!(claims.len(), 4);
+}
+
+#[test]
 fn what_a_sensor_could_not_tell_apart_is_kept_as_a_sum_and_is_no_use() {
     let mut bench = Bench::new(PLAN);
     let sum = |addresses, seconds| Observation {
