@@ -1,5 +1,7 @@
 //! What one batch changes: inventory, findings about addresses, findings of sensors, losses.
 
+use std::time::{Duration, Instant};
+
 use onenet_core::{
     findings::Draft,
     net::Name,
@@ -26,6 +28,32 @@ pub(super) struct Applier<'a> {
     source: Name,
     /// Collector time of the batch that is applied.
     recorded: Timestamp,
+    /// What the looks at everything came to.
+    pub(super) swept: Vec<Swept>,
+}
+
+/// What a look at everything came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Swept {
+    /// Uses of addresses that were looked at.
+    uses: u64,
+    /// Addresses in use in several address spaces.
+    overlapping: usize,
+    /// Uses that stand to the plan in another way than before.
+    changed: usize,
+    /// Groups of uses that were judged anew because of them.
+    groups: usize,
+    /// How long it took, for people: nothing depends on it.
+    took: Duration,
+}
+
+impl Swept {
+    /// Tells the operator, once it is committed.
+    pub(super) fn tell(&self) {
+        let Self { uses, overlapping, changed, groups, took } = self;
+        let millis = took.as_millis();
+        tracing::info!(uses, overlapping, changed, groups, millis, "every address was judged by the plan");
+    }
 }
 
 impl<'a> Applier<'a> {
@@ -35,7 +63,7 @@ impl<'a> Applier<'a> {
         sensors: &'a SensorsConfig,
         recorded: Timestamp,
     ) -> Self {
-        Self { transaction, judge, sensors, source: Name::from(COLLECTOR), recorded }
+        Self { transaction, judge, sensors, source: Name::from(COLLECTOR), recorded, swept: Vec::new() }
     }
 
     /// Applies the records of one batch.
@@ -116,7 +144,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Looks at everything where the plan has changed, or enough time has passed.
-    pub(super) fn sweep_if_due(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
+    pub(super) fn sweep_if_due(&mut self, now: Timestamp) -> Result<(), rusqlite::Error> {
         let last = inventory_sweep::last_sweep(self.transaction)?;
         let is_due = last.as_ref().is_none_or(|last| {
             let passed = last.swept.is_none_or(|swept| now.since(swept) >= sweep::EVERY);
@@ -131,7 +159,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Looks at the plan where it has changed and nothing was ever observed. `now` is the collector's clock.
-    pub(super) fn look_at_plan(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
+    pub(super) fn look_at_plan(&mut self, now: Timestamp) -> Result<(), rusqlite::Error> {
         let last = inventory_sweep::last_sweep(self.transaction)?;
         if last.is_some_and(|last| last.plan == self.judge.identity) {
             return Ok(());
@@ -140,8 +168,16 @@ impl<'a> Applier<'a> {
         inventory_sweep::put_sweep(self.transaction, &self.judge.identity, None)
     }
 
-    fn sweep(&self, began: Timestamp, now: Timestamp) -> Result<(), rusqlite::Error> {
+    fn sweep(&mut self, began: Timestamp, now: Timestamp) -> Result<(), rusqlite::Error> {
+        let started = Instant::now();
         let found = sweep::sweep(self.transaction, self.judge, began, now)?;
+        let mut swept = Swept {
+            uses: found.uses,
+            overlapping: found.overlapping.len(),
+            changed: found.changed,
+            groups: found.groups.len(),
+            took: Duration::ZERO,
+        };
         for address in found.overlapping {
             self.judge_address(control_inventory::of_address(self.transaction, address)?, now)?;
         }
@@ -159,6 +195,8 @@ impl<'a> Applier<'a> {
                 }
             }
         }
+        swept.took = started.elapsed();
+        self.swept.push(swept);
         Ok(())
     }
 
