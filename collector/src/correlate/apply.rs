@@ -14,7 +14,11 @@ use rusqlite::Transaction;
 use super::{COLLECTOR, address, finding, groups, judge::Judge, servers, sweep};
 use crate::{
     custody::{self, SensorsConfig},
-    store::{Records, StoredBatch, control_findings, control_inventory, control_losses, inventory_sweep},
+    store::{
+        Records, StoredBatch, control_findings,
+        control_inventory::{self, Entered},
+        control_losses, inventory_sweep,
+    },
 };
 
 /// Findings looked at for their end with one batch; the others come with the next.
@@ -97,7 +101,8 @@ impl<'a> Applier<'a> {
             self.raise(draft, now)?;
         }
         let standing = |entry: &_| groups::standing(self.judge, entry);
-        let (entry, before) = control_inventory::upsert(self.transaction, observation, standing)?;
+        let Entered { entry, before, others } =
+            control_inventory::upsert(self.transaction, observation, standing)?;
         if entry.standing != before {
             for key in before.iter().chain(&entry.standing) {
                 self.judge_group(key, now)?;
@@ -109,7 +114,6 @@ impl<'a> Applier<'a> {
             }
         }
         if Judge::may_overlap(&entry) {
-            let others = control_inventory::others(self.transaction, &entry)?;
             // Most addresses are in one space, at one place.
             let is_simple = entry.usages.iter().all(|usage| usage.swaps == 0) && entry.usages.len() < 2;
             if !(others.is_empty() && is_simple) {

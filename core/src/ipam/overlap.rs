@@ -239,6 +239,8 @@ impl Use {
         if let Some(held) = self.holders.iter_mut().find(|held| held.secretariat == *secretariat) {
             held.used = held.used.max(used);
         } else if self.holders.len() < MAX_SPACES {
+            // Most have one for long.
+            self.holders.reserve_exact(1);
             self.holders.push(Holder { secretariat: secretariat.clone(), used });
         }
     }
@@ -262,6 +264,7 @@ impl Use {
             return;
         }
         self.observations.truncate(MAX_PER_SPACE - 1);
+        self.observations.reserve_exact(1);
         self.observations.push(observation.into());
         self.observations.sort_by_key(|held| std::cmp::Reverse(held.strength));
     }
