@@ -20,7 +20,6 @@ const NEVER: u32 = 0;
 
 #[derive(Clone, Debug)]
 struct Slot<K, V> {
-    hash: u32,
     /// Number of the touch that its place in the order is by.
     placed: u32,
     /// Number of its last touch.
@@ -131,7 +130,8 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         if self.len() >= self.limit {
             let next =
                 self.turns.iter().take(hashes.len()).filter_map(|&(_, at)| self.slots.get(at as usize));
-            index ^= next.fold(0, |all, slot| all ^ self.index.first(slot.hash));
+            let keys = next.filter_map(|slot| slot.entry.as_ref());
+            index ^= keys.fold(0, |all, (key, _)| all ^ self.index.first(self.hash_of(key).0));
         }
         let slots = hashes.fold(0, |all, hash| {
             // The first candidate is all but certainly the entry.
@@ -234,6 +234,17 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         self.touch(at)
     }
 
+    /// The same with where it stands.
+    pub fn get_with_place(&mut self, hash: KeyHash, key: &K) -> Option<(Near, &mut V)> {
+        let at = self.find_hashed(hash, key)?;
+        Some((Near(at), self.touch(at)?))
+    }
+
+    /// What stands there, whose ever it is by now, without touching it.
+    pub fn at_mut(&mut self, Near(at): Near) -> Option<(&K, &mut V)> {
+        self.slot_mut(at)?.entry.as_mut().map(|(key, value)| (&*key, value))
+    }
+
     /// The value of a key, which becomes the newest; where there was none, this one is put in, and what has to give
     /// way for it is lost.
     pub fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> Option<&mut V> {
@@ -282,7 +293,7 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
             None
         };
         let stamp = self.stamp();
-        let slot = Slot { hash: hash.0, placed: stamp, touched: stamp, entry: Some((key, value)) };
+        let slot = Slot { placed: stamp, touched: stamp, entry: Some((key, value)) };
         let at = match self.free.pop() {
             Some(at) => {
                 if let Some(place) = self.slot_mut(at) {
@@ -375,7 +386,9 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         let slot = self.slots.get_mut(at as usize)?;
         let entry = slot.entry.take()?;
         slot.placed = NEVER;
-        self.index.remove(slot.hash, at);
+        // Hashed anew, because few are taken out, and all would have to hold theirs.
+        let hash = self.hash_of(&entry.0);
+        self.index.remove(hash.0, at);
         self.free.push(at);
         Some(entry)
     }

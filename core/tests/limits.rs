@@ -11,14 +11,15 @@ use std::{
 use onenet_core::{
     decode::{ArpOperation, ArpPacket, Fragment, InterfaceIndex, IpPacket, Link, TcpSegment, Transport},
     detect::{DetectConfig, Detector},
+    findings::Desk,
     flow::{
         FlowConfig, FlowContext, FlowEvent, FlowHost, FlowPacket, FlowTable, Integrity, Offload, Origin,
         PacketPlace, Party, SidePlace,
     },
-    ipam::{ObserveConfig, Observer, Places, Seen},
+    ipam::{ObserveConfig, Observer, OverlapConfig, OverlapTracker, Places, Seen},
     net::{MacAddress, Name},
     plan::{AddressPlan, Role},
-    record::{ConnState, FlowId, FlowRecord, Locality},
+    record::{ConnState, FlowId, FlowRecord, Locality, Observation, ObservationKind, StackSample, Strength},
     time::Timestamp,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -147,6 +148,44 @@ fn observations(config: &ObserveConfig) -> Observer {
     observer
 }
 
+/// Addresses that each opened a connection and are to be told again: with what their SYNs showed, and in the queue of reports.
+fn hosts(config: &ObserveConfig) -> Observer {
+    let places = Places::new(&AddressPlan::default(), &Name::from("boston"), &[]);
+    let mut observer = Observer::new("boston".into(), config, SEED);
+    let signature = "4:64:0:1460:64240,7:mss,sok,ts,nop,ws:df,id+:0";
+    let stack =
+        StackSample { signature: signature.parse().expect("a signature"), timestamp: Some(7), ip_id: None };
+    for number in 0..config.limit {
+        let source = IpAddr::from(Ipv4Addr::from(number.wrapping_add(0x0a00_0000)));
+        let mut flow = context(number, source, address(0, false));
+        (flow.originator.mac, flow.originator.packets_by_mac) = (Some(MacAddress([2; 6])), 2);
+        (flow.role, flow.stack) = (Role::Unknown, Some(stack));
+        observer.on_flow(FlowEvent::Started, &flow, &places, &mut |_| {});
+        observer.on_flow(FlowEvent::Moved, &flow, &places, &mut |_| {});
+    }
+    assert_eq!(observer.counts().0, config.limit as usize);
+    observer
+}
+
+/// Addresses with one use each.
+fn uses(config: &OverlapConfig) -> OverlapTracker {
+    let desk = Desk::new("boston".into(), std::sync::Arc::default());
+    let mut tracker = OverlapTracker::new(config, SEED);
+    let place = (Name::from("boston"), Name::from("inside0"));
+    let space = Name::from("eohhs");
+    for number in 0..config.limit {
+        let ip = IpAddr::from(Ipv4Addr::from(number.wrapping_add(0x0a00_0000)));
+        let now = Timestamp(number.into());
+        let (kind, strength) = (ObservationKind::Traffic, Strength::Medium);
+        let of = Observation::of(kind, strength, ip, space.clone(), place.clone(), now);
+        let observation =
+            Observation { secretariat: Some(space.clone()), mac: Some(MacAddress([2; 6])), ..of };
+        tracker.on_observation(&observation, now, &desk, &mut |_| {});
+    }
+    assert_eq!(tracker.counts(), (config.limit as usize, 0));
+    tracker
+}
+
 /// What the flow table tells of a flow of TCP from one address to another.
 fn context(number: u32, source: IpAddr, target: IpAddr) -> FlowContext {
     let party = |ip, packets, locality| Party {
@@ -229,6 +268,8 @@ fn tables_at_their_limits_take_what_the_sheet_says() {
             held(|| flows(&flow, flow.max_fragmented_datagrams, false, datagrams, true)),
         ),
         ("detect.observe.limit", held(|| observations(&detect.observe))),
+        ("detect.observe.limit, as of hosts", held(|| hosts(&detect.observe))),
+        ("detect.overlap.limit", held(|| uses(&detect.overlap))),
         ("detect.scan.limit", held(|| rules(&only("scan"), detect.scan.limit, FlowEvent::Unanswered, false))),
         ("detect.flood.limit", held(|| rules(&only("flood"), detect.flood.limit, FlowEvent::Started, true))),
     ];

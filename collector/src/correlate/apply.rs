@@ -1,5 +1,7 @@
 //! What one batch changes: inventory, findings about addresses, findings of sensors, losses.
 
+use std::time::{Duration, Instant};
+
 use onenet_core::{
     findings::Draft,
     ipam::is_answer,
@@ -13,7 +15,11 @@ use rusqlite::Transaction;
 use super::{COLLECTOR, address, finding, groups, judge::Judge, servers, sweep};
 use crate::{
     custody::{self, SensorsConfig},
-    store::{Records, StoredBatch, control_findings, control_inventory, control_losses, inventory_sweep},
+    store::{
+        Records, StoredBatch, control_findings,
+        control_inventory::{self, Entered},
+        control_losses, inventory_sweep,
+    },
 };
 
 /// Findings looked at for their end with one batch; the others come with the next.
@@ -27,6 +33,32 @@ pub(super) struct Applier<'a> {
     source: Name,
     /// Collector time of the batch that is applied.
     recorded: Timestamp,
+    /// What the looks at everything came to.
+    pub(super) swept: Vec<Swept>,
+}
+
+/// What a look at everything came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Swept {
+    /// Uses of addresses that were looked at.
+    uses: u64,
+    /// Addresses in use in several address spaces.
+    overlapping: usize,
+    /// Uses that stand to the plan in another way than before.
+    changed: usize,
+    /// Groups of uses that were judged anew because of them.
+    groups: usize,
+    /// How long it took, for people: nothing depends on it.
+    took: Duration,
+}
+
+impl Swept {
+    /// Tells the operator, once it is committed.
+    pub(super) fn tell(&self) {
+        let Self { uses, overlapping, changed, groups, took } = self;
+        let millis = took.as_millis();
+        tracing::info!(uses, overlapping, changed, groups, millis, "every address was judged by the plan");
+    }
 }
 
 impl<'a> Applier<'a> {
@@ -36,7 +68,7 @@ impl<'a> Applier<'a> {
         sensors: &'a SensorsConfig,
         recorded: Timestamp,
     ) -> Self {
-        Self { transaction, judge, sensors, source: Name::from(COLLECTOR), recorded }
+        Self { transaction, judge, sensors, source: Name::from(COLLECTOR), recorded, swept: Vec::new() }
     }
 
     /// Applies the records of one batch.
@@ -70,7 +102,8 @@ impl<'a> Applier<'a> {
             self.raise(draft, now)?;
         }
         let standing = |entry: &_| groups::standing(self.judge, entry);
-        let (entry, before) = control_inventory::upsert(self.transaction, observation, standing)?;
+        let Entered { entry, before, others } =
+            control_inventory::upsert(self.transaction, observation, standing)?;
         if entry.standing != before {
             for key in before.iter().chain(&entry.standing) {
                 self.judge_group(key, now)?;
@@ -82,7 +115,6 @@ impl<'a> Applier<'a> {
             }
         }
         if Judge::may_overlap(&entry) {
-            let others = control_inventory::others(self.transaction, &entry)?;
             // Most addresses are in one space, at one place.
             let is_simple = entry.usages.iter().all(|usage| usage.swaps == 0) && entry.usages.len() < 2;
             if !(others.is_empty() && is_simple) {
@@ -117,7 +149,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Looks at everything where the plan has changed, or enough time has passed.
-    pub(super) fn sweep_if_due(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
+    pub(super) fn sweep_if_due(&mut self, now: Timestamp) -> Result<(), rusqlite::Error> {
         let last = inventory_sweep::last_sweep(self.transaction)?;
         let is_due = last.as_ref().is_none_or(|last| {
             let passed = last.swept.is_none_or(|swept| now.since(swept) >= sweep::EVERY);
@@ -132,7 +164,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Looks at the plan where it has changed and nothing was ever observed. `now` is the collector's clock.
-    pub(super) fn look_at_plan(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
+    pub(super) fn look_at_plan(&mut self, now: Timestamp) -> Result<(), rusqlite::Error> {
         let last = inventory_sweep::last_sweep(self.transaction)?;
         if last.is_some_and(|last| last.plan == self.judge.identity) {
             return Ok(());
@@ -141,8 +173,16 @@ impl<'a> Applier<'a> {
         inventory_sweep::put_sweep(self.transaction, &self.judge.identity, None)
     }
 
-    fn sweep(&self, began: Timestamp, now: Timestamp) -> Result<(), rusqlite::Error> {
+    fn sweep(&mut self, began: Timestamp, now: Timestamp) -> Result<(), rusqlite::Error> {
+        let started = Instant::now();
         let found = sweep::sweep(self.transaction, self.judge, began, now)?;
+        let mut swept = Swept {
+            uses: found.uses,
+            overlapping: found.overlapping.len(),
+            changed: found.changed,
+            groups: found.groups.len(),
+            took: Duration::ZERO,
+        };
         for address in found.overlapping {
             self.judge_address(control_inventory::of_address(self.transaction, address)?, now)?;
         }
@@ -160,6 +200,8 @@ impl<'a> Applier<'a> {
                 }
             }
         }
+        swept.took = started.elapsed();
+        self.swept.push(swept);
         Ok(())
     }
 

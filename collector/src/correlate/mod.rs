@@ -23,8 +23,8 @@ use onenet_core::{plan::AddressPlan, time::Timestamp};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use apply::Applier;
 pub(crate) use apply::tell;
+use apply::{Applier, Swept};
 pub(crate) use finding::{Finding, Sources, State};
 pub(crate) use groups::group_of;
 pub(crate) use judge::Judge;
@@ -132,13 +132,16 @@ pub(crate) fn look(
     sensors: &SensorsConfig,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    store.transaction(|transaction| {
-        let applier = Applier::new(transaction, judge, sensors, now);
+    let swept = store.transaction(|transaction| {
+        let mut applier = Applier::new(transaction, judge, sensors, now);
         match control_inventory::latest(transaction)? {
-            Some(latest) => applier.sweep_if_due(latest),
-            None => applier.look_at_plan(now),
+            Some(latest) => applier.sweep_if_due(latest)?,
+            None => applier.look_at_plan(now)?,
         }
-    })
+        Ok(applier.swept)
+    })?;
+    swept.iter().for_each(Swept::tell);
+    Ok(())
 }
 
 /// Applies batches, in one transaction with the cursor behind them; gives how many there were.
@@ -150,14 +153,16 @@ pub(crate) fn commit(
 ) -> Result<usize, StoreError> {
     let Some(last) = batches.last().map(|batch| batch.cursor) else { return Ok(0) };
     let decoded: Vec<(&StoredBatch, Records)> = batches.iter().map(|batch| (batch, records(batch))).collect();
-    store.transaction(|transaction| {
+    let swept = store.transaction(|transaction| {
         let mut applier = Applier::new(transaction, judge, sensors, Timestamp(0));
         for (batch, records) in &decoded {
             applier.apply(batch, records)?;
             audit::sensor_told(transaction, batch, records)?;
         }
-        control_cursors::put_correlated(transaction, last)
+        control_cursors::put_correlated(transaction, last)?;
+        Ok(applier.swept)
     })?;
+    swept.iter().for_each(Swept::tell);
     Ok(batches.len())
 }
 

@@ -40,6 +40,10 @@ pub(super) struct Found {
     pub(super) groups: BTreeSet<String>,
     /// What the plan itself gives reason to say.
     pub(super) drafts: Vec<Draft>,
+    /// Uses that were looked at.
+    pub(super) uses: u64,
+    /// Uses that stand to the plan in another way than before.
+    pub(super) changed: usize,
 }
 
 /// Looks at everything that is in use, brings the standing of each entry up to date, and gives what is to be judged
@@ -59,6 +63,7 @@ pub(super) fn sweep(
         if !classify(used.address).is_private() {
             return;
         }
+        found.uses = found.uses.saturating_add(1);
         if used.secretariat.is_some() && used.last_seen >= horizon {
             if last == Some(used.address) && found.overlapping.last() != Some(&used.address) {
                 found.overlapping.push(used.address);
@@ -74,6 +79,7 @@ pub(super) fn sweep(
             changed.push((used, standing));
         }
     })?;
+    found.changed = changed.len();
     for (used, standing) in &changed {
         inventory_sweep::set_standing(connection, used.address, &used.address_space, standing.as_deref())?;
     }

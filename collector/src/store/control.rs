@@ -1,5 +1,5 @@
 //! The control database, `control.db`: sensors, tokens, events, what the correlator knows, and the cursors of the
-//! SIEM feeds. Everything here is small; flows live in segments.
+//! SIEM feeds. Flows live in segments; what is large here is the inventory.
 
 use std::{
     path::Path,
@@ -92,6 +92,12 @@ const LATER: [&str; 6] = [
     plans::SCHEMA,
 ];
 
+/// KiB of pages that the writer keeps. The inventory is as large as the networks have hosts and is touched all over; with SQLite's
+/// two MiB every observation would read its pages anew.
+const CACHE_KIB: i64 = 65_536;
+/// Pages in the log at which they are put in their places: the more there are, the more of them were changed twice.
+const CHECKPOINT_PAGES: u32 = 16_384;
+
 /// The control database: one connection that writes, some that read.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -114,6 +120,11 @@ impl Control {
         }
         control_inventory::upgrade(&writer).map_err(StoreError::sqlite(path))?;
         control_overlaps::upgrade(&writer).map_err(StoreError::sqlite(path))?;
+        // A negative number is in KiB, a positive one in pages.
+        writer
+            .pragma_update(None, "cache_size", -CACHE_KIB)
+            .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES))
+            .map_err(StoreError::sqlite(path))?;
         Ok(Self { writer: Mutex::new(writer), readers: connection::Readers::new(path.to_owned()) })
     }
 

@@ -8,7 +8,7 @@ use onenet_core::{
     record::{Observation, ObservationEvidence, ObservationKind, Strength},
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use super::{
@@ -266,20 +266,30 @@ pub(super) const COLUMNS: &str =
 /// Place of the uses among them.
 pub(super) const USAGES: usize = 9;
 
-/// Enters one observation; gives the entry as it is now, and the standing that it had. `standing` says which it has.
+/// What an observation made of the entries of its address.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    /// The entry of its address space as it is now.
+    pub(crate) entry: InventoryEntry,
+    /// The standing that the entry had.
+    pub(crate) before: Option<String>,
+    /// The entries of the address in all other address spaces.
+    pub(crate) others: Vec<InventoryEntry>,
+}
+
+/// Enters one observation; `standing` says which standing its entry has now. All entries of the address are read at once: they
+/// stand together, and a second statement costs more than what it finds.
 pub(crate) fn upsert(
     connection: &Connection,
     observation: &Observation,
     standing: impl FnOnce(&InventoryEntry) -> Option<String>,
-) -> Result<(InventoryEntry, Option<String>), rusqlite::Error> {
-    let sql = format!("SELECT {COLUMNS} FROM inventory WHERE address = ? AND address_space = ?");
+) -> Result<Entered, rusqlite::Error> {
     let address = IpBytes::of(observation.address);
-    let known = connection
-        .prepare_cached(&sql)?
-        .query_row(params![address.as_ref(), &*observation.address_space], read)
-        .optional()?;
+    let mut others = of_address(connection, observation.address)?;
+    let known = others.iter().position(|entry| entry.address_space == observation.address_space);
     let mut entry = match known {
-        Some(mut entry) => {
+        Some(at) => {
+            let mut entry = others.remove(at);
             entry.add(observation);
             entry
         }
@@ -302,18 +312,7 @@ pub(crate) fn upsert(
             to_json(&entry.usages)?,
             entry.standing,
         ])?;
-    Ok((entry, before))
-}
-
-/// The entries of an address in all other address spaces.
-pub(crate) fn others(
-    connection: &Connection,
-    entry: &InventoryEntry,
-) -> Result<Vec<InventoryEntry>, rusqlite::Error> {
-    let sql = format!("SELECT {COLUMNS} FROM inventory WHERE address = ? AND address_space <> ?");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let address = IpBytes::of(entry.address);
-    statement.query_map(params![address.as_ref(), &*entry.address_space], read)?.collect()
+    Ok(Entered { entry, before, others })
 }
 
 /// The entries of one address in every address space.

@@ -6,11 +6,17 @@
 //! detection, DHCP requests) never raise. Observations that no plan places are left out: they say nothing about spaces.
 //!
 //! What is remembered for this also tells who uses an address that no prefix of the plan covers.
+//!
+//! Nearly every address has one use, shown in one way, and there are as many as hosts: such a use is kept in few bytes, and
+//! written out once anything else is seen of the address.
+
+mod one;
 
 use std::{fmt::Write, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use self::one::{Address, One, Spots};
 #[cfg(doc)]
 use super::usage::Usage;
 use super::{
@@ -73,6 +79,15 @@ struct Holder {
     used: Option<Timestamp>,
 }
 
+/// What is remembered of one address.
+#[derive(Clone, Debug)]
+enum Uses {
+    /// One use, shown by one kind of observation of one station.
+    One(One),
+    /// Anything else.
+    Several(Vec<Use>),
+}
+
 /// Who was observed using an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedOwner {
@@ -87,7 +102,8 @@ pub struct ObservedOwner {
 pub struct OverlapTracker {
     enabled: bool,
     window: i64,
-    uses: Bounded<IpAddr, Vec<Use>>,
+    uses: Bounded<Address, Uses>,
+    spots: Spots,
     findings: Findings<Overlap>,
 }
 
@@ -99,6 +115,7 @@ impl OverlapTracker {
             enabled: config.enabled,
             window: i64::from(config.window_seconds).saturating_mul(NANOS_PER_SECOND),
             uses: Bounded::new(limit, seed),
+            spots: Spots::new(seed),
             findings: Findings::new(limit, config.window_seconds, seed),
         }
     }
@@ -122,14 +139,28 @@ impl OverlapTracker {
         if !is_counted || !classify(address).is_private() {
             return;
         }
-        if self.uses.get(&address).is_none() {
+        let key = Address::of(address);
+        let hash = self.uses.hash_of(&key);
+        if let Some(uses) = self.uses.get_hashed(hash, &key) {
+            if let Uses::One(one) = uses {
+                if one.take(observation, &self.spots) {
+                    return;
+                }
+                let written = one.written_out(address, &self.spots);
+                *uses = Uses::Several(written.into_iter().collect());
+            }
+        } else {
             // A question alone is not worth memory; beside a use it is.
             if observation.strength == Strength::Weak {
                 return;
             }
-            self.uses.insert(address, Vec::with_capacity(1));
+            if let Some(one) = One::of(observation, &mut self.spots) {
+                self.uses.insert_hashed(hash, key, Uses::One(one));
+                return;
+            }
+            self.uses.insert_hashed(hash, key, Uses::Several(Vec::new()));
         }
-        let Some(uses) = self.uses.get(&address) else { return };
+        let Some(Uses::Several(uses)) = self.uses.get_hashed(hash, &key) else { return };
         let horizon = observation.last_seen.plus(self.window.saturating_neg());
         uses.retain(|one| one.last_seen >= horizon || one.space == observation.address_space);
         note_use(uses, observation);
@@ -153,15 +184,23 @@ impl OverlapTracker {
     /// segments that showed use of it. Questions count for nobody.
     pub fn owners(&self, address: IpAddr, now: Timestamp) -> Vec<ObservedOwner> {
         let horizon = now.plus(self.window.saturating_neg());
-        let uses = self.uses.peek(&address).into_iter().flatten();
-        let owners = uses.flat_map(|one| {
-            let recent = |holder: &&Holder| holder.used.is_some_and(|used| used >= horizon);
-            one.holders.iter().filter(recent).map(|holder| ObservedOwner {
-                secretariat: holder.secretariat.clone(),
-                address_space: one.space.clone(),
-            })
-        });
-        owners.take(MAX_SPACES).collect()
+        match self.uses.peek(&Address::of(address)) {
+            None => Vec::new(),
+            Some(Uses::One(one)) => {
+                let recent = one.last_seen() >= horizon;
+                one.owner(&self.spots).filter(|_| recent).into_iter().collect()
+            }
+            Some(Uses::Several(uses)) => {
+                let owners = uses.iter().flat_map(|one| {
+                    let recent = |holder: &&Holder| holder.used.is_some_and(|used| used >= horizon);
+                    one.holders.iter().filter(recent).map(|holder| ObservedOwner {
+                        secretariat: holder.secretariat.clone(),
+                        address_space: one.space.clone(),
+                    })
+                });
+                owners.take(MAX_SPACES).collect()
+            }
+        }
     }
 
     /// Closes findings whose address was not seen for the window.
@@ -218,6 +257,8 @@ impl Use {
         if let Some(held) = self.holders.iter_mut().find(|held| held.secretariat == *secretariat) {
             held.used = held.used.max(used);
         } else if self.holders.len() < MAX_SPACES {
+            // Most have one for long.
+            self.holders.reserve_exact(1);
             self.holders.push(Holder { secretariat: secretariat.clone(), used });
         }
     }
@@ -241,6 +282,7 @@ impl Use {
             return;
         }
         self.observations.truncate(MAX_PER_SPACE - 1);
+        self.observations.reserve_exact(1);
         self.observations.push(observation.into());
         self.observations.sort_by_key(|held| std::cmp::Reverse(held.strength));
     }
@@ -496,6 +538,42 @@ mod tests {
         let probe = seen("10.1.1.1", "eohhs", ArpProbe, 1);
         tracker.on_observation(&probe, probe.last_seen, &desk, &mut |_| ());
         assert_eq!(tracker.counts(), (0, 0));
+    }
+
+    #[test]
+    fn a_use_that_was_kept_in_few_bytes_is_written_out_whole() {
+        let at = |second| Timestamp::from_parts(second, 0);
+        let (mut first, mut answered) =
+            (seen("10.1.1.1", "eohhs", Traffic, 5), seen("10.1.1.1", "eohhs", Traffic, 9));
+        (first.packets, answered.packets, answered.first_seen) = (7, 4, at(3));
+        answered.strength = Strength::Strong;
+        let changes = run(&[first.clone(), answered, seen("10.1.1.1", "massdot", ArpReply, 10)]);
+        let [change] = changes.as_slice() else { panic!("{changes:?}") };
+        assert_eq!((change.severity, change.confidence), (Severity::High, 95), "both uses are strong");
+        assert_eq!((change.first_seen, change.last_seen), (at(3), at(10)));
+        assert_eq!(change.evidence.counts.get("packets"), Some(&12));
+        let evidence = &change.evidence.observations[0];
+        let expected =
+            ObservationEvidence { first_seen: at(3), last_seen: at(9), ..ObservationEvidence::from(&first) };
+        assert_eq!(*evidence, expected, "the evidence is that of the first observation, seen since");
+    }
+
+    #[test]
+    fn what_does_not_fit_in_few_bytes_is_remembered_as_well() {
+        let mut many = seen("10.1.1.1", "eohhs", ArpReply, 1);
+        many.packets = u64::from(u32::MAX);
+        let mut nowhere = seen("10.1.1.1", "massdot", ArpReply, 4);
+        (nowhere.mac, nowhere.segment) = (None, None);
+        let changes = run(&[many.clone(), many, nowhere]);
+        assert_eq!(changes[0].evidence.counts.get("packets"), Some(&(u64::from(u32::MAX) * 2 + 1)));
+        assert_eq!(changes[0].evidence.observations[1].mac, None);
+        let v6 = run(&[seen("fd00::1", "eohhs", ArpReply, 1), seen("fd00::1", "massdot", ArpReply, 2)]);
+        assert_eq!(v6[0].key, "overlap.address|fd00::1");
+    }
+
+    #[test]
+    fn a_use_takes_32_bytes() {
+        assert_eq!((size_of::<One>(), size_of::<Uses>(), size_of::<(Address, Uses)>()), (32, 32, 48));
     }
 
     #[test]

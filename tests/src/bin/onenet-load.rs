@@ -3,7 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use onenet_tests::load::{live, mix, syn};
+use onenet_tests::load::{addresses, inventory, live, mix, syn};
+use serde_json::json;
 
 /// Makes captures for speed runs. The same arguments give the same bytes; what is in a capture is printed as JSON.
 #[derive(Debug, Parser)]
@@ -48,16 +49,42 @@ enum Kind {
         #[arg(long, default_value_t = 250_000, value_parser = clap::value_parser!(u32).range(1..=6_000_000))]
         total: u32,
     },
+    /// A stated number of inside addresses, each with one conversation through the router of its segment
+    Addresses {
+        /// File to write
+        out: PathBuf,
+        /// Addresses
+        #[arg(long, default_value_t = 1_000_000, value_parser = addresses_within())]
+        addresses: u32,
+    },
+    /// The address plan of those addresses, with a stated number of claims
+    Plan {
+        /// File to write
+        out: PathBuf,
+        /// Claims
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        prefixes: u32,
+    },
+    /// The same as NetBox exports it: prefixes.csv, addresses.csv, and a plan.toml without claims to import them into
+    Sheets {
+        /// Folder to write to
+        out: PathBuf,
+        /// Rows of prefixes.csv
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        prefixes: u32,
+        /// Rows of addresses.csv
+        #[arg(long, default_value_t = 1_000_000, value_parser = addresses_within())]
+        rows: u32,
+    },
+}
+
+fn addresses_within() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(inventory::MAX_ADDRESSES))
 }
 
 fn main() -> ExitCode {
     let Arguments { kind, seed } = Arguments::parse();
-    let written = match &kind {
-        Kind::Mix { out, flows, mib } => mix::write(out, seed, *flows, *mib),
-        Kind::Syn { out, packets } => syn::write(out, seed, *packets),
-        Kind::Live { out, flows, total } => live::write(out, seed, *flows, *total),
-    };
-    match written.and_then(|truth| Ok(serde_json::to_string(&truth)?)) {
+    match write(&kind, seed) {
         Ok(truth) => {
             println!("{truth}");
             ExitCode::SUCCESS
@@ -67,4 +94,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes what is asked for; what is in it, as JSON.
+fn write(kind: &Kind, seed: u64) -> anyhow::Result<String> {
+    Ok(match kind {
+        Kind::Mix { out, flows, mib } => serde_json::to_string(&mix::write(out, seed, *flows, *mib)?)?,
+        Kind::Syn { out, packets } => serde_json::to_string(&syn::write(out, seed, *packets)?)?,
+        Kind::Live { out, flows, total } => serde_json::to_string(&live::write(out, seed, *flows, *total)?)?,
+        Kind::Addresses { out, addresses } => {
+            serde_json::to_string(&addresses::write(out, seed, *addresses)?)?
+        }
+        Kind::Plan { out, prefixes } => {
+            json!({ "prefixes": inventory::write_plan(out, seed, *prefixes)? }).to_string()
+        }
+        Kind::Sheets { out, prefixes, rows } => {
+            let (prefixes, rows) = inventory::write_sheets(out, seed, *prefixes, *rows)?;
+            json!({ "prefixes": prefixes, "rows": rows }).to_string()
+        }
+    })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use etherparse::{LaxPacketHeaders, NetHeaders, TransportHeader};
 
-use super::{Truth, live, mix, syn};
+use super::{Truth, addresses, inventory, live, mix, syn};
 
 type Tuple = (u8, (IpAddr, u16), (IpAddr, u16));
 
@@ -114,4 +114,27 @@ fn so_many_flows_are_under_way_as_were_asked_for() {
     assert_eq!(countable(&truth), counted);
     assert!((480..=560).contains(&truth.most_at_once), "{}", truth.most_at_once);
     assert_eq!(truth.packets, 8 * truth.flows);
+}
+
+#[test]
+fn every_address_holds_a_whole_conversation_and_the_last_ones_two() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (one, two) = (directory.path().join("one.pcap"), directory.path().join("two.pcap"));
+    let told = addresses::write(&one, 3, 2_000).expect("a capture");
+    assert_eq!(addresses::write(&two, 3, 2_000).expect("a capture"), told);
+    assert!(fs::read(&one).expect("a file") == fs::read(&two).expect("a file"), "the bytes differ");
+    let (counted, flows) = count(&one);
+    assert_eq!((told.addresses, told.shared, told.flows), (2_000, 10, 2_010));
+    assert_eq!((counted.packets, counted.file_bytes), (told.packets, told.file_bytes));
+    assert_eq!(told.packets, u64::from(told.flows) * 8);
+    assert!(flows.values().all(|packets| *packets == 8));
+    let inside = |end: &IpAddr| onenet_core::ipam::classify(*end).is_private();
+    let mut uses: HashMap<IpAddr, u32> = HashMap::new();
+    for (_, (one, _), (other, _)) in flows.keys() {
+        *uses.entry(if inside(one) { *one } else { *other }).or_default() += 1;
+    }
+    for number in 0..2_000 {
+        let expected = if number < 1_990 { 1 } else { 2 };
+        assert_eq!(uses.get(&inventory::use_of(number, 2_000).address), Some(&expected), "{number}");
+    }
 }

@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn the_document_has_every_mark() {
         let document = fs::read_to_string(workspace().join("docs/benchmarks.md")).expect("the document");
-        for name in ["mix", "syn", "live", "machine", "targets", "budget", "ebpf", "delivery"] {
+        for name in ["mix", "syn", "live", "machine", "targets", "budget", "ebpf", "delivery", "ipam"] {
             assert!(replaced(&document, name, "").is_some(), "{name}");
         }
     }

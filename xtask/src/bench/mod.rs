@@ -11,6 +11,7 @@ mod delivery;
 mod document;
 mod ebpf;
 mod flows;
+mod ipam;
 mod measure;
 mod peers;
 mod relp;
@@ -43,6 +44,8 @@ enum What {
     Ebpf(ebpf::Arguments),
     /// Sealed flows a second from spool to commit, beside rsyslog with RELP and TLS.
     Delivery(delivery::Arguments),
+    /// The size that the side of addresses must hold: edge memory, judging everything by a changed plan, import.
+    Ipam(ipam::Arguments),
     /// `flows`, `micro` and `budget`.
     All(flows::Arguments),
     /// One run of one program; the other commands use it.
@@ -58,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         What::Budget(arguments) => budget::run(arguments),
         What::Ebpf(arguments) => ebpf::run(arguments),
         What::Delivery(arguments) => delivery::run(arguments),
+        What::Ipam(arguments) => ipam::run(arguments),
         What::All(arguments) => {
             let outcomes = [budget::run(&budget::Arguments::default())?, flows::run(arguments)?, micro()?];
             let failed = outcomes.iter().any(|code| *code != ExitCode::SUCCESS);

@@ -382,6 +382,7 @@ fn an_inventory_of_an_earlier_version_is_brought_up_to_date() {
         control_inventory::upgrade(&connection).expect("it is brought up to date");
     }
     let seen = answer("10.1.0.5", "eohhs", 1, 10);
-    let (entry, _) = control_inventory::upsert(&connection, &seen, |_| None).expect("it is entered");
+    let entered = control_inventory::upsert(&connection, &seen, |_| None).expect("it is entered");
+    let entry = entered.entry;
     assert_eq!((entry.packets, entry.usages.len(), entry.first_seen), (4, 1, Timestamp(1)));
 }

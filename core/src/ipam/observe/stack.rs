@@ -33,13 +33,13 @@ const ENOUGH: u8 = 2;
 
 /// Signatures by number.
 #[derive(Clone, Debug)]
-pub(super) struct Signatures {
+struct Signatures {
     known: Vec<StackSignature>,
     numbers: HashMap<StackSignature, u16, RandomState>,
 }
 
 impl Signatures {
-    pub(super) fn new([a, b, c, d]: [u64; 4]) -> Self {
+    fn new([a, b, c, d]: [u64; 4]) -> Self {
         Self { known: Vec::new(), numbers: HashMap::with_hasher(RandomState::with_seeds(a, b, c, d)) }
     }
 
@@ -62,9 +62,69 @@ impl Signatures {
     }
 }
 
+/// What is gathered of all addresses, and the signatures that it is told by. An observation holds a number, because half of
+/// them have none, and a box of its own would take half as much again.
+#[derive(Clone, Debug)]
+pub(super) struct Stacks {
+    signatures: Signatures,
+    held: Vec<Stack>,
+    free: Vec<u32>,
+}
+
+/// The place of what is known of one address; none where it showed no SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StackAt(u32);
+
+impl StackAt {
+    pub(super) const NONE: Self = Self(u32::MAX);
+}
+
+impl Stacks {
+    pub(super) fn new(seed: [u64; 4]) -> Self {
+        Self { signatures: Signatures::new(seed), held: Vec::new(), free: Vec::new() }
+    }
+
+    /// One more SYN of an address.
+    pub(super) fn add(&mut self, at: &mut StackAt, sample: &StackSample, time: Timestamp) {
+        let Self { signatures, held, free } = self;
+        if let Some(stack) = held.get_mut(at.0 as usize) {
+            return stack.add(sample, time, signatures);
+        }
+        let stack = Stack::first(sample, time, signatures);
+        let place = free.pop().and_then(|place| Some((place, held.get_mut(place as usize)?)));
+        if let Some((place, old)) = place {
+            *old = stack;
+            *at = StackAt(place);
+        } else if let Ok(place) = u32::try_from(held.len()) {
+            held.push(stack);
+            *at = StackAt(place);
+        }
+    }
+
+    /// What has gathered of an address since it was last told; `last` is when a packet of it was last seen.
+    pub(super) fn tell(&mut self, at: StackAt, last: Timestamp) -> Option<Box<StackEvidence>> {
+        let stack = self.held.get_mut(at.0 as usize)?;
+        let mut evidence = stack.tell(&self.signatures)?;
+        stack.place_clock(&mut evidence, last);
+        Some(evidence)
+    }
+
+    /// Forgets an address.
+    pub(super) fn forget(&mut self, at: StackAt) {
+        if (at.0 as usize) < self.held.len() {
+            self.free.push(at.0);
+        }
+    }
+
+    /// Forgets all addresses.
+    pub(super) fn clear(&mut self) {
+        (self.held, self.free) = (Vec::new(), Vec::new());
+    }
+}
+
 /// What is known of one address.
 #[derive(Clone, Debug)]
-pub(super) struct Stack {
+struct Stack {
     /// The latest timestamp, and when, in milliseconds of a wrapping clock.
     ticks: u32,
     millis: u32,
@@ -89,7 +149,7 @@ fn millis_of(time: Timestamp) -> u32 {
 
 impl Stack {
     /// Of the first SYN of an address.
-    pub(super) fn first(sample: &StackSample, time: Timestamp, signatures: &mut Signatures) -> Self {
+    fn first(sample: &StackSample, time: Timestamp, signatures: &mut Signatures) -> Self {
         let number = signatures.number(sample.signature);
         Self {
             ticks: sample.timestamp.unwrap_or(0),
@@ -105,7 +165,7 @@ impl Stack {
     }
 
     /// One more SYN.
-    pub(super) fn add(&mut self, sample: &StackSample, time: Timestamp, signatures: &mut Signatures) {
+    fn add(&mut self, sample: &StackSample, time: Timestamp, signatures: &mut Signatures) {
         let number = signatures.number(sample.signature);
         self.count(number);
         let millis = millis_of(time);
@@ -169,7 +229,7 @@ impl Stack {
     }
 
     /// What has gathered since the last report; what is asked of the next SYN stays.
-    pub(super) fn tell(&mut self, signatures: &Signatures) -> Option<Box<StackEvidence>> {
+    fn tell(&mut self, signatures: &Signatures) -> Option<Box<StackEvidence>> {
         let held = self.numbers.iter().zip(self.segments);
         let seen: ArrayVec<SeenSignature, { crate::record::MAX_SIGNATURES }> = held
             .filter(|&(_, segments)| segments > 0)
@@ -205,7 +265,7 @@ impl Stack {
     }
 
     /// The clock as of `last`, the time of a packet not long after the latest SYN.
-    pub(super) fn place_clock(&self, evidence: &mut StackEvidence, last: Timestamp) {
+    fn place_clock(&self, evidence: &mut StackEvidence, last: Timestamp) {
         if let Some(clock) = &mut evidence.clock {
             let behind = i64::from(millis_of(last).wrapping_sub(self.millis)).saturating_mul(1_000_000);
             let ran = u64::from(self.ticks).saturating_mul(1_000_000_000) / u64::from(clock.hertz.max(1));
@@ -242,20 +302,29 @@ mod tests {
 
     /// SYNs at these milliseconds.
     fn told(samples: &[(i64, StackSample)]) -> StackEvidence {
-        let mut signatures = Signatures::new([0; 4]);
-        let mut stack: Option<Stack> = None;
+        let (mut stacks, mut at) = (Stacks::new([0; 4]), StackAt::NONE);
         let time = |millis: i64| Timestamp(1_791_273_600_000_000_000 + millis * 1_000_000);
         for (millis, sample) in samples {
-            match &mut stack {
-                Some(stack) => stack.add(sample, time(*millis), &mut signatures),
-                None => stack = Some(Stack::first(sample, time(*millis), &mut signatures)),
-            }
+            stacks.add(&mut at, sample, time(*millis));
         }
-        let mut stack = stack.expect("a SYN");
-        let mut evidence = stack.tell(&signatures).expect("something to tell");
-        stack.place_clock(&mut evidence, time(samples.last().expect("one").0));
-        assert_eq!(stack.tell(&signatures), None, "it is told once");
+        let last = time(samples.last().expect("one").0);
+        let evidence = stacks.tell(at, last).expect("something to tell");
+        assert_eq!(stacks.tell(at, last), None, "it is told once");
         *evidence
+    }
+
+    #[test]
+    fn the_place_of_a_forgotten_address_is_taken_by_the_next() {
+        let (mut stacks, mut one, mut other) = (Stacks::new([0; 4]), StackAt::NONE, StackAt::NONE);
+        let time = Timestamp(1_791_273_600_000_000_000);
+        stacks.add(&mut one, &sample(LINUX, Some(7), None), time);
+        stacks.forget(one);
+        stacks.forget(StackAt::NONE);
+        stacks.add(&mut other, &sample(WINDOWS, None, None), time);
+        assert_eq!((other, stacks.held.len()), (one, 1));
+        let evidence = stacks.tell(other, time).expect("something to tell");
+        let seen: Vec<u8> = evidence.signatures.iter().map(|seen| seen.signature.initial_ttl).collect();
+        assert_eq!((seen, evidence.changes), (vec![128], 0));
     }
 
     #[test]

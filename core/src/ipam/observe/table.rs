@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use super::{
     key::Key,
     messages::{Details, strength},
-    stack::{Signatures, Stack},
+    stack::{StackAt, Stacks},
     sums::Sums,
 };
 use crate::{
-    bounded::{Bounded, KeyHash},
+    bounded::{Bounded, KeyHash, Near},
     ipam::Places,
     net::Name,
     record::{Observation, ObservationKind, StackSample, Strength},
@@ -35,24 +35,38 @@ pub(super) struct Sighting {
     pub(super) details: Option<Box<Details>>,
 }
 
+/// An observation, in 48 bytes; with its key it is most of what an address takes.
 #[derive(Clone, Debug)]
 struct Entry {
     first_seen: Timestamp,
     last_seen: Timestamp,
     packets: u64,
     details: Option<Box<Details>>,
-    stack: Option<Box<Stack>>,
-    /// Packets told when their flow began, which its report counts once more.
-    advanced: u32,
     /// Flows since the last report in which both sides spoke.
     conversations: u32,
     /// Hours since the last report, that of `last_seen` in the lowest bit.
     hours: u32,
+    stack: StackAt,
     ttl: (u8, u8),
-    /// Whether both sides ever spoke.
-    conversed: bool,
-    queued: bool,
-    held: bool,
+    marks: u8,
+}
+
+/// Both sides ever spoke.
+const CONVERSED: u8 = 1;
+/// It stands among the reports.
+const QUEUED: u8 = 2;
+/// It is held back.
+const HELD: u8 = 4;
+/// A packet was told when its flow began, which its report counts once more.
+const ADVANCED: u8 = 8;
+
+/// When an observation is told again, in twelve bytes: there is one for each that has moved on. Where it gave way to another
+/// one that is to be told as well, that is told early.
+#[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
+struct Report {
+    due: Timestamp,
+    at: Near,
 }
 
 /// The hour of a moment, since the epoch.
@@ -74,13 +88,13 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     entries: Bounded<Key, Entry>,
-    reports: VecDeque<(Timestamp, Key)>,
+    reports: VecDeque<Report>,
     holds: VecDeque<(Timestamp, Key)>,
     limit: usize,
     report_nanos: i64,
     hold_nanos: i64,
     discarded: u64,
-    signatures: Signatures,
+    stacks: Stacks,
     sums: Sums,
     /// When the sums are told next; none while there are none.
     sums_due: Option<Timestamp>,
@@ -103,7 +117,7 @@ impl Table {
             report_nanos,
             hold_nanos,
             discarded: 0,
-            signatures: Signatures::new(seed),
+            stacks: Stacks::new(seed),
             sums: Sums::new(seed),
             sums_due: None,
         }
@@ -127,7 +141,7 @@ impl Table {
 
     /// Makes ready for lookups of these.
     pub(super) fn warm(&self, hashes: impl ExactSizeIterator<Item = KeyHash> + Clone) {
-        self.entries.warm(hashes, |key, entry| key.word() ^ entry.packets ^ u64::from(entry.held));
+        self.entries.warm(hashes, |key, entry| key.word() ^ entry.packets ^ u64::from(entry.marks));
     }
 
     /// A flow began with a packet from this address. Told at once where the address is new; the packet is then
@@ -141,11 +155,11 @@ impl Table {
         out: &mut Output<'_, '_>,
     ) {
         match self.entries.get_hashed(hash, &key) {
-            None => self.start(hash, key, sighting, 1, verdict, out),
+            None => self.start(hash, key, sighting, true, verdict, out),
             Some(entry) => {
                 entry.first_seen = entry.first_seen.min(sighting.first);
-                entry.move_on(&sighting, &mut self.signatures);
-                if entry.held && verdict != Verdict::Hold {
+                entry.move_on(&sighting, &mut self.stacks);
+                if entry.is(HELD) && verdict != Verdict::Hold {
                     self.settle(&key, verdict, out);
                 }
             }
@@ -168,19 +182,18 @@ impl Table {
         if sighting.packets == 0 {
             return;
         }
-        let Some(entry) = self.entries.get_hashed(hash, &key) else {
-            return self.start(hash, key, sighting, 0, verdict, out);
+        let Some((at, entry)) = self.entries.get_with_place(hash, &key) else {
+            return self.start(hash, key, sighting, false, verdict, out);
         };
         // A flow began before this side answered: when it did, was told then.
         if !in_flow {
             entry.first_seen = entry.first_seen.min(sighting.first);
         }
-        entry.move_on(&sighting, &mut self.signatures);
-        let advanced = u64::from(entry.advanced);
-        let told = if in_flow { advanced.min(sighting.packets) } else { 0 };
-        entry.advanced = u32::try_from(advanced - told).unwrap_or(0);
+        entry.move_on(&sighting, &mut self.stacks);
+        let told = u64::from(in_flow && entry.is(ADVANCED));
+        entry.mark(ADVANCED, entry.is(ADVANCED) && told == 0);
         entry.packets = entry.packets.saturating_add(sighting.packets - told);
-        if entry.held {
+        if entry.is(HELD) {
             if verdict != Verdict::Hold {
                 self.settle(&key, verdict, out);
             }
@@ -188,10 +201,10 @@ impl Table {
         }
         if sighting.details.is_some() && entry.details != sighting.details {
             entry.details = sighting.details;
-            entry.tell(&key, &self.signatures, out);
-        } else if !entry.queued && entry.has_news() {
-            entry.queued = true;
-            self.reports.push_back((now.plus(self.report_nanos), key));
+            entry.tell(&key, &mut self.stacks, out);
+        } else if !entry.is(QUEUED) && entry.has_news() {
+            entry.mark(QUEUED, true);
+            self.reports.push_back(Report { due: now.plus(self.report_nanos), at });
         }
     }
 
@@ -200,7 +213,7 @@ impl Table {
         hash: KeyHash,
         key: Key,
         sighting: Sighting,
-        advanced: u32,
+        advanced: bool,
         verdict: Verdict,
         out: &mut Output<'_, '_>,
     ) {
@@ -211,7 +224,7 @@ impl Table {
         // Anyone can write sources; what is there is not to give way to them.
         if self.entries.len() >= self.limit && key.kind() == ObservationKind::Traffic && !sighting.conversed {
             // What is told when a flow begins is counted when it reports.
-            let packets = if advanced > 0 { 0 } else { sighting.packets };
+            let packets = if advanced { 0 } else { sighting.packets };
             self.sums.add(&key, packets, sighting.first, sighting.last);
             self.sums_due.get_or_insert(sighting.last.plus(self.report_nanos));
             return;
@@ -221,24 +234,24 @@ impl Table {
             last_seen: sighting.last,
             packets: sighting.packets,
             details: None,
-            stack: None,
-            advanced,
             conversations: 0,
             hours: 0,
+            stack: StackAt::NONE,
             ttl: sighting.ttl,
-            conversed: false,
-            queued: false,
-            held: verdict == Verdict::Hold,
+            marks: 0,
         };
-        entry.move_on(&sighting, &mut self.signatures);
+        entry.mark(ADVANCED, advanced);
+        entry.mark(HELD, verdict == Verdict::Hold);
+        entry.move_on(&sighting, &mut self.stacks);
         entry.details = sighting.details;
-        if entry.held {
+        if entry.is(HELD) {
             self.holds.push_back((sighting.last.plus(self.hold_nanos), key));
         } else {
-            entry.tell(&key, &self.signatures, out);
+            entry.tell(&key, &mut self.stacks, out);
         }
         if let Some((gone, mut entry)) = self.entries.insert_hashed(hash, key, entry) {
-            entry.tell_rest(&gone, &self.signatures, out);
+            entry.tell_rest(&gone, &mut self.stacks, out);
+            self.stacks.forget(entry.stack);
         }
     }
 
@@ -263,11 +276,13 @@ impl Table {
     /// Ends the holding of an entry.
     fn settle(&mut self, key: &Key, verdict: Verdict, out: &mut Output<'_, '_>) {
         if verdict == Verdict::Discard {
-            self.entries.remove(key);
+            if let Some(entry) = self.entries.remove(key) {
+                self.stacks.forget(entry.stack);
+            }
             self.discarded = self.discarded.saturating_add(1);
         } else if let Some(entry) = self.entries.peek_mut(key) {
-            entry.held = false;
-            entry.tell(key, &self.signatures, out);
+            entry.mark(HELD, false);
+            entry.tell(key, &mut self.stacks, out);
         }
     }
 
@@ -284,17 +299,17 @@ impl Table {
             && (*due <= now || self.holds.len() > bound)
             && let Some((_, key)) = self.holds.pop_front()
         {
-            if self.entries.peek(&key).is_some_and(|entry| entry.held) {
+            if self.entries.peek(&key).is_some_and(|entry| entry.is(HELD)) {
                 self.settle(&key, judge(&key), out);
             }
         }
-        while let Some((due, _)) = self.reports.front()
-            && (*due <= now || self.reports.len() > bound)
-            && let Some((_, key)) = self.reports.pop_front()
+        while let Some(&Report { due, at }) = self.reports.front()
+            && (due <= now || self.reports.len() > bound)
         {
-            if let Some(entry) = self.entries.peek_mut(&key) {
-                entry.queued = false;
-                entry.tell_rest(&key, &self.signatures, out);
+            self.reports.pop_front();
+            if let Some((key, entry)) = self.entries.at_mut(at).filter(|(_, entry)| entry.is(QUEUED)) {
+                entry.mark(QUEUED, false);
+                entry.tell_rest(key, &mut self.stacks, out);
             }
         }
         if self.sums_due.is_some_and(|due| due <= now) {
@@ -305,15 +320,15 @@ impl Table {
     /// Ends all holding and tells whatever was gathered, the oldest first.
     pub(super) fn finish(&mut self, judge: &mut dyn FnMut(&Key) -> Verdict, out: &mut Output<'_, '_>) {
         for (_, key) in std::mem::take(&mut self.holds) {
-            if self.entries.peek(&key).is_some_and(|entry| entry.held) {
+            if self.entries.peek(&key).is_some_and(|entry| entry.is(HELD)) {
                 self.settle(&key, judge(&key), out);
             }
         }
         self.reports.clear();
-        let Self { entries, signatures, .. } = self;
+        let Self { entries, stacks, .. } = self;
         entries.for_each(|key, entry| {
-            entry.queued = false;
-            entry.tell_rest(key, signatures, out);
+            entry.mark(QUEUED, false);
+            entry.tell_rest(key, stacks, out);
         });
         self.tell_sums(judge, out);
     }
@@ -321,6 +336,7 @@ impl Table {
     /// Forgets everything, told or not.
     pub(super) fn clear(&mut self) {
         while self.entries.pop_oldest().is_some() {}
+        self.stacks.clear();
         self.reports.clear();
         self.holds.clear();
         self.sums.clear();
@@ -329,7 +345,15 @@ impl Table {
 }
 
 impl Entry {
-    fn move_on(&mut self, sighting: &Sighting, signatures: &mut Signatures) {
+    const fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    const fn mark(&mut self, mark: u8, set: bool) {
+        self.marks = if set { self.marks | mark } else { self.marks & !mark };
+    }
+
+    fn move_on(&mut self, sighting: &Sighting, stacks: &mut Stacks) {
         self.mark_hour(sighting.last);
         self.last_seen = self.last_seen.max(sighting.last);
         let (low, high) = sighting.ttl;
@@ -339,13 +363,10 @@ impl Entry {
         }
         if sighting.conversed {
             self.conversations = self.conversations.saturating_add(1);
-            self.conversed = true;
+            self.mark(CONVERSED, true);
         }
         if let Some(sample) = &sighting.stack {
-            match &mut self.stack {
-                Some(stack) => stack.add(sample, sighting.last, signatures),
-                None => self.stack = Some(Box::new(Stack::first(sample, sighting.last, signatures))),
-            }
+            stacks.add(&mut self.stack, sample, sighting.last);
         }
     }
 
@@ -361,20 +382,17 @@ impl Entry {
         self.packets > 0 || self.conversations > 0
     }
 
-    fn tell_rest(&mut self, key: &Key, signatures: &Signatures, out: &mut Output<'_, '_>) {
-        if self.has_news() && !self.held {
-            self.tell(key, signatures, out);
+    fn tell_rest(&mut self, key: &Key, stacks: &mut Stacks, out: &mut Output<'_, '_>) {
+        if self.has_news() && !self.is(HELD) {
+            self.tell(key, stacks, out);
         }
     }
 
-    fn tell(&mut self, key: &Key, signatures: &Signatures, out: &mut Output<'_, '_>) {
+    fn tell(&mut self, key: &Key, stacks: &mut Stacks, out: &mut Output<'_, '_>) {
         let details = self.details.as_deref();
         let ttl = |value: u8| (value > 0).then_some(value);
-        let strength = if self.conversed { Strength::Strong } else { strength(key.kind()) };
-        let mut stack = self.stack.as_mut().and_then(|stack| stack.tell(signatures));
-        if let (Some(evidence), Some(stack)) = (&mut stack, &self.stack) {
-            stack.place_clock(evidence, self.last_seen);
-        }
+        let strength = if self.is(CONVERSED) { Strength::Strong } else { strength(key.kind()) };
+        let stack = stacks.tell(self.stack, self.last_seen);
         let told = Observation {
             first_seen: self.first_seen,
             last_seen: self.last_seen,
