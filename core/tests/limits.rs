@@ -153,8 +153,11 @@ fn hosts(config: &ObserveConfig) -> Observer {
     let places = Places::new(&AddressPlan::default(), &Name::from("boston"), &[]);
     let mut observer = Observer::new("boston".into(), config, SEED);
     let signature = "4:64:0:1460:64240,7:mss,sok,ts,nop,ws:df,id+:0";
-    let stack =
-        StackSample { signature: signature.parse().expect("a signature"), timestamp: Some(7), ip_id: None };
+    let stack = StackSample {
+        signature: signature.parse().unwrap_or_else(|_| panic!("a signature")),
+        timestamp: Some(7),
+        ip_id: None,
+    };
     for number in 0..config.limit {
         let source = IpAddr::from(Ipv4Addr::from(number.wrapping_add(0x0a00_0000)));
         let mut flow = context(number, source, address(0, false));

@@ -53,16 +53,17 @@ pub(super) fn run(bench: &Bench, capture: &Capture, report: &mut Report) -> Resu
     say("onenet-agent run: every address by batches into the collector");
     let flows = capture.count("flows");
     let filled = fill(bench, &config, &mut collector, flows)?;
-    let rate = (2 * flows) as f64 / filled.seconds;
+    let rate = 2 * flows * 1_000 / filled.millis.max(1);
     // Writing to a string cannot fail.
     let _ = writeln!(
         report.text,
-        "Delivered by `onenet-agent run` (peak {:.0} MiB) and correlated: {} observations and {} flows in {:.0} s, {rate:.0} \
+        "Delivered by `onenet-agent run` (peak {:.0} MiB) and correlated: {} observations and {} flows in {} s, {} \
          observations a second; the collector's peak {:.0} MiB, its store {} MB.\n",
         filled.agent_peak,
         grouped(2 * flows),
         grouped(flows),
-        filled.seconds,
+        filled.millis / 1_000,
+        grouped(rate),
         Usage::of(collector.process_id())?.peak,
         grouped(size(&directory)? / 1_000_000),
     );
@@ -124,7 +125,7 @@ pub(super) fn start(bench: &Bench, directory: &Path, plan: &Path) -> Result<Back
 }
 
 struct Filled {
-    seconds: f64,
+    millis: u64,
     agent_peak: f64,
 }
 
@@ -152,7 +153,8 @@ fn fill(bench: &Bench, config: &Path, collector: &mut Background, flows: u64) ->
         let health = http::get_json(WEB, "/api/v1/health")?;
         if health["correlated"] == true {
             super::ensure_is("uses in the inventory", super::number(&health, "/addresses")?, flows)?;
-            return Ok(Filled { seconds: began.elapsed().as_secs_f64(), agent_peak: peak });
+            let millis = u64::try_from(began.elapsed().as_millis())?;
+            return Ok(Filled { millis, agent_peak: peak });
         }
         collector.must_live()?;
         ensure!(began.elapsed() < LIMIT, "not correlated within {} s", LIMIT.as_secs());
