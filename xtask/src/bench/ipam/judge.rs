@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{super::captures::Capture, Bench, JUDGED, MEMORY, Report};
+use super::{super::captures::Capture, Bench, JUDGED, Limits, MEMORY, Report};
 use crate::{
     bench::{
         delivery::{LIMIT, Usage},
@@ -48,19 +48,20 @@ pub(super) fn run(bench: &Bench, capture: &Capture, report: &mut Report) -> Resu
     let directory = bench.folder.join("collector");
     let mut collector = start(bench, &directory, &bench.plan())?;
     collector::await_answer(&mut collector, WEB, || Ok(()))?;
-    let config = bench.agent_config(&bench.folder.join("boston-1"), capture)?;
+    let config = bench.agent_config(&bench.folder.join("boston-1"), capture, Limits::Default)?;
     collector::enrol(&bench.programs, &directory, INGEST, &config, ("boston-1", "boston"))?;
     say("onenet-agent run: every address by batches into the collector");
     let flows = capture.count("flows");
     let filled = fill(bench, &config, &mut collector, flows)?;
-    let rate = 2 * flows * 1_000 / filled.millis.max(1);
+    let told = super::number(&http::get_json(WEB, "/api/v1/sensors")?, "/items/0/ledger/observations")?;
+    let rate = told * 1_000 / filled.millis.max(1);
     // Writing to a string cannot fail.
     let _ = writeln!(
         report.text,
         "Delivered by `onenet-agent run` (peak {:.0} MiB) and correlated: {} observations and {} flows in {} s, {} \
          observations a second; the collector's peak {:.0} MiB, its store {} MB.\n",
         filled.agent_peak,
-        grouped(2 * flows),
+        grouped(told),
         grouped(flows),
         filled.millis / 1_000,
         grouped(rate),

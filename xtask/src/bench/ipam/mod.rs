@@ -185,20 +185,22 @@ impl Bench {
         }
     }
 
-    /// The agent's configuration: tables with room for every address, and flows that leave soon, so that what is measured is
-    /// addresses.
-    fn agent_config(&self, folder: &Path, capture: &Capture) -> Result<PathBuf> {
+    /// The agent's configuration: flows leave soon, so that what is measured is addresses.
+    fn agent_config(&self, folder: &Path, capture: &Capture, limits: Limits) -> Result<PathBuf> {
         fs::create_dir_all(folder)?;
         let config = folder.join("agent.toml");
         let room = u64::from(self.addresses) + capture.count("shared") + 1_000;
+        let limits = match limits {
+            Limits::Default => String::new(),
+            Limits::All => format!("[detect.observe]\nlimit = {room}\n[detect.overlap]\nlimit = {room}\n"),
+        };
         fs::write(
             &config,
             format!(
                 "plan = {:?}\n[sensor]\nname = \"boston-1\"\nsite = \"boston\"\nstate_dir = {:?}\n\
                  [[source]]\nkind = \"pcap-file\"\npath = {:?}\ninterface = \"inside0\"\n\
                  [[interface]]\nname = \"inside0\"\nrole = \"inside\"\nrouter_macs = [\"02:ed:6e:00:00:01\"]\n\
-                 [flow]\ntcp_idle_seconds = 10\nclosing_seconds = 1\n\
-                 [detect.observe]\nlimit = {room}\n[detect.overlap]\nlimit = {room}\n",
+                 [flow]\ntcp_idle_seconds = 10\nclosing_seconds = 1\n{limits}",
                 self.plan(),
                 folder.join("state"),
                 capture.path
@@ -206,6 +208,15 @@ impl Bench {
         )?;
         Ok(config)
     }
+}
+
+/// How many addresses the edge remembers at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limits {
+    /// As many as it does when nothing is said.
+    Default,
+    /// All that there are.
+    All,
 }
 
 /// A number of a JSON text, by its path.
