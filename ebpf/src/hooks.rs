@@ -10,7 +10,7 @@ use aya::{
     },
 };
 
-use crate::{error::EbpfError, load, options::HookChoice, probe::Version};
+use crate::{error::EbpfError, load, options::HookChoice, probe::Version, sys};
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,7 +111,15 @@ pub(crate) fn fd(ebpf: &Ebpf, hook: Hook) -> Result<BorrowedFd<'_>, EbpfError> {
     fd.map(AsFd::as_fd).map_err(|error| load::program_error(&error))
 }
 
-/// Whether a program of this name is on the hook of an interface; none where the kernel has no TCX.
+/// Whether the program of this meter is on the hook of an interface; none where the kernel cannot be asked.
+pub(crate) fn is_attached(ebpf: &Ebpf, interface: &str, hook: Hook) -> Option<bool> {
+    let own = ebpf.program(hook.program())?.info().ok()?.id();
+    let there = sys::tcx_programs(interface, hook == Hook::Ingress).ok()?;
+    Some(there.contains(&own))
+}
+
+/// Whether a program of this name is on the hook of an interface; none where the kernel has no TCX, or does not tell
+/// names because the process lacks CAP_SYS_ADMIN.
 pub(crate) fn is_listed(interface: &str, hook: Hook) -> Option<bool> {
     let (_, programs) = SchedClassifier::query_tcx(interface, hook.traffic()).ok()?;
     Some(programs.iter().any(|program| program.name_as_str() == Some(hook.program())))

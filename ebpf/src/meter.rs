@@ -135,7 +135,7 @@ impl Meter {
     fn attach(&mut self, choice: HookChoice, version: Version) -> Result<(), EbpfError> {
         self.hooks = hooks::attach(&mut self.ebpf, &self.interface, choice, version)?;
         for &(hook, way) in &self.hooks {
-            if way == Way::Tcx && hooks::is_listed(&self.interface, hook) != Some(true) {
+            if way == Way::Tcx && hooks::is_attached(&self.ebpf, &self.interface, hook) != Some(true) {
                 return Err(EbpfError::SelfTest { hook: hooks::name(hook, way) });
             }
         }
@@ -191,7 +191,11 @@ impl Meter {
         let state = |&(hook, way): &(Hook, Way)| HookState {
             hook,
             name: hooks::name(hook, way),
-            attached: if way == Way::Tcx { hooks::is_listed(&self.interface, hook) } else { None },
+            attached: if way == Way::Tcx {
+                hooks::is_attached(&self.ebpf, &self.interface, hook)
+            } else {
+                None
+            },
             packets: self.seen(hook, &counters),
         };
         Ok(self.hooks.iter().map(state).collect())

@@ -11,6 +11,7 @@ use std::{
 use aya::Pod;
 
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 
 /// `union bpf_attr`, batch.
@@ -148,6 +149,44 @@ pub(crate) fn test_run(
     };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
     Ok((attr.retval, attr.duration))
+}
+
+/// `union bpf_attr`, asking for the programs of a hook.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttr {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    count: u32,
+    padding: u32,
+    more: [u64; 4],
+}
+
+/// Ids of the programs on a TCX hook of an interface. Unlike their names they are told without CAP_SYS_ADMIN.
+pub(crate) fn tcx_programs(interface: &str, ingress: bool) -> io::Result<Vec<u32>> {
+    const BPF_TCX_INGRESS: u32 = 46;
+    const BPF_TCX_EGRESS: u32 = 47;
+    /// The kernel takes no more on one hook.
+    const MOST: usize = 64;
+    let name = CString::new(interface).map_err(io::Error::other)?;
+    // SAFETY: `name` ends with a zero and outlives the call.
+    let target = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if target == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut ids = [0_u32; MOST];
+    let mut attr = QueryAttr {
+        target,
+        attach_type: if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS },
+        program_ids: address(ids.as_mut_ptr().cast_const()),
+        count: length(MOST),
+        ..QueryAttr::default()
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    Ok(ids.into_iter().take(attr.count as usize).collect())
 }
 
 /// Waits until every program that ran before this call has ended. The call that is for this is refused on kernels with
