@@ -265,6 +265,13 @@ mod tests {
         for chunk in bytes.chunks(4000) {
             there_and_back(&mut client, chunk).expect("passed on");
         }
+        // What was passed on is counted a moment after it arrives.
+        for _ in 0..200 {
+            if proxy.totals().bytes == 400_000 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!(proxy.totals(), Totals { connections: 1, cuts: 0, bytes: 400_000 });
     }
 
