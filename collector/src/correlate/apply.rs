@@ -17,7 +17,7 @@ use crate::{
     custody::{self, SensorsConfig},
     store::{
         Records, StoredBatch, control_findings,
-        control_inventory::{self, Entered},
+        control_inventory::{self, Entered, InventoryEntry},
         control_losses, inventory_sweep,
     },
 };
@@ -101,7 +101,10 @@ impl<'a> Applier<'a> {
         {
             self.raise(draft, now)?;
         }
-        let standing = |entry: &_| groups::standing(self.judge, entry);
+        let standing = |entry: &InventoryEntry| {
+            let of = (entry.address, &*entry.address_space);
+            groups::standing(self.judge, of, entry.secretariat.as_ref(), entry.strength)
+        };
         let Entered { entry, before, others } =
             control_inventory::upsert(self.transaction, observation, standing)?;
         if entry.standing != before {
@@ -126,11 +129,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn judge_address(
-        &self,
-        mut entries: Vec<control_inventory::InventoryEntry>,
-        now: Timestamp,
-    ) -> Result<(), rusqlite::Error> {
+    fn judge_address(&self, mut entries: Vec<InventoryEntry>, now: Timestamp) -> Result<(), rusqlite::Error> {
         entries.sort_by(|a, b| a.address_space.cmp(&b.address_space));
         for draft in address::assess(self.judge, &entries, now) {
             self.raise(draft, now)?;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use onenet_core::{
     findings::Draft,
-    ipam::Standing,
+    ipam::{Standing, classify},
     net::{MacAddress, Name},
     record::{Evidence, RuleId, Severity, Strength, Subject},
     time::Timestamp,
@@ -26,20 +26,17 @@ const ROUTED: usize = 4;
 const VERSION: u32 = 1;
 
 /// Where the use of an address is not as the plan says: the key of the group it belongs to.
-pub(super) fn standing(judge: &Judge, entry: &InventoryEntry) -> Option<String> {
-    if entry.strength < Strength::Strong || judge.claims.is_empty() || !Judge::may_overlap(entry) {
+pub(super) fn standing(
+    judge: &Judge,
+    (address, address_space): (IpAddr, &str),
+    secretariat: Option<&Name>,
+    strength: Strength,
+) -> Option<String> {
+    let secretariat =
+        secretariat.filter(|_| strength == Strength::Strong && classify(address).is_private())?;
+    if judge.claims.is_empty() {
         return None;
     }
-    standing_of(judge, entry.address, &entry.address_space, entry.secretariat.as_ref()?)
-}
-
-/// The same of an address that is in use, by its parts.
-pub(super) fn standing_of(
-    judge: &Judge,
-    address: IpAddr,
-    address_space: &str,
-    secretariat: &str,
-) -> Option<String> {
     match judge.claims.standing(address, address_space) {
         Standing::Declared => None,
         // An anycast address is at home everywhere.

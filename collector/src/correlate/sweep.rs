@@ -12,7 +12,7 @@ use onenet_core::{
     ipam::{Claim, classify},
     net::Name,
     plan::PrefixStatus,
-    record::{Confidence, Evidence, RuleId, Severity, Strength, Subject},
+    record::{Confidence, Evidence, RuleId, Severity, Subject},
     time::{NANOS_PER_SECOND, Timestamp},
 };
 use rusqlite::Connection;
@@ -73,7 +73,8 @@ pub(super) fn sweep(
         if used.last_seen >= dark_from {
             mark_used(judge, &used, &mut used_claims);
         }
-        let standing = standing(judge, &used);
+        let of = (used.address, &*used.address_space);
+        let standing = groups::standing(judge, of, used.secretariat.as_ref(), used.strength);
         if standing != used.standing {
             found.groups.extend(used.standing.iter().chain(&standing).cloned());
             changed.push((used, standing));
@@ -89,14 +90,6 @@ pub(super) fn sweep(
         found.drafts.extend(dark(judge, &used_claims, now));
     }
     Ok(found)
-}
-
-fn standing(judge: &Judge, used: &Used) -> Option<String> {
-    let secretariat = used.secretariat.as_ref().filter(|_| used.strength == Strength::Strong)?;
-    if judge.claims.is_empty() {
-        return None;
-    }
-    groups::standing_of(judge, used.address, &used.address_space, secretariat)
 }
 
 fn mark_used(judge: &Judge, used: &Used, claims: &mut [bool]) {

@@ -148,7 +148,7 @@ impl InventoryEntry {
             self.secretariat.clone_from(&observation.secretariat);
         }
         self.strength = self.strength.max(observation.strength);
-        self.kinds |= bit(observation.kind);
+        self.kinds |= observation.kind.bit();
         self.first_seen = self.first_seen.min(observation.first_seen);
         self.last_seen = self.last_seen.max(observation.last_seen);
         self.packets = self.packets.saturating_add(observation.packets);
@@ -177,7 +177,7 @@ impl InventoryEntry {
 
     /// Whether a kind of observation showed it.
     pub(crate) fn was_shown_by(&self, kind: ObservationKind) -> bool {
-        self.kinds & bit(kind) != 0
+        self.kinds & kind.bit() != 0
     }
 
     /// Kinds of observation that showed it.
@@ -204,10 +204,6 @@ impl InventoryEntry {
     pub(crate) fn witnesses(&self) -> Vec<ObservationEvidence> {
         self.usages.iter().flat_map(|usage| usage.evidence(self.address)).collect()
     }
-}
-
-fn bit(kind: ObservationKind) -> u32 {
-    1_u32.checked_shl(u32::from(kind.code())).unwrap_or(0)
 }
 
 /// An entry in a list: its uses in full are told by themselves.

@@ -29,7 +29,7 @@ use crate::{
     ipam::{Places, classify},
     net::Name,
     plan::{ExemptionQuery, Role},
-    record::{Confidence, ConnState, Evidence, FlowId, Locality, RuleId, Severity, Subject},
+    record::{Confidence, Evidence, FlowId, Locality, RuleId, Severity, Subject},
     time::{NANOS_PER_SECOND, Timestamp},
 };
 
@@ -219,15 +219,7 @@ impl Beacon {
             Locality::Outside => false,
         };
         let answered = match flow.protocol {
-            TCP => matches!(
-                flow.conn_state,
-                ConnState::S1
-                    | ConnState::SF
-                    | ConnState::S2
-                    | ConnState::S3
-                    | ConnState::Rsto
-                    | ConnState::Rstr
-            ),
+            TCP => flow.conn_state.was_established(),
             UDP => {
                 flow.responder.packets > 0 && !self.config.ignored_udp_ports.contains(&flow.responder.port)
             }

@@ -29,7 +29,7 @@ pub struct Turns {
 }
 
 /// The hour of a moment, since the epoch.
-const fn hour_of(time: Timestamp) -> i64 {
+pub(super) const fn hour_of(time: Timestamp) -> i64 {
     time.as_nanos().div_euclid(3_600 * NANOS_PER_SECOND)
 }
 

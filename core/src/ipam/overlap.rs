@@ -17,11 +17,9 @@ use std::{fmt::Write, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use self::one::{Address, One, Spots};
-#[cfg(doc)]
-use super::usage::Usage;
 use super::{
     registry::classify,
-    usage::{SHOWN_AFTER, is_of_station},
+    usage::{is_of_station, is_shown},
 };
 use crate::{
     bounded::Bounded,
@@ -239,16 +237,10 @@ fn note_use(uses: &mut Vec<Use>, observation: &Observation) {
 }
 
 impl Use {
-    /// Whether it counts, as [`Usage::is_shown`] says.
+    /// Whether it counts.
     fn is_shown(&self) -> bool {
         let is_own = |seen: &ObservationEvidence| seen.strength > Strength::Weak && is_of_station(seen.kind);
-        match self.strength {
-            Strength::Weak => false,
-            Strength::Medium => {
-                self.last_seen.since(self.first_seen) > SHOWN_AFTER || self.observations.iter().any(is_own)
-            }
-            Strength::Strong => true,
-        }
+        is_shown(self.strength, (self.first_seen, self.last_seen), || self.observations.iter().any(is_own))
     }
 
     fn hold(&mut self, observation: &Observation) {

@@ -26,7 +26,7 @@ const SWAP_WITHIN: i64 = 1_200 * NANOS_PER_SECOND;
 /// Nanoseconds after which turns begin anew.
 const SWAPS_WITHIN: i64 = 7 * 86_400 * NANOS_PER_SECOND;
 /// Nanoseconds for which packets must have come where nobody answers them.
-pub(super) const SHOWN_AFTER: i64 = 3_600 * NANOS_PER_SECOND;
+const SHOWN_AFTER: i64 = 3_600 * NANOS_PER_SECOND;
 
 /// One use of an address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,7 +174,7 @@ impl Station {
     fn of(observation: &Observation) -> Self {
         Self {
             mac: observation.mac,
-            kinds: bit(observation.kind),
+            kinds: observation.kind.bit(),
             kind: observation.kind,
             strength: observation.strength,
             first_seen: observation.first_seen,
@@ -185,7 +185,7 @@ impl Station {
 
     /// Whether any observation ties the address to this station itself.
     pub fn is_own(&self) -> bool {
-        ObservationKind::ALL.iter().any(|&kind| is_of_station(kind) && self.kinds & bit(kind) != 0)
+        ObservationKind::ALL.iter().any(|&kind| is_of_station(kind) && self.kinds & kind.bit() != 0)
     }
 }
 
@@ -194,8 +194,18 @@ pub fn is_answer(observation: &Observation) -> bool {
     observation.strength == Strength::Strong && is_of_station(observation.kind)
 }
 
-fn bit(kind: ObservationKind) -> u32 {
-    1_u32.checked_shl(u32::from(kind.code())).unwrap_or(0)
+/// Whether a use of this strength, seen from the one moment to the other, counts: see [`Usage::is_shown`]. `names_itself` says
+/// whether a station named itself on its link.
+pub(super) fn is_shown(
+    strength: Strength,
+    (first, last): (Timestamp, Timestamp),
+    names_itself: impl FnOnce() -> bool,
+) -> bool {
+    match strength {
+        Strength::Weak => false,
+        Strength::Medium => last.since(first) > SHOWN_AFTER || names_itself(),
+        Strength::Strong => true,
+    }
 }
 
 /// Puts the latest of a few names first.
@@ -293,7 +303,7 @@ impl Usage {
     fn add_station(&mut self, observation: &Observation) {
         match self.stations.iter_mut().find(|held| held.mac == observation.mac) {
             Some(held) => {
-                held.kinds |= bit(observation.kind);
+                held.kinds |= observation.kind.bit();
                 held.first_seen = held.first_seen.min(observation.first_seen);
                 held.last_seen = held.last_seen.max(observation.last_seen);
                 if is_answer(observation) {
@@ -344,12 +354,9 @@ impl Usage {
     /// Whether it is a use that counts: something answered, a station named itself on its link, or packets that nobody
     /// answered came for more than an hour. A single packet with the address anyone can send.
     pub fn is_shown(&self) -> bool {
-        let lasts = self.last_seen.since(self.first_seen) > SHOWN_AFTER;
-        match self.strength {
-            Strength::Weak => false,
-            Strength::Medium => lasts || self.stations.iter().any(Station::is_own),
-            Strength::Strong => true,
-        }
+        is_shown(self.strength, (self.first_seen, self.last_seen), || {
+            self.stations.iter().any(Station::is_own)
+        })
     }
 
     /// What was seen of each station, for the evidence of a finding.

@@ -98,6 +98,13 @@ named_enum! {
     }
 }
 
+impl ConnState {
+    /// Whether the handshake was seen whole, however the connection ended.
+    pub const fn was_established(self) -> bool {
+        matches!(self, Self::S1 | Self::SF | Self::S2 | Self::S3 | Self::Rsto | Self::Rstr)
+    }
+}
+
 named_enum! {
     /// Way of a flow in respect of the networks that are ours.
     Direction {

@@ -51,6 +51,13 @@ named_enum! {
     }
 }
 
+impl ObservationKind {
+    /// Its place in a set of kinds: the bit of its code.
+    pub const fn bit(self) -> u32 {
+        1 << self.code()
+    }
+}
+
 named_enum! {
     /// How far an observation proves use.
     Strength {

@@ -23,18 +23,23 @@ fn name(text: impl AsRef<str>) -> Name {
     Name::from(text.as_ref())
 }
 
+/// A secretariat as a plan has it.
+pub(super) fn owner(secretariat: Secretariat) -> Owner {
+    let own_space = secretariat.address_space() == secretariat.id();
+    Owner {
+        id: name(secretariat.id()),
+        name: Some(name(secretariat.name())),
+        contact: Some(name(format!("ipam@{}.commonwealth.example", secretariat.id()))),
+        address_space: (!own_space).then(|| name(secretariat.address_space())),
+    }
+}
+
 /// The plan as the programme knows it: old claims that overlap are still in it.
 pub(super) fn address_plan() -> Result<AddressPlan> {
     let mut plan = AddressPlan::default();
     for secretariat in Secretariat::all() {
         let id = name(secretariat.id());
-        let own_space = secretariat.address_space() == secretariat.id();
-        plan.secretariats.push(Owner {
-            id: id.clone(),
-            name: Some(name(secretariat.name())),
-            contact: Some(name(format!("ipam@{}.commonwealth.example", secretariat.id()))),
-            address_space: (!own_space).then(|| name(secretariat.address_space())),
-        });
+        plan.secretariats.push(owner(secretariat));
         let v4 = IpNet::new(IpAddr::V4(Ipv4Addr::new(10, secretariat.octet(), 0, 0)), 16)?;
         claim(&mut plan, v4, secretariat, "numbered from the programme's plan");
         claim(

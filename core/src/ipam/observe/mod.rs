@@ -461,16 +461,6 @@ fn sighting(flow: &FlowContext, party: &Party) -> Sighting {
 /// Whether packets of a flow went both ways, and for TCP behind a handshake: whoever forges a source hears no answer.
 fn both_spoke(flow: &FlowContext) -> bool {
     let has_packets = flow.originator.packets > 0 && flow.responder.packets > 0;
-    has_packets
-        && (flow.protocol != TCP
-            || matches!(
-                flow.conn_state,
-                ConnState::S1
-                    | ConnState::SF
-                    | ConnState::S2
-                    | ConnState::S3
-                    | ConnState::Rsto
-                    | ConnState::Rstr
-                    | ConnState::Oth
-            ))
+    let is_established = || flow.conn_state.was_established() || flow.conn_state == ConnState::Oth;
+    has_packets && (flow.protocol != TCP || is_established())
 }

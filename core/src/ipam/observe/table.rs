@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     bounded::{Bounded, KeyHash, Near},
-    ipam::Places,
+    ipam::{Places, hours::hour_of},
     net::Name,
     record::{Observation, ObservationKind, StackSample, Strength},
-    time::{NANOS_PER_SECOND, Timestamp},
+    time::Timestamp,
 };
 
 /// Where observations go.
@@ -67,11 +67,6 @@ const ADVANCED: u8 = 8;
 struct Report {
     due: Timestamp,
     at: Near,
-}
-
-/// The hour of a moment, since the epoch.
-const fn hour_of(time: Timestamp) -> i64 {
-    time.as_nanos().div_euclid(3_600 * NANOS_PER_SECOND)
 }
 
 /// What to do with an entry that is held.

@@ -7,10 +7,11 @@ use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use onenet_core::{
     net::Name,
-    plan::{AddressPlan, AddressRole, PlannedAddress, Prefix, PrefixStatus, Secretariat as Owner, Segment},
+    plan::{AddressPlan, AddressRole, PlannedAddress, Prefix, PrefixStatus, Segment},
 };
 
 use super::{
+    super::plan::owner,
     super::world::{AF, EEA, EOE, EOHED, EOHHS, EOLWD, EOPSS, EOTSS, MASSDOT, Secretariat, Site},
     device::Place,
     truth::{ClaimTruth, DeclaredTruth},
@@ -121,13 +122,7 @@ pub(super) fn address_plan(roles: &[(IpAddr, Secretariat, AddressRole)]) -> Resu
     let mut plan = AddressPlan::default();
     for secretariat in Secretariat::all() {
         let id = name(secretariat.id());
-        let own_space = secretariat.address_space() == secretariat.id();
-        plan.secretariats.push(Owner {
-            id: id.clone(),
-            name: Some(name(secretariat.name())),
-            contact: Some(name(format!("ipam@{}.commonwealth.example", secretariat.id()))),
-            address_space: (!own_space).then(|| name(secretariat.address_space())),
-        });
+        plan.secretariats.push(owner(secretariat));
         for site in Site::ALL {
             plan.segments.push(Segment {
                 id: name(format!("{}-{id}", site.name())),
