@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{check_config, config::ConfigArgs, enroll, error, interfaces, read, run, spool_command, status};
 
@@ -43,6 +43,11 @@ struct ListArgs {
 enum ListFormat {
     Table,
     Json,
+}
+
+/// The command line as data, for the manual pages and the completions of shells.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program with the arguments of this process.

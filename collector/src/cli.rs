@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use onenet_proto::config::ConfigError;
 
 use crate::{
@@ -146,6 +146,11 @@ impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         Self::failure(error)
     }
+}
+
+/// The command line as data, for the manual pages and the completions of shells.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process and gives its exit code.

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write as _,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -43,11 +43,22 @@ pub struct InitArgs {
     /// Address and port of the web page and the API.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7480")]
     web: SocketAddr,
+    /// Make only the certificate authority, keys and certificates, for a configuration that names them and is there
+    /// already, as that of a package is.
+    #[arg(long, conflicts_with_all = ["listen", "web"])]
+    keys_only: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &InitArgs) -> Result<(), CliError> {
     let names = names(args);
+    if args.keys_only {
+        create_keys(&args.dir, &names)?;
+        let (dir, names) = (args.dir.display(), names.join(", "));
+        return cli::print(&format!(
+            "made in {dir}: certificate authority, keys and certificates for {names}\n"
+        ));
+    }
     create(&args.dir, &names, args.listen, args.web)?;
     let dir = args.dir.display();
     let text = format!(
@@ -78,6 +89,29 @@ fn names(args: &InitArgs) -> Vec<String> {
 
 /// Makes a collector's directory. Nothing is written where any of its files is there already.
 pub fn create(dir: &Path, names: &[String], listen: SocketAddr, web: SocketAddr) -> Result<(), CliError> {
+    let keys = keys(names)?;
+    let config = CONFIG
+        .replace(WEB_LISTEN, &format!("listen = \"{web}\""))
+        .replace(LISTEN, &format!("listen = \"{listen}\""));
+    let rest = [
+        ("plan.toml", 0o644, PLAN.to_owned()),
+        // Last, so that what has a configuration has everything it names.
+        ("collector.toml", 0o644, config),
+    ];
+    write_all(dir, keys.into_iter().chain(rest).collect())?;
+    Config::read(&dir.join("collector.toml"))?;
+    Ok(())
+}
+
+/// Makes the certificate authority and the server's certificate alone.
+fn create_keys(dir: &Path, names: &[String]) -> Result<(), CliError> {
+    write_all(dir, keys(names)?.into())
+}
+
+/// A file to be made: its name, permissions and content.
+type Made = (&'static str, u32, String);
+
+fn keys(names: &[String]) -> Result<[Made; 4], CliError> {
     let now = clock::now();
     let (authority, ca) = Authority::create(now)?;
     let server = authority.issue_server(names, now).map_err(|error| {
@@ -85,18 +119,15 @@ pub fn create(dir: &Path, names: &[String], listen: SocketAddr, web: SocketAddr)
             error.context(format!("--name {}: expected host names or addresses", names.join(", "))),
         )
     })?;
-    let config = CONFIG
-        .replace(WEB_LISTEN, &format!("listen = \"{web}\""))
-        .replace(LISTEN, &format!("listen = \"{listen}\""));
-    let files = [
-        ("ca.key", 0o600, ca.key.as_str()),
-        ("ca.pem", 0o644, &ca.certificate),
-        ("server.key", 0o600, &server.key),
-        ("server.pem", 0o644, &server.certificate),
-        ("plan.toml", 0o644, PLAN),
-        // Last, so that what has a configuration has everything it names.
-        ("collector.toml", 0o644, &config),
-    ];
+    Ok([
+        ("ca.key", 0o600, ca.key),
+        ("ca.pem", 0o644, ca.certificate),
+        ("server.key", 0o600, server.key),
+        ("server.pem", 0o644, server.certificate),
+    ])
+}
+
+fn write_all(dir: &Path, files: Vec<Made>) -> Result<(), CliError> {
     if let Some((name, _, _)) = files.iter().find(|(name, _, _)| dir.join(name).exists()) {
         let error = anyhow::anyhow!("{}: exists and is not overwritten", dir.join(name).display());
         return Err(CliError::usage(error));
@@ -104,9 +135,8 @@ pub fn create(dir: &Path, names: &[String], listen: SocketAddr, web: SocketAddr)
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
     for (name, mode, content) in files {
         let path = dir.join(name);
-        write_new(&path, mode, content).map_err(failed(&path))?;
+        write_new(dir, &path, mode, &content).map_err(failed(&path))?;
     }
-    Config::read(&dir.join("collector.toml"))?;
     Ok(())
 }
 
@@ -115,8 +145,13 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> CliError {
     move |error| CliError::failure(anyhow::Error::new(error).context(path.display().to_string()))
 }
 
-fn write_new(path: &Path, mode: u32, content: &str) -> std::io::Result<()> {
+/// Root makes it a file of whoever the directory belongs to: a collector that runs as another user has to read it.
+fn write_new(dir: &Path, path: &Path, mode: u32, content: &str) -> std::io::Result<()> {
     let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(path)?;
+    if nix::unistd::geteuid().is_root() {
+        let owner = fs::metadata(dir)?;
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }

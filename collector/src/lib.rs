@@ -38,4 +38,5 @@ pub mod store;
 mod testing;
 pub mod tls;
 mod uses;
+mod watchdog;
 mod web;

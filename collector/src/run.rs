@@ -31,7 +31,7 @@ use crate::{
     ingest::{IngestService, MAX_MESSAGE_BYTES},
     retain,
     store::{Store, Writer},
-    tls,
+    tls, watchdog,
 };
 
 /// Streams that one connection may have open.
@@ -99,11 +99,15 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
         )
         .await;
         notify(&[NotifyState::Ready]);
+        let watched = watchdog::start(&collector.store, collector.writer.handle());
         let ended = wait(&mut collector, &config, &mut signals).await;
         notify(&[NotifyState::Stopping]);
         let why = ended.as_ref().map_or_else(ToString::to_string, |()| "by a signal".to_owned());
         audit(&collector, "stopped", why).await;
         collector.stop().await;
+        if let Some(watched) = watched {
+            watched.abort();
+        }
         ended
     })
 }
@@ -125,7 +129,7 @@ fn log(format: LogFormat) -> Result<(), CliError> {
 }
 
 /// Tells the service manager, where there is one.
-fn notify(states: &[NotifyState<'_>]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("the service manager could not be told: {error}");
     }
@@ -170,10 +174,10 @@ async fn audit(collector: &Collector, action: &'static str, detail: String) {
 }
 
 async fn reload(collector: &Collector, config: &Config) {
-    let now = NotifyState::monotonic_usec_now();
-    notify(&[NotifyState::Reloading]);
-    if let Ok(now) = now {
-        notify(&[now]);
+    // In one message, as the service manager wants them.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
     match read_plan(&config.plan.file) {
         Ok((plan, _)) => {

@@ -1,11 +1,13 @@
 //! The commands of the README: `cargo xtask demo` shows the whole path at work, `cargo xtask test` passes every
-//! test, `cargo xtask soak` those of delivery at full size, `cargo xtask bench` measures. They install what is missing first, and say what they do while they do it.
+//! test, `cargo xtask soak` those of delivery at full size, `cargo xtask bench` measures,
+//! `cargo xtask package` makes packages. They install what is missing first, and say what they do while they do it.
 
 mod bench;
 mod collector;
 mod demo;
 mod ebpf;
 mod http;
+mod package;
 mod programs;
 mod setup;
 mod soak;
@@ -38,6 +40,8 @@ enum Command {
     Soak(soak::Arguments),
     /// Measure how fast the engine is, beside its peers.
     Bench(bench::Arguments),
+    /// Make .deb and .rpm packages of both programs, with checksums and bills of materials.
+    Package(package::Arguments),
     /// Build the kernel program's committed objects, or check them.
     #[command(subcommand)]
     Ebpf(ebpf::Action),
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Ebpf(action) => ebpf::run(&action),
     };
     outcome.unwrap_or_else(|error| {

@@ -15,13 +15,13 @@ pub struct SensorSection {
     /// Site, such as `boston`; segments of the plan name it.
     #[serde(deserialize_with = "name")]
     pub site: Name,
-    /// Where keys, certificate and spool are kept. Default `/var/lib/onenet-agent`.
+    /// Where keys, certificate and spool are kept. Default `/var/lib/onenet/agent`.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
 }
 
 fn default_state_dir() -> PathBuf {
-    PathBuf::from("/var/lib/onenet-agent")
+    PathBuf::from("/var/lib/onenet/agent")
 }
 
 impl Default for SensorSection {

@@ -51,6 +51,7 @@ impl Pump {
             if self.control.is_stopped() || self.batcher.is_closed() {
                 break;
             }
+            self.control.turn();
             match source.make(&mut self.batcher) {
                 Made::Records => {}
                 Made::Nothing(wait) => std::thread::sleep(wait.min(NAP)),

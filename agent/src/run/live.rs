@@ -39,6 +39,7 @@ impl Pump {
         let mut ending: Option<Ending> = None;
         self.look_after_live(&mut sources);
         while !self.batcher.is_closed() {
+            self.control.turn();
             if ending.is_none() && self.control.is_stopped() {
                 ending = Some(Ending { at: Timestamp(wall_time()), deadline: Instant::now() + LAST_LOOK });
                 self.look_after_live(&mut sources);

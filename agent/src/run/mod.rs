@@ -33,6 +33,7 @@ mod batch;
 mod feed;
 mod live;
 mod loss;
+mod pulse;
 mod pump;
 mod seal;
 mod shed;

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -45,6 +45,8 @@ pub(crate) type Reload = (InUse, DetectConfig);
 pub(crate) struct PumpControl {
     /// Stop reading.
     pub(crate) stop: AtomicBool,
+    /// Turns of the loop that reads, for the watchdog.
+    pub(crate) turns: AtomicU64,
     reload: Mutex<Option<Reload>>,
 }
 
@@ -56,6 +58,11 @@ impl PumpControl {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    /// The loop that reads has taken another turn.
+    pub(super) fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -120,6 +127,7 @@ impl Pump {
     /// Waits for the stop after the sources have ended; heartbeats go on meanwhile.
     pub(crate) fn linger(&mut self) {
         while !self.control.is_stopped() && !self.batcher.is_closed() {
+            self.control.turn();
             self.reload_if_asked();
             std::thread::sleep(NAP);
         }

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    pulse::Pulse,
     seal::wall_time,
     start::{Started, log_filter},
 };
@@ -59,8 +60,8 @@ struct Supervisor {
     started_at: i64,
     stop: Stop,
     watchdog: Option<Duration>,
-    beat: u64,
-    beat_at: Instant,
+    sealing: Pulse,
+    reading: Pulse,
 }
 
 fn notify(states: &[NotifyState<'_>]) {
@@ -79,8 +80,8 @@ impl Supervisor {
             started_at: wall_time(),
             stop: Stop::NotYet,
             watchdog: sd_notify::watchdog_enabled().map(|interval| interval / 2),
-            beat: 0,
-            beat_at: Instant::now(),
+            sealing: Pulse::new(Instant::now()),
+            reading: Pulse::new(Instant::now()),
         }
     }
 
@@ -161,15 +162,19 @@ impl Supervisor {
         }
     }
 
+    /// Tells the service manager that the agent is alive, if its threads are.
     fn pat_watchdog(&mut self) {
         let Some(interval) = self.watchdog else { return };
-        let beat = self.started.sealing.beat.load(Ordering::Relaxed);
-        if beat != self.beat {
-            self.beat = beat;
-            self.beat_at = Instant::now();
-        }
-        if self.beat_at.elapsed() < interval * 2 {
+        let (now, within) = (Instant::now(), interval * 2);
+        let started = &self.started;
+        let seals = self.sealing.beats(started.sealing.beat.load(Ordering::Relaxed), now, within);
+        let reads = self.reading.beats(started.pump.turns.load(Ordering::Relaxed), now, within);
+        // Captures are not read on while the spool is full, and a stop has a limit of its own.
+        let may_wait = started.reads_files || matches!(self.stop, Stop::Draining(_));
+        if seals && (reads || may_wait) {
             notify(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(seals, reads, "a thread hangs: the service manager is not told that all is well");
         }
     }
 

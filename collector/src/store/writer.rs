@@ -75,6 +75,8 @@ struct Job {
 /// What the thread is told.
 enum Message {
     Batch(Box<Job>),
+    /// Answer that what came before is dealt with.
+    Turn(oneshot::Sender<()>),
     Stop,
 }
 
@@ -108,6 +110,13 @@ impl WriterHandle {
         let job = Message::Batch(Box::new(Job { incoming, memory, answer }));
         self.jobs.send(job).await.map_err(|_| StoreError::Stopping)?;
         Ok(verdict)
+    }
+
+    /// Ends once the thread has committed what was in the queue before, so it tells a thread that works from one that hangs.
+    pub(crate) async fn turn(&self) -> Result<(), StoreError> {
+        let (answer, turn) = oneshot::channel();
+        self.jobs.send(Message::Turn(answer)).await.map_err(|_| StoreError::Stopping)?;
+        turn.await.map_err(|_| StoreError::Stopping)
     }
 
     /// The head held for a sensor; the default where it has delivered nothing.
@@ -234,7 +243,7 @@ impl Committer {
     fn run(&mut self, queue: &mut mpsc::Receiver<Message>) {
         let size = |job: &Job| job.incoming.contents.as_ref().map_or(0, |contents| contents.flows.len());
         while let Some(message) = queue.blocking_recv() {
-            let (mut flows, mut group) = (0, Vec::new());
+            let (mut flows, mut group, mut turns) = (0, Vec::new(), Vec::new());
             let mut next = Some(message);
             while let Some(message) = next {
                 match message {
@@ -242,6 +251,7 @@ impl Committer {
                         flows = size(&job).saturating_add(flows);
                         group.push(*job);
                     }
+                    Message::Turn(answer) => turns.push(answer),
                     // What is in the queue still comes; nothing new enters it.
                     Message::Stop => queue.close(),
                 }
@@ -250,6 +260,10 @@ impl Committer {
             }
             if !group.is_empty() {
                 self.handle(group);
+            }
+            for turn in turns {
+                // Who asked may have given up.
+                let _ = turn.send(());
             }
         }
         self.vouch();

@@ -1,0 +1,144 @@
+//! Whole packages of small stand-ins for the programs: what is in them, and that they are the same whenever they are made.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{
+    Format,
+    crates::Workspace,
+    layout::{PROGRAMS, Parts},
+    packages, same,
+    when::Moment,
+};
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("xtask-package-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("made");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Programs and a manual that take no time to build.
+fn stand_ins(folder: &Path) {
+    for name in PROGRAMS.iter().map(|program| program.name) {
+        fs::write(folder.join(name), format!("#!/bin/sh\necho {name}\n")).expect("written");
+        for (kind, files) in [
+            ("man", vec![format!("{name}.1"), format!("{name}-run.1")]),
+            ("completions", vec![format!("{name}.bash"), format!("_{name}"), format!("{name}.fish")]),
+        ] {
+            let kind = folder.join(name.to_owned() + ".manual").join(kind);
+            fs::create_dir_all(&kind).expect("made");
+            for file in files {
+                fs::write(kind.join(&file), &file).expect("written");
+            }
+        }
+        let manual = folder.join("manual");
+        fs::create_dir_all(&manual).expect("made");
+        fs::rename(folder.join(name.to_owned() + ".manual"), manual.join(name)).expect("moved");
+    }
+}
+
+fn make(folder: &Path, formats: &[Format]) -> Vec<PathBuf> {
+    stand_ins(folder);
+    let workspace = Workspace::load().expect("cargo answers");
+    let (programs, manual) = (folder, &folder.join("manual"));
+    let parts = Parts { programs, manual, workspace: &workspace, moment: Moment(1_700_000_000) };
+    packages(&parts, formats, "Somebody <somebody@onenet.example>", &folder.join("out")).expect("packages")
+}
+
+fn output(program: &str, arguments: &[&str], file: &Path) -> String {
+    let output = Command::new(program).args(arguments).arg(file).output().expect("it runs");
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Whether the tool is there; where it is not, this says so aloud.
+fn is_here(tool: &str) -> bool {
+    let here = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !here {
+        eprintln!("{tool} is not installed: its packages are NOT tested here");
+    }
+    here
+}
+
+fn twice(name: &str, format: Format) -> (Folder, Vec<PathBuf>) {
+    let (first, second) = (Folder::new(&format!("{name}-1")), Folder::new(&format!("{name}-elsewhere")));
+    let made = make(&first.0, &[format]);
+    same(&made, &make(&second.0, &[format])).expect("the same bytes");
+    (first, made)
+}
+
+#[test]
+fn debian_packages_are_complete_and_the_same_each_time() {
+    if !is_here("dpkg-deb") {
+        return;
+    }
+    let (folder, made) = twice("deb", Format::Deb);
+    let agent = made.first().expect("a package");
+    assert!(
+        agent.ends_with(format!("onenet-agent_{}-1_amd64.deb", env!("CARGO_PKG_VERSION")))
+            || cfg!(not(target_arch = "x86_64"))
+    );
+    let list = output("dpkg-deb", &["--contents"], agent);
+    for line in list.lines() {
+        assert!(line.contains(" root/root ") && line.contains(" 2023-11-14 "), "owner and time: {line}");
+    }
+    for (mode, place) in [
+        ("-rwxr-xr-x", "./usr/bin/onenet-agent"),
+        ("-rw-r--r--", "./etc/onenet/agent.toml"),
+        ("-rw-r--r--", "./usr/lib/systemd/system/onenet-agent@.service"),
+        ("-rw-r--r--", "./usr/lib/sysusers.d/onenet-agent.conf"),
+        ("-rw-r--r--", "./usr/share/man/man1/onenet-agent-run.1.gz"),
+        ("-rw-r--r--", "./usr/share/bash-completion/completions/onenet-agent"),
+        ("-rw-r--r--", "./usr/share/doc/onenet-agent/third-party-notices.gz"),
+        ("-rw-r--r--", "./usr/share/doc/onenet-agent/sbom.cdx.json"),
+        ("-rw-r--r--", "./usr/share/doc/onenet-agent/changelog.Debian.gz"),
+        ("drwxr-xr-x", "./etc/onenet/"),
+    ] {
+        let found = list.lines().find(|line| line.ends_with(&format!(" {place}")));
+        assert!(found.is_some_and(|line| line.starts_with(mode)), "{mode} {place}:\n{list}");
+    }
+    assert_eq!(output("dpkg-deb", &["-f"], agent).lines().next(), Some("Package: onenet-agent"));
+    let control = folder.0.join("control");
+    assert!(Command::new("dpkg-deb").arg("-e").arg(agent).arg(&control).status().expect("it runs").success());
+    assert_eq!(fs::read_to_string(control.join("conffiles")).expect("read"), "/etc/onenet/agent.toml\n");
+    for script in ["postinst", "prerm", "postrm"] {
+        let text = fs::read_to_string(control.join(script)).expect("read");
+        let words = ["@PACKAGE@", "@KIND@", "@UNITS@", "@SUMMARY@"];
+        assert!(!words.iter().any(|word| text.contains(word) && *word != "@PACKAGE@"), "{script}: {text}");
+        output("sh", &["-n"], &control.join(script));
+    }
+}
+
+#[test]
+fn rpm_packages_are_complete_and_the_same_each_time() {
+    if !is_here("rpmbuild") {
+        return;
+    }
+    let (_folder, made) = twice("rpm", Format::Rpm);
+    let collector =
+        made.iter().rfind(|file| file.extension().is_some_and(|kind| kind == "rpm")).expect("a package");
+    let list = output("rpm", &["-qp", "--qf", "[%{FILEUSERNAME} %{FILENAMES}\n]"], collector);
+    for place in ["/usr/bin/onenet-collector", "/usr/lib/systemd/system/onenet-collector.service"] {
+        assert!(list.contains(&format!("root {place}\n")), "{place}:\n{list}");
+    }
+    let kept = output("rpm", &["-qp", "--configfiles"], collector);
+    assert_eq!(kept, "/etc/onenet/collector.toml\n/etc/onenet/plan.toml\n");
+    assert_eq!(
+        output("rpm", &["-qp", "--qf", "%{BUILDHOST} %{BUILDTIME}"], collector),
+        "localhost 1700000000"
+    );
+}
