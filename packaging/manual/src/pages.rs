@@ -21,8 +21,7 @@ pub(crate) fn pages(program: &Command) -> Result<BTreeMap<String, Vec<u8>>> {
 
 /// Adds the page of a command, and those of the commands in it.
 fn page(command: &Command, name: &str, program: &str, pages: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
-    let named = command.clone().name(name.to_owned()).display_name(name.to_owned());
-    let man = Man::new(named)
+    let man = Man::new(command.clone())
         .title(name.to_owned())
         .section("1")
         .source(format!("{program} {}", env!("CARGO_PKG_VERSION")))
