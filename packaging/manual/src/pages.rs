@@ -28,7 +28,7 @@ fn page(command: &Command, name: &str, program: &str, pages: &mut BTreeMap<Strin
         .manual("One Network edge sensor");
     let mut text = Vec::new();
     man.render(&mut text).with_context(|| format!("the page of {name}"))?;
-    closing(command, name, program).to_writer(&mut text)?;
+    text.extend(closing(command, name, program).to_roff().into_bytes());
     pages.insert(format!("{name}.1"), text);
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         page(inner, &format!("{name}-{}", inner.get_name()), program, pages)?;
