@@ -26,6 +26,10 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     let changes = layout::gzip(change_log(program, &version, about)?.as_bytes())?;
     let place = format!("/usr/share/doc/{}/changelog.Debian.gz", program.name);
     files.insert(place, Placed { content: changes, executable: false });
+    let deb = crate::workspace().join("packaging/deb");
+    let overrides = layout::script(program, &deb.join("lintian-overrides"))?.into_bytes();
+    let place = format!("/usr/share/lintian/overrides/{}", program.name);
+    files.insert(place, Placed { content: overrides, executable: false });
     let mut control = Files::new();
     let mut add = |name: &str, text: String, executable| {
         control.insert(format!("/DEBIAN/{name}"), Placed { content: text.into_bytes(), executable });
@@ -34,8 +38,7 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     add("conffiles", program.conffiles().map(|file| file + "\n").collect(), false);
     add("md5sums", sums(&files)?, false);
     for name in ["postinst", "prerm", "postrm"] {
-        let file = crate::workspace().join("packaging/deb").join(name);
-        add(name, layout::script(program, &file)?, true);
+        add(name, layout::script(program, &deb.join(name))?, true);
     }
     control.append(&mut files);
     layout::stage(&control, &root, about.moment)?;

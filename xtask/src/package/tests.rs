@@ -118,7 +118,9 @@ fn debian_packages_are_complete_and_the_same_each_time() {
     for script in ["postinst", "prerm", "postrm"] {
         let text = fs::read_to_string(control.join(script)).expect("read");
         let words = ["@PACKAGE@", "@KIND@", "@UNITS@", "@SUMMARY@"];
-        assert!(!words.iter().any(|word| text.contains(word) && *word != "@PACKAGE@"), "{script}: {text}");
+        // A template's units are written onenet-agent@*.service.
+        let text = text.replace("@*.service", "").replace("@*.service.d", "");
+        assert!(!words.iter().any(|word| text.contains(word)), "{script}: {text}");
         output("sh", &["-n"], &control.join(script));
     }
 }
