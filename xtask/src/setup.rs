@@ -119,6 +119,15 @@ const NEEDS: &[Need<'static>] = &[
         debian: &["util-linux", "mount"],
         fedora: &["util-linux"],
     },
+    Need {
+        purpose: Purpose::Tests,
+        what: "systemd-analyze, which says how exposed the services are",
+        probe: "command -v systemd-analyze",
+        debian: &["systemd"],
+        fedora: &["systemd"],
+    },
+    crate::package::DPKG_DEB,
+    crate::package::RPMBUILD,
 ];
 
 /// Installs what `purpose` needs and is missing. Where nothing is missing, it runs no package manager.

@@ -66,16 +66,18 @@ struct About<'a> {
     moment: Moment,
 }
 
-const DPKG_DEB: Need<'static> = Need {
-    purpose: Purpose::Build,
+/// For .deb.
+pub(crate) const DPKG_DEB: Need<'static> = Need {
+    purpose: Purpose::Tests,
     what: "dpkg-deb, which makes Debian packages",
     probe: "command -v dpkg-deb",
     debian: &["dpkg"],
     fedora: &["dpkg"],
 };
 
-const RPMBUILD: Need<'static> = Need {
-    purpose: Purpose::Build,
+/// For .rpm.
+pub(crate) const RPMBUILD: Need<'static> = Need {
+    purpose: Purpose::Tests,
     what: "rpmbuild, which makes RPM packages",
     probe: "command -v rpmbuild",
     debian: &["rpm"],
