@@ -1,6 +1,9 @@
 //! Compiles what goes into the packages.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -20,7 +23,6 @@ pub(super) fn programs(folder: &Path) -> Result<PathBuf> {
     let status = cargo()
         .args(["build", "--release", "--locked", "-p", "onenet-agent", "-p", "onenet-collector", "--bins"])
         .env("CARGO_TARGET_DIR", folder)
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix").join("\u{1f}"))
         .env("CFLAGS", flags("-ffile-prefix-map").join(" "))
         .status()
@@ -28,7 +30,21 @@ pub(super) fn programs(folder: &Path) -> Result<PathBuf> {
     if !status.success() {
         bail!("the programs could not be built ({status})");
     }
-    Ok(folder.join("release"))
+    let stripped = super::layout::fresh(folder.join("stripped"))?;
+    for program in super::layout::PROGRAMS.iter().map(|program| program.name) {
+        strip(&folder.join("release").join(program), &stripped.join(program))?;
+    }
+    Ok(stripped)
+}
+
+/// Leaves out what only a debugger reads. The profile cannot say so: cargo forgets it for a package that the profile
+/// names, as it does the agent.
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("strip").arg("-o").args([to, from]).output().context("cannot run strip")?;
+    if !output.status.success() {
+        bail!("strip failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 /// Writes manual pages and completions, and gives where they are.
@@ -44,4 +60,21 @@ pub(super) fn manual(folder: &Path) -> Result<PathBuf> {
         bail!("manual pages and completions could not be written ({status})");
     }
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_smaller_without_what_a_debugger_reads() {
+        let (whole, stripped) = (
+            std::env::current_exe().expect("this program"),
+            std::env::temp_dir().join(format!("xtask-strip-{}", std::process::id())),
+        );
+        strip(&whole, &stripped).expect("it is stripped");
+        let size = |path: &Path| std::fs::metadata(path).expect("it is there").len();
+        assert!(size(&stripped) < size(&whole));
+        std::fs::remove_file(stripped).expect("removed");
+    }
 }
