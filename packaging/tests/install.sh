@@ -8,9 +8,10 @@ packages=$1
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 work=$(mktemp -d)
 
+# Without the copies of the account files that useradd leaves behind.
 snapshot() {
     find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/log -o -path /var/cache \
-        -o -path /var/lib/dpkg \) -prune -o -print | sort
+        -o -path /var/lib/dpkg -o -path '/etc/*shadow-' -o -path '/etc/passwd-' -o -path '/etc/group-' \) -prune -o -print | sort
     cut -d: -f1 /etc/passwd /etc/group | sort
 }
 
@@ -40,7 +41,8 @@ must "the plan is sound" onenet-collector plan check /etc/onenet/plan.toml
 must "keys are made" as onenet-collector onenet-collector init --keys-only --dir /var/lib/onenet/collector
 must "keys are private" test "$(stat -c '%a %U' /var/lib/onenet/collector/ca.key)" = "600 onenet-collector"
 token=$(as onenet-collector onenet-collector token create --sensor boston-1 --site boston | head -n 1)
-as onenet-collector onenet-collector run >"$work/log" 2>&1 &
+runuser -u onenet-collector -- onenet-collector run >"$work/log" 2>&1 &
+# Of runuser, which hands the signal on.
 collector=$!
 tries=0
 until grep -q "sensors connect to" "$work/log"; do
