@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use onenet_proto::owner::as_owner_of;
+
 /// Permissions of a file that its owner alone may read.
 pub(crate) const PRIVATE: u32 = 0o600;
 /// Permissions of a file that others may read.
@@ -17,13 +19,16 @@ pub(crate) fn draft_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.{}", std::process::id()))
 }
 
-/// Writes a file that is to take the place of `name` in `directory`, whole and on the disk.
+/// Writes a file that is to take the place of `name` in `directory`, whole and on the disk. Root makes it a file of
+/// whoever the directory belongs to: a collector that runs as another user has to read it.
 pub(crate) fn draft(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
-    let draft = draft_of(directory, name);
-    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(draft)
+    as_owner_of(directory, || {
+        let draft = draft_of(directory, name);
+        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(draft)
+    })
 }
 
 /// Makes a directory's entries durable: a new file may vanish in a power failure unless its directory is synced.

@@ -225,11 +225,8 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
 fn apply(plan: &Path, source: &str, text: &str) -> Result<(), CliError> {
     let (directory, path) = (imports_of(plan), import_of(plan, source));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let replace = || {
-        std::fs::create_dir_all(&directory)?;
-        files::replace(&directory, &name, text.as_bytes(), files::SHARED)
-    };
-    as_owner_of(&directory, replace)
+    as_owner_of(&directory, || std::fs::create_dir_all(&directory))
+        .and_then(|()| files::replace(&directory, &name, text.as_bytes(), files::SHARED))
         .with_context(|| format!("{} cannot be written", path.display()))
         .map_err(CliError::failure)
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use memchr::memmem;
 
 use super::{
     About,
@@ -79,12 +80,12 @@ fn description(
     format!(
         // For useradd, by which the service gets its user before anything is unpacked.
         "Package: {}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {}\nInstalled-Size: {kib}\n\
-         Pre-Depends: passwd\nDepends: {needs}\nSection: net\nPriority: optional\nDescription: {}\n{text}",
+         Pre-Depends: passwd\n{needs}Section: net\nPriority: optional\nDescription: {}\n{text}",
         program.name, about.maintainer, program.summary
     )
 }
 
-/// Packages that hold the libraries which a program asks for, by what stands in it.
+/// The field that names the packages of the libraries which a program asks for, by what stands in it.
 fn needs(program: Option<&Placed>) -> String {
     let content = program.map_or(&[][..], |file| &file.content);
     let mut needs = Vec::new();
@@ -97,20 +98,17 @@ fn needs(program: Option<&Placed>) -> String {
     if contains(content, b"libpcap.so.0.8") {
         needs.push("libpcap0.8 | libpcap0.8t64".to_owned());
     }
-    // For deb-systemd-helper, by which the unit is enabled.
-    needs.push("init-system-helpers".to_owned());
-    needs.join(", ")
+    if needs.is_empty() { String::new() } else { format!("Depends: {}\n", needs.join(", ")) }
 }
 
 fn contains(content: &[u8], wanted: &[u8]) -> bool {
-    content.windows(wanted.len()).any(|window| window == wanted)
+    memmem::find(content, wanted).is_some()
 }
 
 /// The latest minor version of the C library whose symbols the program asks for.
 fn newest_glibc(content: &[u8]) -> Option<u32> {
     const MARK: &[u8] = b"\0GLIBC_2.";
-    let places = content.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    let minors = places.filter_map(|(at, _)| {
+    let minors = memmem::find_iter(content, MARK).filter_map(|at| {
         let rest = content.get(at + MARK.len()..)?.iter();
         let digits: Vec<u8> = rest.take_while(|byte| byte.is_ascii_digit()).copied().collect();
         String::from_utf8(digits).ok()?.parse().ok()
@@ -147,11 +145,8 @@ mod tests {
     #[test]
     fn a_package_needs_the_libraries_that_stand_in_the_program() {
         let needs_of = |content: &[u8]| needs(Some(&Placed { content: content.to_vec(), executable: true }));
-        assert_eq!(needs_of(b"#!/bin/sh\n"), "init-system-helpers");
+        assert_eq!(needs_of(b"#!/bin/sh\n"), "");
         let program = b"\x7fELF\0libpcap.so.0.8\0libgcc_s.so.1\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.9\0";
-        assert_eq!(
-            needs_of(program),
-            "libc6 (>= 2.34), libgcc-s1, libpcap0.8 | libpcap0.8t64, init-system-helpers"
-        );
+        assert_eq!(needs_of(program), "Depends: libc6 (>= 2.34), libgcc-s1, libpcap0.8 | libpcap0.8t64\n");
     }
 }

@@ -87,6 +87,8 @@ pub(super) struct Parts<'a> {
     pub(super) manual: &'a Path,
     pub(super) workspace: &'a Workspace,
     pub(super) moment: Moment,
+    /// The number of a version that is yet to come, for a test of upgrades: its configuration says more.
+    pub(super) later: Option<&'a str>,
 }
 
 /// A file of a package.
@@ -117,7 +119,11 @@ impl Program {
         add(format!("/usr/bin/{name}"), read(&parts.programs.join(name))?);
         for (file, changes) in self.conffiles {
             let stated = String::from_utf8(read(&packaging.join(file))?)?;
-            add(format!("/etc/onenet/{file}"), changed(&stated, changes)?.into_bytes());
+            let mut stated = changed(&stated, changes)?;
+            if let Some(version) = parts.later {
+                stated += &format!("# As of version {version}.\n");
+            }
+            add(format!("/etc/onenet/{file}"), stated.into_bytes());
         }
         for unit in self.units.iter().map(|unit| unit.replace('*', "")) {
             add(format!("/usr/lib/systemd/system/{unit}"), read(&packaging.join("systemd").join(&unit))?);

@@ -4,6 +4,7 @@
 mod build;
 mod crates;
 mod deb;
+mod install;
 mod layout;
 mod notices;
 mod rpm;
@@ -46,6 +47,10 @@ pub(crate) struct Arguments {
     /// Make everything a second time in other folders, and fail unless it is the same to the byte.
     #[arg(long)]
     twice: bool,
+    /// Install them, use them, upgrade, remove and purge them in systems of their own, which needs root and debootstrap;
+    /// all the tests where none is named.
+    #[arg(long, value_enum, value_name = "TEST", num_args = 0..)]
+    test: Option<Vec<install::Test>>,
     /// Who answers for the packages.
     #[arg(long, default_value = "One Network maintainers <maintainers@onenet.example>")]
     maintainer: String,
@@ -118,9 +123,18 @@ fn make(arguments: &Arguments, formats: &[Format], out: &Path, building: &Path) 
     };
     let manual = build::manual(&building.join("manual"))?;
     let workspace = crates::Workspace::load()?;
-    let parts =
-        Parts { programs: &programs, manual: &manual, workspace: &workspace, moment: Moment::of_source()? };
-    packages(&parts, formats, &arguments.maintainer, out)
+    let parts = Parts {
+        programs: &programs,
+        manual: &manual,
+        workspace: &workspace,
+        moment: Moment::of_source()?,
+        later: None,
+    };
+    let made = packages(&parts, formats, &arguments.maintainer, out)?;
+    if let Some(tests) = &arguments.test {
+        install::run(tests, &parts, &made, &arguments.maintainer)?;
+    }
+    Ok(made)
 }
 
 /// Makes the packages of these parts, and the list of their checksums.
@@ -128,7 +142,10 @@ fn packages(parts: &Parts<'_>, formats: &[Format], maintainer: &str, out: &Path)
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let mut made = Vec::new();
     for program in &PROGRAMS {
-        let version = parts.workspace.version(program.name)?;
+        let version = match parts.later {
+            Some(version) => version.to_owned(),
+            None => parts.workspace.version(program.name)?,
+        };
         let about = About { version: &version, maintainer, moment: parts.moment };
         let files = program.files(parts)?;
         let bill = out.join(format!("{}-{version}.cdx.json", program.name));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use memchr::memmem;
 
 use super::{
     About,
@@ -74,17 +75,12 @@ fn of_red_hat(program: &Program, files: &Files) -> Result<Files> {
 fn name_libpcap(program: &mut [u8]) -> Result<()> {
     const DEBIAN: &[u8] = b"\0libpcap.so.0.8\0";
     const OTHERS: &[u8] = b"\0libpcap.so.1\0\0\0";
-    let places: Vec<usize> = memmem(program, DEBIAN);
+    let places: Vec<usize> = memmem::find_iter(program, DEBIAN).collect();
     ensure!(places.len() <= 1, "the program names libpcap {} times, expected once", places.len());
     if let Some(name) = places.first().and_then(|at| program.get_mut(*at..at + DEBIAN.len())) {
         name.copy_from_slice(OTHERS);
     }
     Ok(())
-}
-
-fn memmem(content: &[u8], wanted: &[u8]) -> Vec<usize> {
-    let windows = content.windows(wanted.len()).enumerate();
-    windows.filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect()
 }
 
 fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Result<String> {

@@ -55,7 +55,7 @@ fn make(folder: &Path, formats: &[Format]) -> Vec<PathBuf> {
     stand_ins(folder);
     let workspace = Workspace::load().expect("cargo answers");
     let (programs, manual) = (folder, &folder.join("manual"));
-    let parts = Parts { programs, manual, workspace: &workspace, moment: Moment(1_700_000_000) };
+    let parts = Parts { programs, manual, workspace: &workspace, moment: Moment(1_700_000_000), later: None };
     packages(&parts, formats, "Somebody <somebody@onenet.example>", &folder.join("out")).expect("packages")
 }
 
