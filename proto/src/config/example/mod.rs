@@ -3,9 +3,10 @@
 //! this file as a module of theirs.
 //!
 //! In an example `#field = value`, without a space behind the `#`, is a field that is commented out, and `# text` is
-//! a comment. A comment belongs to the fields that follow it up to the next comment or empty line. Before a field
-//! that has none right above it goes a line `# field: …` in front of its section, which is of all sections that begin
-//! alike. A number's range reads `1 to 64`; the values of a text that has few are written in quotes.
+//! a comment. A comment belongs to the fields that follow it up to the next comment or empty line. A line that begins
+//! with a field's name in backquotes and a colon, in front of a section, is of that field in all sections that begin
+//! alike, where it has no comment right above it. A number's range reads `1 to 64`; the values of a text that has few
+//! are written in quotes.
 
 mod fields;
 
@@ -36,8 +37,14 @@ pub(crate) struct Example<'a> {
 }
 
 impl Example<'_> {
-    /// Holds the example to the program. Everything that is wrong is told at once.
+    /// Fails where example and program differ.
     pub(crate) fn check(&self) {
+        let wrong = self.wrong();
+        assert!(wrong.is_empty(), "the example and the program differ:\n{}", wrong.join("\n"));
+    }
+
+    /// Everything in which they differ.
+    pub(crate) fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let fields = fields(self.text);
         let whole: Table = uncommented(self.text).parse().expect("TOML with everything uncommented");
@@ -54,7 +61,7 @@ impl Example<'_> {
             let before = wrong.len();
             self.check_default(field, &whole, &mut wrong);
             match kind_of(&field.value) {
-                Kind::Number => self.check_range(field, &whole, &mut wrong),
+                Kind::Number => self.check_range(field, &comments[&field.name()], &whole, &mut wrong),
                 Kind::Text => self.check_values(field, &comments[&field.name()], &whole, &mut wrong),
                 Kind::Other => {}
             }
@@ -62,7 +69,7 @@ impl Example<'_> {
                 *message = format!("line {}: {}: {message}", field.line, field.key());
             }
         }
-        assert!(wrong.is_empty(), "the example and the program differ:\n{}", wrong.join("\n"));
+        wrong
     }
 
     fn told(&self, table: &Table) -> Result<String, String> {
@@ -132,8 +139,7 @@ impl Example<'_> {
         match (self.told(whole), self.told(&without)) {
             (Ok(with), Ok(without)) if with == without => {}
             (Ok(_), Ok(_)) => {
-                wrong
-                    .push("what is shown is not the default, and no \"Not stated\" tells the default".into());
+                wrong.push("it is not the default, and no \"Not stated\" tells what is".into());
             }
             // It must be stated where its table is.
             (Ok(_), Err(error)) if error.contains("missing") => {}
@@ -142,9 +148,11 @@ impl Example<'_> {
     }
 
     /// Lowest and highest are taken; what is just beyond is refused, with the name of the field.
-    fn check_range(&self, field: &Field, whole: &Table, wrong: &mut Vec<String>) {
-        let Some((low, high)) = range(&field.comment) else {
-            wrong.push(format!("the comment states no range such as \"1 to 64\": {}", field.comment));
+    fn check_range(&self, field: &Field, of_all: &str, whole: &Table, wrong: &mut Vec<String>) {
+        // Entries of a list behind the first need not say it again.
+        let comment = if field.comment.is_empty() { of_all } else { &field.comment };
+        let Some((low, high)) = range(comment) else {
+            wrong.push(format!("the comment states no range such as \"1 to 64\": {comment}"));
             return;
         };
         let has_fractions = field.value.is_float();
