@@ -265,8 +265,8 @@ fn range(comment: &str) -> Option<(String, String)> {
 /// A number, and so many steps beyond it: of one, or where the field has fractions of the last place, a thousandth at
 /// most.
 fn number(text: &str, steps: i64, has_fractions: bool) -> Value {
-    if !has_fractions {
-        return Value::Integer(text.parse::<i64>().expect("a whole number") + steps);
+    if let Some(whole) = text.parse::<i64>().ok().filter(|_| !has_fractions) {
+        return Value::Integer(whole + steps);
     }
     let places = text.rsplit_once('.').map_or(0, |(_, places)| places.len()).max(3);
     let step = 10_f64.powi(-i32::try_from(places).expect("a few places"));
