@@ -1,5 +1,9 @@
 //! The configuration, `collector.toml`. Relative paths in it are taken from the directory it lies in.
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -149,39 +153,15 @@ impl Default for WebConfig {
 impl Config {
     /// Reads and checks a file.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let document = Document::open(file)?;
-        let mut config: Self = document.parse()?;
-        config.check(&document)?;
-        config.resolve(file.parent().unwrap_or(Path::new("")));
-        Ok(config)
+        Self::from_document(&Document::open(file)?)
     }
 
-    /// Checks what the grammar cannot.
-    fn check(&self, document: &Document) -> Result<(), ConfigError> {
-        let in_range = |key: &str, value: u64, low: u64, high: u64| {
-            let key: Vec<&str> = key.split('.').collect();
-            let error = || document.error(&key, format!("{value}, expected {low} to {high}"));
-            if (low..=high).contains(&value) { Ok(()) } else { Err(error()) }
-        };
-        in_range("server.max_connections", self.server.max_connections as u64, 1, 65_536)?;
-        in_range("server.handshake_timeout_seconds", self.server.handshake_timeout_seconds, 1, 600)?;
-        in_range("enrollment.certificate_days", self.enrollment.certificate_days.into(), 1, 3_650)?;
-        in_range("store.segment_max_flows", self.store.segment_max_flows, 1, 1_000_000_000)?;
-        in_range("store.segment_max_hours", self.store.segment_max_hours, 1, 8_760)?;
-        in_range("store.keep_days", self.store.keep_days.into(), 0, 36_500)?;
-        let sensors = &self.sensors;
-        in_range("sensors.silent_after_seconds", sensors.silent_after_seconds.into(), 5, 86_400)?;
-        in_range("sensors.clock_skew_seconds", sensors.clock_skew_seconds.into(), 1, 86_400)?;
-        in_range("sensors.gap_after_seconds", sensors.gap_after_seconds.into(), 1, 86_400)?;
-        in_range("sensors.quiet_seconds", sensors.quiet_seconds.into(), 1, 31_536_000)?;
-        in_range("inventory.window_days", self.inventory.window_days.into(), 1, 366)?;
-        in_range("inventory.dark_days", self.inventory.dark_days.into(), 1, 3_660)?;
-        in_range("siem.file.max_bytes", self.siem.file.max_bytes, 65_536, 1 << 40)?;
-        in_range("siem.file.keep", self.siem.file.keep.into(), 0, 10_000)?;
-        if let Some(syslog) = &self.siem.syslog {
-            in_range("siem.syslog.max_message_bytes", syslog.max_message_bytes as u64, 2_048, 1 << 20)?;
-        }
-        Ok(())
+    /// Checks a configuration that has been read.
+    fn from_document(document: &Document) -> Result<Self, ConfigError> {
+        let mut config: Self = document.parse()?;
+        check::check(&config, document)?;
+        config.resolve(document.path().parent().unwrap_or(Path::new("")));
+        Ok(config)
     }
 
     pub(crate) fn resolve(&mut self, directory: &Path) {
@@ -195,25 +175,6 @@ impl Config {
             &mut self.siem.file.path,
         ] {
             *path = directory.join(&*path);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_out_of_range_is_told_with_file_line_column_and_key() {
-        let server = "[server]\nlisten = '127.0.0.1:1'\nca_certificate = 'a'\nca_key = 'b'\n\
-                      certificate = 'c'\nkey = 'd'\n";
-        for (more, expected) in [
-            ("max_connections = 0\n", "collector.toml:7:19: server.max_connections: 0, expected 1 to 65536"),
-            ("[siem.file]\nkeep = 10001\n", "collector.toml:8:8: siem.file.keep: 10001, expected 0 to 10000"),
-        ] {
-            let document = Document::new(Path::new("collector.toml"), format!("{server}{more}"));
-            let config: Config = document.parse().expect("the grammar allows it");
-            assert_eq!(config.check(&document).expect_err(more).to_string(), expected);
         }
     }
 }

@@ -202,22 +202,6 @@ mod tests {
     }
 
     #[test]
-    fn the_commented_defaults_are_the_defaults() {
-        let stated: String = CONFIG
-            .lines()
-            .map(|line| {
-                let setting =
-                    line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && rest.contains('='));
-                format!("{}\n", setting.unwrap_or(line))
-            })
-            .collect();
-        let with: Config = toml::from_str(&stated).expect("every commented setting is one");
-        let without: Config = toml::from_str(CONFIG).expect("it parses");
-        assert_eq!(with, without);
-        assert_ne!(stated, CONFIG);
-    }
-
-    #[test]
     fn a_name_that_is_none_is_refused() {
         let temp = tempfile::tempdir().expect("a directory");
         let error = create(temp.path(), &["é".to_owned()], address(1), address(2)).expect_err("no host name");

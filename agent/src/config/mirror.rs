@@ -1,6 +1,6 @@
 //! `[[mirror]]`: tunnels that bring copies of packets, and which interface those count as captured on.
 
-use onenet_core::mirror::MirrorPlan;
+use onenet_core::mirror::{MirrorKind, MirrorPlan};
 use onenet_proto::config::{ConfigError, Document};
 
 /// Refuses what contradicts itself, or could never have a packet.
@@ -24,10 +24,23 @@ pub(super) fn check(document: &Document, mirrors: &[MirrorPlan]) -> Result<(), C
         if mirror.id.is_some() && !mirror.kind.has_id() {
             return refuse("id", "is not a key of kind \"tzsp\", whose header has no number");
         }
+        let highest = highest_id(mirror.kind);
+        if let Some(id) = mirror.id.filter(|id| *id > highest) {
+            return refuse("id", &format!("{id}, expected a whole number from 0 to {highest}"));
+        }
         if let Some(other) = before.iter().find(|other| other.covers(mirror)) {
             let message = format!("has no packet that mirror {:?} before it does not have", other.name);
             return refuse("kind", &message);
         }
     }
     Ok(())
+}
+
+/// The highest number that the header of a kind has room for: more would never be met.
+const fn highest_id(kind: MirrorKind) -> u32 {
+    match kind {
+        MirrorKind::Erspan => (1 << 10) - 1,
+        MirrorKind::Vxlan | MirrorKind::Geneve => (1 << 24) - 1,
+        MirrorKind::Gre | MirrorKind::Tzsp => u32::MAX,
+    }
 }

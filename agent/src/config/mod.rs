@@ -2,6 +2,7 @@
 //! records go. Unknown keys are refused; each error names file, line, column, key and what is expected.
 
 mod args;
+mod check;
 mod live;
 mod mirror;
 mod plan;
@@ -16,7 +17,7 @@ use std::{
 };
 
 use onenet_core::{
-    detect::{DetectConfig, InvalidSetting},
+    detect::DetectConfig,
     flow::FlowConfig,
     mirror::MirrorPlan,
     net::Name,
@@ -156,21 +157,16 @@ impl Config {
         if purpose == Purpose::Run && file.sensor.is_none() {
             return Err(document.error(&["sensor"], "is missing, expected [sensor] with name and site"));
         }
-        check_flow(document, &file.flow)?;
-        check_detect(document, &file.detect)?;
-        if file.spool.max_mib < file.spool.segment_mib.saturating_mul(4) {
-            return Err(document.error(
-                &["spool", "max_mib"],
-                format!("{}, expected at least four segments of segment_mib", file.spool.max_mib),
-            ));
+        if let Some(sensor) = &file.sensor {
+            check::sensor(document, sensor)?;
         }
-        for (index, interface) in file.interfaces.iter().enumerate() {
-            let twice = file.interfaces.iter().take(index).any(|other| other.name == interface.name);
-            if interface.name.is_empty() || twice {
-                let message = if twice { "is stated twice" } else { "is empty, expected a name" };
-                return Err(document.error(&["interface", &index.to_string(), "name"], message));
-            }
+        if let Some(collector) = &file.collector {
+            check::collector(document, collector)?;
         }
+        check::flow(document, &file.flow)?;
+        check::detect(document, &file.detect)?;
+        check::spool(document, &file.spool)?;
+        check::interfaces(document, &file.interfaces)?;
         mirror::check(document, &file.mirrors)?;
         let sources = file.sources.into_iter().enumerate();
         let sources =
@@ -226,38 +222,4 @@ impl Config {
             InterfacePlan { name: Name::from(name), role: Role::Unknown, router_macs: Vec::new() }
         })
     }
-}
-
-/// Thresholds of the rules that are out of their range.
-fn check_detect(document: &Document, detect: &DetectConfig) -> Result<(), ConfigError> {
-    detect.check().map_err(|InvalidSetting(name, expected)| {
-        let key: Vec<&str> = std::iter::once("detect").chain(name.split('.')).collect();
-        document.error(&key, format!("is out of range, expected {expected}"))
-    })
-}
-
-/// Limits of the flow table that its grammar does not state.
-fn check_flow(document: &Document, flow: &FlowConfig) -> Result<(), ConfigError> {
-    let positive = [
-        ("tcp_idle_seconds", flow.tcp_idle_seconds),
-        ("udp_idle_seconds", flow.udp_idle_seconds),
-        ("icmp_idle_seconds", flow.icmp_idle_seconds),
-        ("other_idle_seconds", flow.other_idle_seconds),
-        ("attempt_seconds", flow.attempt_seconds),
-        ("closing_seconds", flow.closing_seconds),
-        ("active_seconds", flow.active_seconds),
-        ("max_flows", flow.max_flows),
-        ("max_attempts", flow.max_attempts),
-        ("max_fragmented_datagrams", flow.max_fragmented_datagrams),
-    ];
-    for (key, value) in positive {
-        if value == 0 {
-            return Err(document.error(&["flow", key], "0, expected a whole number from 1"));
-        }
-    }
-    if flow.max_tunnel_depth > 8 {
-        let message = format!("{}, expected a whole number from 0 to 8", flow.max_tunnel_depth);
-        return Err(document.error(&["flow", "max_tunnel_depth"], message));
-    }
-    Ok(())
 }

@@ -106,9 +106,9 @@ impl<'de> Deserialize<'de> for Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolSection {
-    /// MiB on disk at most, reserve and quarantine included, 32 and more; when it runs full, detail is shed and the loss
-    /// told. Default 4096.
-    #[serde(deserialize_with = "within::<_, 32, { u32::MAX }>")]
+    /// MiB on disk at most, reserve and quarantine included, 32 to 16777216; when it runs full, detail is shed and the
+    /// loss told. Default 4096.
+    #[serde(deserialize_with = "within::<_, 32, 16_777_216>")]
     pub max_mib: u32,
     /// MiB per segment file, 1 to 64; four segments must fit into `max_mib`. Default 8.
     #[serde(deserialize_with = "within::<_, 1, 64>")]

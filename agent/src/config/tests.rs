@@ -1,5 +1,7 @@
 //! The whole configuration: the packaged file, its defaults, and what is refused, with the place.
 
+mod packaged;
+
 use std::path::Path;
 
 use super::*;
@@ -23,38 +25,6 @@ fn the_packaged_file_is_sound_and_has_the_defaults() {
 }
 
 #[test]
-fn the_defaults_that_the_packaged_file_shows_are_those_of_the_program() {
-    // What is commented out with no space behind the # is a setting; the second source and the keys of the
-    // whole file have their place elsewhere.
-    let mut section = String::new();
-    let mut text = String::new();
-    for line in PACKAGED.lines() {
-        let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
-        if line.starts_with('[') {
-            section = line.to_owned();
-        }
-        let stated = !line.starts_with(['#', '[']) && !line.is_empty();
-        let compared =
-            ["[flow", "[detect", "[spool", "[batch", "[log"].iter().any(|name| section.starts_with(name));
-        if compared && (stated || line.starts_with('[')) {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    let shown = load(&format!("{MINIMAL}{text}"), Purpose::Run).expect("sound");
-    let minimal = load(MINIMAL, Purpose::Run).expect("sound");
-    assert_eq!((&shown.flow, &shown.detect), (&minimal.flow, &minimal.detect));
-    assert_eq!((&shown.spool, &shown.batch, &shown.log), (&minimal.spool, &minimal.batch, &minimal.log));
-    // Each setting of flow table and rules is shown.
-    let table: toml::Table = text.parse().expect("TOML");
-    let settings = |section: &str| table[section].clone();
-    assert_eq!(settings("flow"), toml::Value::try_from(&minimal.flow).expect("TOML"));
-    assert_eq!(settings("detect"), toml::Value::try_from(&minimal.detect).expect("TOML"));
-    assert_eq!(settings("spool").as_table().map(toml::Table::len), Some(3));
-    assert_eq!(settings("batch").as_table().map(toml::Table::len), Some(3));
-}
-
-#[test]
 fn whoever_states_a_plan_means_it_unless_told_otherwise() {
     let source = |top: &str| load(&format!("{top}{MINIMAL}"), Purpose::Run).expect("sound").plan_source;
     let inline = format!("{MINIMAL}[[plan.secretariat]]\nid = 'eohhs'\n");
@@ -70,19 +40,9 @@ fn whoever_states_a_plan_means_it_unless_told_otherwise() {
 }
 
 #[test]
-fn every_setting_that_the_packaged_file_shows_is_one() {
-    let all: String = PACKAGED
-        .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-        .filter(|line| {
-            !["plan =", "plan_source =", "heartbeat_seconds", "drain_seconds"]
-                .iter()
-                .any(|key| line.starts_with(key))
-        })
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    let config =
-        load(&format!("heartbeat_seconds = 10\ndrain_seconds = 10\n{all}"), Purpose::Run).expect("sound");
+fn the_sources_that_the_packaged_file_shows_are_what_they_say() {
+    let all = packaged::uncommented(PACKAGED).replace("\nplan = \"plan.toml\"\n", "\n");
+    let config = load(&all, Purpose::Run).expect("sound");
     assert_eq!((config.sources.len(), config.interfaces.len(), config.mirrors.len()), (3, 1, 1));
     let pcap = |name: &str, filter: Option<&str>| PcapSource {
         interface: name.into(),
@@ -125,7 +85,30 @@ fn what_is_wrong_is_told_with_file_line_column_and_key() {
             "[spool]\nmax_mib = 64\nsegment_mib = 32\n",
             "agent.toml:2:11: spool.max_mib: 64, expected at least four",
         ),
-        ("[flow]\nmax_flows = 0\n", "agent.toml:2:13: flow.max_flows: 0, expected a whole number from 1"),
+        (
+            "[flow]\nmax_flows = 0\n",
+            "agent.toml:2:13: flow.max_flows: 0, expected a whole number from 1 to 100000000",
+        ),
+        (
+            "[detect.scan]\nlimit = 0\n",
+            "agent.toml:2:9: detect.scan.limit: 0, expected a whole number from 1 to 1000000",
+        ),
+        (
+            "[detect.flood]\nmax_resolved_share = nan\n",
+            "agent.toml:2:22: detect.flood.max_resolved_share: NaN, expected a number from 0.001 to 0.999",
+        ),
+        (
+            "[detect.beacon]\nsamples = 19\n",
+            "agent.toml:1:1: detect.beacon.min_connections: 20, expected no more than beacon.samples, 19",
+        ),
+        (
+            "[sensor]\nname = 'a'\nsite = 'b'\nstate_dir = ''\n",
+            "agent.toml:4:13: sensor.state_dir: is empty, expected a directory",
+        ),
+        (
+            "[collector]\nendpoint = 'https://c:1'\nserver_name = 'a b'\n",
+            "agent.toml:3:15: collector.server_name: \"a b\", expected a host name or an address, such as",
+        ),
         (
             "[flow]\ntcp_idle_seconds = -1\n",
             "agent.toml:2:20: flow.tcp_idle_seconds: invalid value: integer `-1`, expected a whole number from 0 to 4294967295",
@@ -181,6 +164,10 @@ fn what_is_wrong_is_told_with_file_line_column_and_key() {
             "agent.toml:3:15: interface[0].router_macs: expected a MAC address such as",
         ),
         (
+            "[[interface]]\nname = 'e'\nrouter_macs = ['01:00:5e:00:00:01']\n",
+            "agent.toml:3:15: interface[0].router_macs: 01:00:5e:00:00:01, which no station has, expected",
+        ),
+        (
             "[flow]\ntunnels = 'none'\n",
             "agent.toml:2:11: flow.tunnels: unknown variant `none`, expected one of `both`, `inner`, `outer`",
         ),
@@ -196,6 +183,10 @@ fn what_is_wrong_is_told_with_file_line_column_and_key() {
         (
             "[[mirror]]\nname = 'm'\nkind = 'tzsp'\nid = 1\n",
             "agent.toml:4:6: mirror[0].id: is not a key of kind \"tzsp\"",
+        ),
+        (
+            "[[mirror]]\nname = 'm'\nkind = 'erspan'\nid = 1024\n",
+            "agent.toml:4:6: mirror[0].id: 1024, expected a whole number from 0 to 1023",
         ),
         (
             "[[mirror]]\nname = 'm'\nkind = 'gre'\ndestination = '10.0.0.0/33'\n",

@@ -8,6 +8,7 @@ mod few;
 mod flood;
 mod health;
 mod leak;
+mod ranges;
 mod scan;
 mod score;
 mod sources;
@@ -24,13 +25,13 @@ use arrayvec::ArrayVec;
 use beacon::Beacon;
 use border::Border;
 pub use config::{
-    BeaconConfig, DetectConfig, FloodConfig, HealthConfig, InvalidSetting, LeakConfig, ScanConfig,
-    SpoofConfig,
+    BeaconConfig, DetectConfig, FloodConfig, HealthConfig, LeakConfig, ScanConfig, SpoofConfig,
 };
 use flood::Flood;
 use health::Health;
 pub use health::HealthReport;
 use leak::Leak;
+pub use ranges::InvalidSetting;
 use scan::Scan;
 use spoof::Spoof;
 use view::Space;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// First contacts of one walk; most are decided long before.
-const MAX_CONTACTS: usize = 64;
+pub(super) const MAX_CONTACTS: u32 = 64;
 /// Groups of sources that are told apart before a walk is looked for.
 const GROUPS: usize = 65_536;
 
@@ -107,7 +107,7 @@ impl Walker {
         if self.contacts.iter().any(|&contact| contact == destination) {
             return false;
         }
-        if self.contacts.len() >= MAX_CONTACTS {
+        if self.contacts.len() >= MAX_CONTACTS as usize {
             // So long a walk without a decision leads nowhere; it begins anew from here.
             *self = Self::new(self.last);
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use onenet_core::plan::{AddressPlan, PlanError, PlannedAddress, Prefix, Segment};
+use onenet_core::plan::{AddressPlan, Exemption, PlanError, PlannedAddress, Prefix, Segment};
 
 use super::{ConfigError, Document, imported::add_imports};
 
@@ -23,7 +23,61 @@ pub fn check_plan(plan: &AddressPlan, document: &Document, table: Option<&str>) 
         let in_list = index.as_deref().map(|index| [index, key]);
         let path: Vec<&str> = table.into_iter().chain([list]).chain(in_list.into_iter().flatten()).collect();
         document.error(&path, error.to_string())
-    })
+    })?;
+    let tell = |list: &str, index: usize, key: Option<&str>, message: &str| {
+        let index = index.to_string();
+        let path: Vec<&str> = table.into_iter().chain([list, index.as_str()]).chain(key).collect();
+        document.error(&path, message)
+    };
+    check_texts(plan, &tell)?;
+    check_exemptions(plan, &tell)
+}
+
+/// Makes the error of an entry of a list, or of a key of it.
+type Tell<'a> = dyn Fn(&str, usize, Option<&str>, &str) -> ConfigError + 'a;
+
+/// Names that nothing can be called by, and addresses that no station has.
+fn check_texts(plan: &AddressPlan, tell: &Tell<'_>) -> Result<(), ConfigError> {
+    let lists = [
+        ("secretariat", "id", plan.secretariats.iter().map(|s| Some(&s.id)).collect()),
+        (
+            "secretariat",
+            "address_space",
+            plan.secretariats.iter().map(|s| s.address_space.as_ref()).collect(),
+        ),
+        ("agency", "id", plan.agencies.iter().map(|a| Some(&a.id)).collect()),
+        ("segment", "id", plan.segments.iter().map(|s| Some(&s.id)).collect()),
+        ("segment", "site", plan.segments.iter().map(|s| Some(&s.site)).collect()),
+        ("segment", "interface", plan.segments.iter().map(|s| s.interface.as_ref()).collect::<Vec<_>>()),
+    ];
+    for (list, key, names) in lists {
+        if let Some(index) = names.iter().position(|name| name.is_some_and(|name| name.is_empty())) {
+            return Err(tell(list, index, Some(key), "is empty, expected a name"));
+        }
+    }
+    for (index, segment) in plan.segments.iter().enumerate() {
+        if let Some(mac) = segment.mac.filter(|mac| mac.is_group() || mac.is_zero()) {
+            let message = format!("{mac}, which no station has, expected the MAC address of a router");
+            return Err(tell("segment", index, Some("mac"), &message));
+        }
+    }
+    Ok(())
+}
+
+/// One exemption without a condition would silence every rule.
+fn check_exemptions(plan: &AddressPlan, tell: &Tell<'_>) -> Result<(), ConfigError> {
+    for (index, exemption) in plan.exemptions.iter().enumerate() {
+        let Exemption { rule, source, destination, port, .. } = exemption;
+        if rule.is_none() && source.is_none() && destination.is_none() && port.is_none() {
+            let message =
+                "has no condition and would cover every finding, expected rule, source, destination or port";
+            return Err(tell("exemption", index, None, message));
+        }
+        if *port == Some(0) {
+            return Err(tell("exemption", index, Some("port"), "0, expected a whole number from 1 to 65535"));
+        }
+    }
+    Ok(())
 }
 
 /// The list, the index in it and the key that an error of the plan is about.

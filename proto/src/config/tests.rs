@@ -1,5 +1,7 @@
 //! Tests of errors at their place, in a configuration and in an address plan.
 
+mod packaged;
+
 use std::path::Path;
 
 use onenet_core::plan::AddressPlan;
@@ -167,5 +169,37 @@ fn each_contradiction_of_a_plan_has_the_place_of_its_entry_and_key() {
         let [alone, within] = refused(&more);
         assert!(alone.starts_with(&format!("plan.toml:{place}: {key}: ")), "{alone}");
         assert!(within.starts_with(&format!("agent.toml:{place}: plan.{key}: ")), "{within}");
+    }
+}
+
+#[test]
+fn an_entry_that_says_too_little_or_too_much_is_refused() {
+    let segment = "[[segment]]\nid = 't'\nsite = 'boston'\nsecretariat = 'eohhs'\n";
+    for (more, place, key, expected) in [
+        ("[[secretariat]]\nid = ''\n".to_owned(), "9:6", "secretariat[1].id", "is empty, expected a name"),
+        (segment.replace("boston", ""), "10:8", "segment[1].site", "is empty, expected a name"),
+        (format!("{segment}interface = ''\n"), "12:13", "segment[1].interface", "is empty, expected a name"),
+        (
+            format!("{segment}mac = '01:00:5e:00:00:01'\n"),
+            "12:7",
+            "segment[1].mac",
+            "01:00:5e:00:00:01, which no station has, expected the MAC address of a router",
+        ),
+        (
+            "[[exemption]]\nreason = 'quiet'\n".to_owned(),
+            "8:1",
+            "exemption[0]",
+            "has no condition and would cover every finding, expected rule, source, destination or port",
+        ),
+        (
+            "[[exemption]]\nport = 0\nreason = 'quiet'\n".to_owned(),
+            "9:8",
+            "exemption[0].port",
+            "0, expected a whole number from 1 to 65535",
+        ),
+    ] {
+        let [alone, within] = refused(&more);
+        assert_eq!(alone, format!("plan.toml:{place}: {key}: {expected}"));
+        assert_eq!(within, format!("agent.toml:{place}: plan.{key}: {expected}"));
     }
 }
