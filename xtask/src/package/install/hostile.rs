@@ -25,8 +25,8 @@ const WRONG: [(&str, &str, &str, &str); 3] = [
     ),
     (
         "with a full /var",
-        "mkdir /run/var && mount -t tmpfs -o size=256m full /run/var && cp -a /var/. /run/var/ && mount --move /run/var /var \
-         && rmdir /run/var && ! dd if=/dev/zero of=/var/tmp/full bs=64k 2>/dev/null",
+        "cp -a /var /run/kept && mount -t tmpfs -o size=256m full /var && cp -a /run/kept/. /var/ && rm -r /run/kept \
+         && ! dd if=/dev/zero of=/var/tmp/full bs=64k 2>/dev/null",
         "umount /var",
         "No space left on device",
     ),
