@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{crates::Workspace, notices::notices, sbom, when::Moment};
+use super::{arch::Architecture, crates::Workspace, notices::notices, sbom, when::Moment};
 
 /// One of the two packages.
 pub(super) struct Program {
@@ -79,6 +79,7 @@ pub(super) struct Parts<'a> {
     pub(super) manual: &'a Path,
     pub(super) workspace: &'a Workspace,
     pub(super) moment: Moment,
+    pub(super) architecture: Architecture,
 }
 
 /// A file of a package.
