@@ -91,9 +91,12 @@ impl Architecture {
         else {
             return Ok(());
         };
-        let (machine, expected) =
-            (u16::from_le_bytes([low, high]), if self == Self::Amd64 { 62 } else { 183 });
-        ensure!(machine == expected, "it is of ELF machine {machine}, and {} is {expected}", self.debian());
+        let of = match u16::from_le_bytes([low, high]) {
+            62 => Self::Amd64.debian(),
+            183 => Self::Arm64.debian(),
+            _ => "another architecture",
+        };
+        ensure!(of == self.debian(), "it is a program for {of}, and the package is for {}", self.debian());
         Ok(())
     }
 }
@@ -129,6 +132,8 @@ fn libpcap(architecture: Architecture, folder: &Path) -> Result<PathBuf> {
         return Ok(library);
     }
     let name = architecture.debian();
+    let apt = Command::new("apt-get").arg("--version").output().is_ok();
+    ensure!(apt, "libpcap of {name} comes by apt-get, which is not here: build on a machine of {name}");
     say(&format!("missing: libpcap of {name}, which apt-get downloads into {}", folder.display()));
     let folder = layout::fresh(folder.to_owned())?;
     for part in ["lists/partial", "cache/archives/partial", "packages", "root"] {
@@ -195,7 +200,9 @@ mod tests {
         let program = fs::read(std::env::current_exe().expect("this program")).expect("read");
         host.fits(&program).expect("it runs here");
         let error = other.fits(&program).expect_err("it would not run there").to_string();
-        assert!(error.contains("ELF machine") && error.contains(other.debian()), "{error}");
+        let told =
+            format!("it is a program for {}, and the package is for {}", host.debian(), other.debian());
+        assert_eq!(error, told);
         other.fits(b"#!/bin/sh\n").expect("a script runs anywhere");
         other.fits(b"\x7fELF").expect("and what is cut short is no program");
     }

@@ -146,7 +146,7 @@ impl Workspace {
 }
 
 /// Where the crates of each program go, by `cargo tree`: it alone knows which features, and so which crates, a build of
-/// both programs has. `cargo metadata` also counts what the tests of this workspace turn on.
+/// both programs has. `cargo metadata` also counts what tests turn on, and optional crates that nothing does.
 fn places(target: &str) -> Result<BTreeMap<&'static str, Places>> {
     let mut places: BTreeMap<&str, Places> = BTreeMap::new();
     for (edges, place) in [
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(place("tokio"), Some(Place::Program));
         assert_eq!((place("serde_derive"), place("quote")), (Some(Place::Macro), Some(Place::Macro)));
         assert_eq!((place("cc"), place("protox")), (Some(Place::BuildScript), Some(Place::BuildScript)));
-        // Only a feature that the tests of this workspace turn on would bring it.
+        // `cargo metadata` names it, and no feature that is on brings it.
         assert_eq!(place("zlib-rs"), None);
         let ring = crates.iter().find(|one| one.name == "ring").expect("ring");
         assert!(ring.scripted && ring.builds_with.iter().any(|url| url.starts_with("pkg:cargo/cc@")));

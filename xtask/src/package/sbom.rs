@@ -76,6 +76,11 @@ mod tests {
             let mut known: BTreeSet<&str> =
                 components.iter().filter_map(|one| one["bom-ref"].as_str()).collect();
             assert_eq!(known.len(), components.len(), "each once");
+            let scope =
+                |name: &str| components.iter().find(|one| one["name"] == name).map(|one| &one["scope"]);
+            assert_eq!(scope("tokio"), Some(&json!("required")));
+            assert_eq!(scope("quote"), Some(&json!("excluded")), "a macro uses it");
+            assert_eq!(scope("protox"), None, "a build script uses it");
             known.extend(bill["metadata"]["component"]["bom-ref"].as_str());
             for node in bill["dependencies"].as_array().expect("dependencies") {
                 for used in node["dependsOn"].as_array().expect("a list").iter().chain([&node["ref"]]) {
