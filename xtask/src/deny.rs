@@ -25,7 +25,7 @@ pub(crate) fn check() -> Result<()> {
         say(&format!("the advisory database cannot be had ({why}): advisories are NOT checked here"));
         return Ok(());
     }
-    run(&tool, &["check", "--disable-fetch", "advisories"])
+    run(&tool, &["check", "advisories"])
 }
 
 /// The tool: the user's where it is of this version, else one of our own, which is built where it is missing.
@@ -72,7 +72,7 @@ fn refusal(command: &mut Command) -> Result<Option<String>> {
 }
 
 fn run(tool: &Path, arguments: &[&str]) -> Result<()> {
-    let line = format!("cargo deny {}", arguments.join(" "));
+    let line = format!("cargo deny --locked {}", arguments.join(" "));
     say(&line);
     let status = command(tool, arguments).status().with_context(|| format!("cannot run {line}"))?;
     if status.success() { Ok(()) } else { bail!("{line} failed ({status})") }
@@ -81,7 +81,7 @@ fn run(tool: &Path, arguments: &[&str]) -> Result<()> {
 /// The tool, in the workspace.
 fn command(tool: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(tool);
-    command.current_dir(crate::workspace()).args(arguments);
+    command.current_dir(crate::workspace()).arg("--locked").args(arguments);
     command
 }
 

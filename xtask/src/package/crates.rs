@@ -231,6 +231,7 @@ mod tests {
         assert_eq!((place("cc"), place("protox")), (Some(Place::BuildScript), Some(Place::BuildScript)));
         // `cargo metadata` names it, and no feature that is on brings it.
         assert_eq!(place("zlib-rs"), None);
+        assert!(crates.iter().any(|one| one.name == "tokio" && !one.scripted));
         let ring = crates.iter().find(|one| one.name == "ring").expect("ring");
         assert!(ring.scripted && ring.builds_with.iter().any(|url| url.starts_with("pkg:cargo/cc@")));
     }
