@@ -7,7 +7,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use onenet_proto::v1::{EnrollRequest, EnrollResponse, enrollment_client::EnrollmentClient};
+use onenet_proto::{
+    owner::as_owner_of,
+    v1::{EnrollRequest, EnrollResponse, enrollment_client::EnrollmentClient},
+};
 use rcgen::{CertificateParams, DistinguishedName, DnType, PublicKeyData as _};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -88,7 +91,8 @@ pub fn enroll(args: &EnrollArgs) -> Result<(), anyhow::Error> {
             config.sensor.state_dir.display()
         );
     }
-    let (tls_key, signing_key) = keys.load_or_create()?;
+    let state_dir = &config.sensor.state_dir;
+    let (tls_key, signing_key) = as_owner_of(state_dir, || keys.load_or_create())?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, &*config.sensor.name);
@@ -107,7 +111,9 @@ pub fn enroll(args: &EnrollArgs) -> Result<(), anyhow::Error> {
         site: answer.site.clone(),
         endpoint: target.endpoint.to_string(),
     };
-    keys.store(&enrolment, &answer.certificate_der, &answer.ca_certificate_der, &answer.cosign_key)?;
+    as_owner_of(state_dir, || {
+        keys.store(&enrolment, &answer.certificate_der, &answer.ca_certificate_der, &answer.cosign_key)
+    })?;
     println!("enrolled as {} at {} with {}", answer.sensor, answer.site, target.endpoint);
     if *answer.sensor != *config.sensor.name || *answer.site != *config.sensor.site {
         anyhow::bail!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use onenet_proto::config::ConfigError;
+use onenet_proto::{config::ConfigError, owner::as_owner_of};
 
 use crate::{
     audit,
@@ -82,7 +82,7 @@ impl Place {
     /// The configuration and the store beside a collector that may be running.
     pub fn store(&self) -> Result<(Config, Store), CliError> {
         let config = self.config()?;
-        let store = Store::attach(&config.store)?;
+        let store = as_owner_of(&config.store.directory, || Store::attach(&config.store))?;
         Ok((config, store))
     }
 }

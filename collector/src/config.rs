@@ -184,7 +184,7 @@ impl Config {
         Ok(())
     }
 
-    fn resolve(&mut self, directory: &Path) {
+    pub(crate) fn resolve(&mut self, directory: &Path) {
         for path in [
             &mut self.server.ca_certificate,
             &mut self.server.ca_key,

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use onenet_core::time::Timestamp;
+use onenet_proto::owner::as_owner_of;
 
 use crate::{
     ca,
@@ -67,7 +68,8 @@ pub(crate) fn run(args: &CosignKeyArgs) -> Result<(), CliError> {
             cli::print(&render::render(*format, &COLUMNS, &keys)?)
         }
         Action::Renew { place } => {
-            let key = cosign::renew(&place.config()?.store)?;
+            let config = place.config()?;
+            let key = as_owner_of(&config.store.directory, || cosign::renew(&config.store))?;
             let (_, store) = place.store()?;
             let detail = format!("the collector's own key is now {}", ca::hex(&key));
             store.audit(clock::now(), "cosign-key-renewed", detail)?;

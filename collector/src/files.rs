@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,15 +17,10 @@ pub(crate) fn draft_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.{}", std::process::id()))
 }
 
-/// Writes a file that is to take the place of `name` in `directory`, whole and on the disk. Root makes it a file of
-/// whoever the directory belongs to: a collector that runs as another user has to read it.
+/// Writes a file that is to take the place of `name` in `directory`, whole and on the disk.
 pub(crate) fn draft(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     let draft = draft_of(directory, name);
     let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
-    if nix::unistd::geteuid().is_root() {
-        let owner = fs::metadata(directory)?;
-        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
     file.write_all(bytes)?;
     file.sync_all()?;
     Ok(draft)

@@ -4,17 +4,18 @@ use std::{
     fs,
     io::Write as _,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
+use onenet_proto::owner::as_owner_of;
 
 use crate::{
     ca::Authority,
     cli::{self, CliError},
     clock,
-    config::Config,
+    config::{Config, ServerConfig},
 };
 
 /// The configuration that `init` writes, with its comments.
@@ -31,8 +32,8 @@ const WEB_LISTEN: &str = "listen = \"127.0.0.1:7480\"";
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Directory to make; what is in it already is never overwritten.
-    #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "keys_only")]
+    dir: Option<PathBuf>,
     /// Host name or address that sensors connect to, for the server certificate; may be given more than once.
     /// The address of --listen, localhost and 127.0.0.1 are always in it.
     #[arg(long, value_name = "HOST")]
@@ -43,24 +44,32 @@ pub struct InitArgs {
     /// Address and port of the web page and the API.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7480")]
     web: SocketAddr,
-    /// Make only the certificate authority, keys and certificates, for a configuration that names them and is there
-    /// already, as that of a package is.
-    #[arg(long, conflicts_with_all = ["listen", "web"])]
+    /// Make only the certificate authority, keys and certificates, where a configuration that is there already names
+    /// them, as that of a package does; its address is in the certificate, too.
+    #[arg(long, conflicts_with_all = ["dir", "listen", "web"])]
     keys_only: bool,
+    /// The configuration, with --keys-only.
+    #[arg(long, value_name = "FILE", requires = "keys_only", default_value = "/etc/onenet/collector.toml")]
+    config: PathBuf,
 }
 
 /// Runs the command.
 pub fn run(args: &InitArgs) -> Result<(), CliError> {
-    let names = names(args);
-    if args.keys_only {
-        create_keys(&args.dir, &names)?;
-        let (dir, names) = (args.dir.display(), names.join(", "));
+    let Some(dir) = &args.dir else {
+        let server = Config::read(&args.config)?.server;
+        let names = names(&args.name, server.listen);
+        write_all(keys(&names, &server)?)?;
         return cli::print(&format!(
-            "made in {dir}: certificate authority, keys and certificates for {names}\n"
+            "made as {} says: certificate authority, keys and certificates for {}\n\
+             next: onenet-collector run, or systemctl start onenet-collector; then\n  \
+             onenet-collector token create --sensor boston-1 --site boston\n",
+            args.config.display(),
+            names.join(", ")
         ));
-    }
-    create(&args.dir, &names, args.listen, args.web)?;
-    let dir = args.dir.display();
+    };
+    let names = names(&args.name, args.listen);
+    create(dir, &names, args.listen, args.web)?;
+    let dir = dir.display();
     let text = format!(
         "made in {dir}: collector.toml, plan.toml (an example), and keys and certificates for {}\n\
          next: edit {dir}/plan.toml, then\n  \
@@ -72,10 +81,10 @@ pub fn run(args: &InitArgs) -> Result<(), CliError> {
 }
 
 /// The names of the server certificate, each once.
-fn names(args: &InitArgs) -> Vec<String> {
-    let mut names = args.name.clone();
-    if !args.listen.ip().is_unspecified() {
-        names.push(args.listen.ip().to_string());
+fn names(stated: &[String], listen: SocketAddr) -> Vec<String> {
+    let mut names = stated.to_vec();
+    if !listen.ip().is_unspecified() {
+        names.push(listen.ip().to_string());
     }
     names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
     let mut unique: Vec<String> = Vec::new();
@@ -89,53 +98,50 @@ fn names(args: &InitArgs) -> Vec<String> {
 
 /// Makes a collector's directory. Nothing is written where any of its files is there already.
 pub fn create(dir: &Path, names: &[String], listen: SocketAddr, web: SocketAddr) -> Result<(), CliError> {
-    let keys = keys(names)?;
-    let config = CONFIG
+    let text = CONFIG
         .replace(WEB_LISTEN, &format!("listen = \"{web}\""))
         .replace(LISTEN, &format!("listen = \"{listen}\""));
-    let rest = [
-        ("plan.toml", 0o644, PLAN.to_owned()),
-        // Last, so that what has a configuration has everything it names.
-        ("collector.toml", 0o644, config),
-    ];
-    write_all(dir, keys.into_iter().chain(rest).collect())?;
-    Config::read(&dir.join("collector.toml"))?;
-    Ok(())
+    let file = dir.join("collector.toml");
+    let mut config: Config = toml::from_str(&text).map_err(CliError::failure)?;
+    config.resolve(dir);
+    let mut files = keys(names, &config.server)?.to_vec();
+    files.push((dir.join("plan.toml"), 0o644, PLAN.to_owned()));
+    // Last, so that what has a configuration has everything it names.
+    files.push((file, 0o644, text));
+    write_all(files)
 }
 
-/// Makes the certificate authority and the server's certificate alone.
-fn create_keys(dir: &Path, names: &[String]) -> Result<(), CliError> {
-    write_all(dir, keys(names)?.into())
-}
+/// A file to be made: its path, permissions and content.
+type Made = (PathBuf, u32, String);
 
-/// A file to be made: its name, permissions and content.
-type Made = (&'static str, u32, String);
-
-fn keys(names: &[String]) -> Result<[Made; 4], CliError> {
+/// The certificate authority and the server's certificate, for where the configuration names them.
+fn keys(names: &[String], server: &ServerConfig) -> Result<[Made; 4], CliError> {
     let now = clock::now();
     let (authority, ca) = Authority::create(now)?;
-    let server = authority.issue_server(names, now).map_err(|error| {
+    let issued = authority.issue_server(names, now).map_err(|error| {
         CliError::usage(
             error.context(format!("--name {}: expected host names or addresses", names.join(", "))),
         )
     })?;
     Ok([
-        ("ca.key", 0o600, ca.key),
-        ("ca.pem", 0o644, ca.certificate),
-        ("server.key", 0o600, server.key),
-        ("server.pem", 0o644, server.certificate),
+        (server.ca_key.clone(), 0o600, ca.key),
+        (server.ca_certificate.clone(), 0o644, ca.certificate),
+        (server.key.clone(), 0o600, issued.key),
+        (server.certificate.clone(), 0o644, issued.certificate),
     ])
 }
 
-fn write_all(dir: &Path, files: Vec<Made>) -> Result<(), CliError> {
-    if let Some((name, _, _)) = files.iter().find(|(name, _, _)| dir.join(name).exists()) {
-        let error = anyhow::anyhow!("{}: exists and is not overwritten", dir.join(name).display());
-        return Err(CliError::usage(error));
+/// Each file belongs to whom its directory does: root makes them, and the collector may run as another user.
+fn write_all(files: impl IntoIterator<Item = Made> + AsRef<[Made]>) -> Result<(), CliError> {
+    if let Some((path, _, _)) = files.as_ref().iter().find(|(path, _, _)| path.exists()) {
+        return Err(CliError::usage(anyhow::anyhow!("{}: exists and is not overwritten", path.display())));
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
-    for (name, mode, content) in files {
-        let path = dir.join(name);
-        write_new(dir, &path, mode, &content).map_err(failed(&path))?;
+    for (path, mode, content) in files {
+        let dir = path.parent().unwrap_or_else(|| Path::new("."));
+        as_owner_of(dir, || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
+            write_new(&path, mode, &content).map_err(failed(&path))
+        })?;
     }
     Ok(())
 }
@@ -145,13 +151,8 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> CliError {
     move |error| CliError::failure(anyhow::Error::new(error).context(path.display().to_string()))
 }
 
-/// Root makes it a file of whoever the directory belongs to: a collector that runs as another user has to read it.
-fn write_new(dir: &Path, path: &Path, mode: u32, content: &str) -> std::io::Result<()> {
+fn write_new(path: &Path, mode: u32, content: &str) -> std::io::Result<()> {
     let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(path)?;
-    if nix::unistd::geteuid().is_root() {
-        let owner = fs::metadata(dir)?;
-        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }

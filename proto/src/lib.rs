@@ -1,5 +1,5 @@
-//! What an agent and a collector say to each other: messages, seals and conversions; and how both read the files
-//! they are configured by.
+//! What an agent and a collector say to each other: messages, seals and conversions; how both read the files they
+//! are configured by, and whose files they make.
 
 #[allow(
     missing_docs,
@@ -16,5 +16,6 @@ pub mod config;
 pub mod convert;
 pub mod cosign;
 pub mod edge_plan;
+pub mod owner;
 pub mod seal;
 pub mod statement;

@@ -3,11 +3,10 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
-use onenet_proto::seal::ChainHead;
+use onenet_proto::{owner::as_owner_of, seal::ChainHead};
 
 use crate::{keys::hex, spool::disk::replace_file};
 
@@ -52,12 +51,8 @@ impl Acceptance {
     /// Enters an acceptance, durable on return. It is the spool's owner's, whoever enters it, so that the agent can read
     /// it.
     pub(crate) fn enter(&self, cosigned: &ChainHead) -> io::Result<()> {
-        replace_file(&self.path, line(cosigned).as_bytes())?;
-        let owner = fs::metadata(self.path.parent().unwrap_or_else(|| Path::new(".")))?;
-        if fs::metadata(&self.path)?.uid() == owner.uid() {
-            return Ok(());
-        }
-        chown(&self.path, Some(owner.uid()), Some(owner.gid()))
+        let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
+        as_owner_of(directory, || replace_file(&self.path, line(cosigned).as_bytes()))
     }
 
     /// Removes it. One that stays covers no other head.

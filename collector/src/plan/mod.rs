@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum as _};
 use onenet_core::plan::AddressPlan;
-use onenet_proto::config::{
-    Document, check_plan, import_of, imports_of, read_import, read_plan, write_import,
+use onenet_proto::{
+    config::{Document, check_plan, import_of, imports_of, read_import, read_plan, write_import},
+    owner::as_owner_of,
 };
 
 use self::{
@@ -210,7 +211,8 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
                 "{source} into {}: {added} claims added, {removed} removed, {changed} changed",
                 path.display()
             );
-            Store::attach(&config.store)?.audit(clock::now(), "plan-imported", detail)?;
+            let store = as_owner_of(&config.store.directory, || Store::attach(&config.store))?;
+            store.audit(clock::now(), "plan-imported", detail)?;
         }
         text.push_str(&format!("written to {}\n", path.display()));
     } else {
@@ -223,8 +225,11 @@ fn run_import(args: &ImportArgs) -> Result<(), CliError> {
 fn apply(plan: &Path, source: &str, text: &str) -> Result<(), CliError> {
     let (directory, path) = (imports_of(plan), import_of(plan, source));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    std::fs::create_dir_all(&directory)
-        .and_then(|()| files::replace(&directory, &name, text.as_bytes(), files::SHARED))
+    let replace = || {
+        std::fs::create_dir_all(&directory)?;
+        files::replace(&directory, &name, text.as_bytes(), files::SHARED)
+    };
+    as_owner_of(&directory, replace)
         .with_context(|| format!("{} cannot be written", path.display()))
         .map_err(CliError::failure)
 }

@@ -180,7 +180,7 @@ impl Store {
 mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-    use onenet_proto::cosign::verify_cosignature;
+    use onenet_proto::{cosign::verify_cosignature, owner::as_owner_of};
 
     use super::*;
     use crate::{
@@ -269,9 +269,12 @@ mod tests {
         let place = Place::new();
         super::super::make_directory(&place.config.directory).expect("made");
         std::os::unix::fs::chown(&place.config.directory, Some(12_345), Some(12_346)).expect("root may");
-        drop(Store::attach(&place.config).expect("it is made"));
-        let key = fs::metadata(place.key()).expect("it is there");
-        assert_eq!((key.uid(), key.gid()), (12_345, 12_346));
+        let attached = as_owner_of(&place.config.directory, || Store::attach(&place.config));
+        attached.expect("it is made").audit(Timestamp::default(), "tested", String::new()).expect("written");
+        for made in fs::read_dir(&place.config.directory).expect("readable").flatten() {
+            let file = made.metadata().expect("it is there");
+            assert_eq!((file.uid(), file.gid()), (12_345, 12_346), "{}", made.path().display());
+        }
         drop(place.directory);
     }
 

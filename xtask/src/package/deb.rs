@@ -26,8 +26,7 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     let changes = layout::gzip(change_log(program, &version, about)?.as_bytes())?;
     let place = format!("/usr/share/doc/{}/changelog.Debian.gz", program.name);
     files.insert(place, Placed { content: changes, executable: false });
-    let deb = crate::workspace().join("packaging/deb");
-    let overrides = layout::script(program, &deb.join("lintian-overrides"))?.into_bytes();
+    let overrides = layout::script(program, "deb/lintian-overrides", &version)?.into_bytes();
     let place = format!("/usr/share/lintian/overrides/{}", program.name);
     files.insert(place, Placed { content: overrides, executable: false });
     let mut control = Files::new();
@@ -37,8 +36,8 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     add("control", description(program, &files, &version, architecture, about), false);
     add("conffiles", program.conffiles().map(|file| file + "\n").collect(), false);
     add("md5sums", sums(&files)?, false);
-    for name in ["postinst", "prerm", "postrm"] {
-        add(name, layout::script(program, &deb.join(name))?, true);
+    for name in ["preinst", "postinst", "prerm", "postrm"] {
+        add(name, layout::script(program, &format!("deb/{name}"), &version)?, true);
     }
     control.append(&mut files);
     layout::stage(&control, &root, about.moment)?;
@@ -70,8 +69,9 @@ fn description(
     let needs = needs(files.get(&format!("/usr/bin/{}", program.name)));
     let text: String = program.description.iter().map(|line| format!(" {line}\n")).collect();
     format!(
+        // For useradd, by which the service gets its user before anything is unpacked.
         "Package: {}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: {}\nInstalled-Size: {kib}\n\
-         Depends: {needs}\nSection: net\nPriority: optional\nDescription: {}\n{text}",
+         Pre-Depends: passwd\nDepends: {needs}\nSection: net\nPriority: optional\nDescription: {}\n{text}",
         program.name, about.maintainer, program.summary
     )
 }
@@ -89,8 +89,8 @@ fn needs(program: Option<&Placed>) -> String {
     if contains(content, b"libpcap.so.0.8") {
         needs.push("libpcap0.8 | libpcap0.8t64".to_owned());
     }
-    // For useradd, by which the service gets its user.
-    needs.push("passwd".to_owned());
+    // For deb-systemd-helper, by which the unit is enabled.
+    needs.push("init-system-helpers".to_owned());
     needs.join(", ")
 }
 
@@ -139,8 +139,11 @@ mod tests {
     #[test]
     fn a_package_needs_the_libraries_that_stand_in_the_program() {
         let needs_of = |content: &[u8]| needs(Some(&Placed { content: content.to_vec(), executable: true }));
-        assert_eq!(needs_of(b"#!/bin/sh\n"), "passwd");
+        assert_eq!(needs_of(b"#!/bin/sh\n"), "init-system-helpers");
         let program = b"\x7fELF\0libpcap.so.0.8\0libgcc_s.so.1\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.9\0";
-        assert_eq!(needs_of(program), "libc6 (>= 2.34), libgcc-s1, libpcap0.8 | libpcap0.8t64, passwd");
+        assert_eq!(
+            needs_of(program),
+            "libc6 (>= 2.34), libgcc-s1, libpcap0.8 | libpcap0.8t64, init-system-helpers"
+        );
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct Program {
     pub(super) description: &'static [&'static str],
     /// Units that may run.
     pub(super) units: &'static [&'static str],
+    /// What is there once the service can start, and how it comes to be.
+    ready: &'static str,
+    next: &'static str,
     /// Configuration: its place under /etc/onenet, and what a package states that `init` would not.
     conffiles: &'static [(&'static str, &'static [(&'static str, &'static str)])],
 }
@@ -56,6 +59,8 @@ pub(super) const PROGRAMS: [Program; 2] = [
             "them to a collector in signed batches.",
         ],
         units: &["onenet-agent.service", "onenet-agent@*.service"],
+        ready: "/var/lib/onenet/agent/keys/enrolment.json",
+        next: "edit /etc/onenet/agent.toml, then onenet-agent enroll --token TOKEN, then systemctl start onenet-agent",
         conffiles: &[("agent.toml", &[])],
     },
     Program {
@@ -67,6 +72,9 @@ pub(super) const PROGRAMS: [Program; 2] = [
             "inventory of addresses and the life of every finding, and feeds the SIEM.",
         ],
         units: &["onenet-collector.service"],
+        ready: "/var/lib/onenet/collector/server.pem",
+        next: "edit /etc/onenet/collector.toml and plan.toml, then onenet-collector init --keys-only --name HOST, \
+               then systemctl start onenet-collector",
         conffiles: &[("collector.toml", COLLECTOR), ("plan.toml", &[])],
     },
 ];
@@ -221,16 +229,25 @@ pub(super) fn piped(program: &str, arguments: &[&str], input: &[u8]) -> Result<V
     Ok(output.stdout)
 }
 
-/// Replaces the words that the scripts of both packages have in common.
-pub(super) fn script(program: &Program, file: &Path) -> Result<String> {
-    Ok(filled(program, &String::from_utf8(read(file)?)?))
-}
-
-/// The same for a text.
-pub(super) fn filled(program: &Program, text: &str) -> String {
+/// A script of the folder `packaging` with what stands for a package's own words filled in. `version` is that of the
+/// package, as its package manager compares it.
+pub(super) fn script(program: &Program, file: &str, version: &str) -> Result<String> {
+    let packaging = crate::workspace().join("packaging");
+    let text = String::from_utf8(read(&packaging.join(file))?)?;
+    let user = String::from_utf8(read(&packaging.join("shared/user.sh"))?)?;
     let units = program.units.iter().map(|unit| format!("'{unit}'")).collect::<Vec<_>>().join(" ");
-    let text = text.replace("@UNITS@", &units).replace("@SUMMARY@", program.summary);
-    text.replace("@KIND@", program.kind).replace("@PACKAGE@", program.name)
+    // In the order in which one brings another.
+    let words = [
+        ("@USER@", user.trim_end()),
+        ("@UNITS@", &units),
+        ("@SUMMARY@", program.summary),
+        ("@READY@", program.ready),
+        ("@NEXT@", program.next),
+        ("@KIND@", program.kind),
+        ("@PACKAGE@", program.name),
+        ("@VERSION@", version),
+    ];
+    Ok(words.iter().fold(text, |text, (word, own)| text.replace(word, own)))
 }
 
 /// The folder of a package's files while it is made; what an earlier run left there is removed.

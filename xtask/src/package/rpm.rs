@@ -1,5 +1,4 @@
-//! RPM packages, by rpmbuild, which finds out by itself which libraries a program needs. It names them as this system
-//! does: for Red Hat's systems a package is built on one of them.
+//! RPM packages for Red Hat's systems and their kin, by rpmbuild, which finds out by itself which libraries a program needs.
 
 use std::{
     fs,
@@ -8,38 +7,21 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     About,
-    layout::{self, Files, Program},
+    layout::{self, Files, Placed, Program},
 };
 
-/// What `%post` and the others run.
-const SCRIPTS: [(&str, &str); 4] = [
-    (
-        "pre",
-        "getent passwd @PACKAGE@ >/dev/null || useradd --system --user-group --no-create-home \\\n    \
-         --home-dir /var/lib/onenet/@KIND@ --shell /sbin/nologin --comment '@SUMMARY@' @PACKAGE@",
-    ),
-    (
-        "post",
-        "install -d -m 0755 /var/lib/onenet\n\
-         install -d -m 0700 -o @PACKAGE@ -g @PACKAGE@ /var/lib/onenet/@KIND@\n\
-         if [ -d /run/systemd/system ]; then\n    systemctl daemon-reload\n    \
-         if [ \"$1\" -gt 1 ]; then systemctl try-restart @UNITS@ || :; fi\nfi",
-    ),
-    (
-        "preun",
-        "if [ \"$1\" = 0 ] && [ -d /run/systemd/system ]; then systemctl disable --now @UNITS@ || :; fi",
-    ),
-    ("postun", "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi"),
-];
+/// The scripts of a package, each a file of the same name.
+const SCRIPTS: [&str; 4] = ["pre", "post", "preun", "postun"];
 
 /// Makes the package in `out` and gives its path.
 pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Path) -> Result<PathBuf> {
     let root = layout::fresh(out.join("stage").join(format!("{}-rpm", program.name)))?;
     let (tree, build) = (root.join("tree"), root.join("build"));
+    let files = &of_red_hat(program, files)?;
     layout::stage(files, &tree, about.moment)?;
     fs::create_dir_all(&build)?;
     let file = root.join("package.spec");
@@ -71,6 +53,40 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     Ok(package)
 }
 
+/// What lies elsewhere, or is there only, on Red Hat's systems.
+fn of_red_hat(program: &Program, files: &Files) -> Result<Files> {
+    let mut moved = Files::new();
+    for (place, file) in files {
+        let mut file = file.clone();
+        if file.executable {
+            name_libpcap(&mut file.content)?;
+        }
+        moved.insert(place.replace("/zsh/vendor-completions/", "/zsh/site-functions/"), file);
+    }
+    let preset = fs::read(crate::workspace().join(format!("packaging/systemd/{}.preset", program.name)))?;
+    let place = format!("/usr/lib/systemd/system-preset/80-{}.preset", program.name);
+    moved.insert(place, Placed { content: preset, executable: false });
+    Ok(moved)
+}
+
+/// Debian calls libpcap `libpcap.so.0.8`, for reasons of its own history, and everybody else `libpcap.so.1`; the interface
+/// is the same, and neither has symbol versions. The shorter name takes the place of the longer.
+fn name_libpcap(program: &mut [u8]) -> Result<()> {
+    const DEBIAN: &[u8] = b"\0libpcap.so.0.8\0";
+    const OTHERS: &[u8] = b"\0libpcap.so.1\0\0\0";
+    let places: Vec<usize> = memmem(program, DEBIAN);
+    ensure!(places.len() <= 1, "the program names libpcap {} times, expected once", places.len());
+    if let Some(name) = places.first().and_then(|at| program.get_mut(*at..at + DEBIAN.len())) {
+        name.copy_from_slice(OTHERS);
+    }
+    Ok(())
+}
+
+fn memmem(content: &[u8], wanted: &[u8]) -> Vec<usize> {
+    let windows = content.windows(wanted.len()).enumerate();
+    windows.filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect()
+}
+
 fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Result<String> {
     let mut text = format!(
         "Name: {}\nVersion: {}\nRelease: 1\nSummary: {}\nLicense: Apache-2.0\nGroup: Applications/Internet\n\
@@ -81,15 +97,17 @@ fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Res
         program.description.join("\n"),
         tree.display(),
     );
-    for (name, lines) in SCRIPTS {
-        let lines = layout::filled(program, lines);
-        text += &format!("%{name}\n{lines}\n\n");
+    let version = format!("{}-1", about.version);
+    for name in SCRIPTS {
+        text += &format!("%{name}\n{}\n", layout::script(program, &format!("rpm/{name}"), &version)?);
     }
-    text += "%files\n%defattr(-,root,root,-)\n";
+    text += "%files\n%defattr(-,root,root,-)\n%dir /etc/onenet\n";
+    text += &format!("%dir /usr/share/doc/{}\n", program.name);
     let conffiles: Vec<String> = program.conffiles().collect();
     for place in files.keys() {
         let kind = match place {
             place if conffiles.contains(place) => "%config(noreplace) ",
+            place if place.ends_with("/copyright") => "%license ",
             place if place.starts_with("/usr/share/man/") => "%doc ",
             place if place.starts_with("/usr/share/doc/") => "%doc ",
             _ => "",
@@ -100,4 +118,19 @@ fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Res
     text +=
         &format!("\n%changelog\n* {date} {} - {}-1\n- See changelog.gz\n", about.maintainer, about.version);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libpcap_is_named_as_red_hat_names_it() {
+        let mut program = b"\x7fELF\0libpcap.so.0.8\0libc.so.6\0".to_vec();
+        name_libpcap(&mut program).expect("named once");
+        assert_eq!(program, b"\x7fELF\0libpcap.so.1\0\0\0libc.so.6\0");
+        name_libpcap(&mut program).expect("nothing to do");
+        let mut twice = b"\0libpcap.so.0.8\0libpcap.so.0.8\0".to_vec();
+        assert!(name_libpcap(&mut twice).is_err());
+    }
 }

@@ -120,9 +120,10 @@ fn debian_packages_are_complete_and_the_same_each_time() {
     let control = folder.0.join("control");
     assert!(Command::new("dpkg-deb").arg("-e").arg(agent).arg(&control).status().expect("it runs").success());
     assert_eq!(fs::read_to_string(control.join("conffiles")).expect("read"), "/etc/onenet/agent.toml\n");
-    for script in ["postinst", "prerm", "postrm"] {
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
         let text = fs::read_to_string(control.join(script)).expect("read");
-        let words = ["@PACKAGE@", "@KIND@", "@UNITS@", "@SUMMARY@"];
+        let words =
+            ["@PACKAGE@", "@KIND@", "@UNITS@", "@SUMMARY@", "@USER@", "@READY@", "@NEXT@", "@VERSION@"];
         // A template's units are written onenet-agent@*.service.
         let text = text.replace("@*.service", "").replace("@*.service.d", "");
         assert!(!words.iter().any(|word| text.contains(word)), "{script}: {text}");
