@@ -5,6 +5,7 @@
 mod bench;
 mod collector;
 mod demo;
+mod deny;
 mod ebpf;
 mod http;
 mod package;

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bench, ebpf, say, setup, target};
+use crate::{bench, deny, ebpf, say, setup, target};
 
 /// What to leave out, where a developer is in a hurry.
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.tests_only {
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
-        licences()?;
+        deny::check()?;
         ebpf::check_if_possible()?;
     }
     // The end-to-end tests start the real programs, so these are built first.
@@ -34,17 +34,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("more instructions per packet than the budget allows");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// `cargo deny` where it is installed; where it is not, this says so, because it cannot be had everywhere.
-fn licences() -> Result<()> {
-    let present = crate::cargo().args(["deny", "--version"]).output().is_ok_and(|o| o.status.success());
-    if present {
-        cargo(&["deny", "check", "bans", "licenses", "sources"])
-    } else {
-        say("cargo-deny is not installed: licences, bans and sources are NOT checked here");
-        Ok(())
-    }
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! SHA-1 of messages that fit one block: the block is filled in place and compressed once, which spares most of what
 //! a hash of bytes that come piece by piece costs.
 
-use sha1::{compress, digest::generic_array::GenericArray, digest::typenum::U64};
+use sha1::block_api::compress;
 
 /// Bytes of message that one block holds; the rest is the padding.
 const ROOM: usize = 55;
@@ -37,8 +37,7 @@ impl Block {
             *bits = (self.length as u64 * 8).to_be_bytes();
         }
         let mut state = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
-        let block: GenericArray<u8, U64> = self.bytes.into();
-        compress(&mut state, &[block]);
+        compress(&mut state, &[self.bytes]);
         state
     }
 }

@@ -3,7 +3,7 @@
 
 use rand_chacha::{
     ChaCha8Rng,
-    rand_core::{RngCore, SeedableRng},
+    rand_core::{Rng, SeedableRng},
 };
 
 /// One actor's stream of choices.

@@ -7,7 +7,7 @@ use onenet_ebpf::{Hook, Meter, OddReason, Options, Rates, TestContext};
 use onenet_tests::craft::{ACK, Ip, Tcp, arp, frame, frame_of};
 use rand_chacha::{
     ChaCha8Rng,
-    rand_core::{RngCore, SeedableRng},
+    rand_core::{Rng, SeedableRng},
 };
 
 use crate::kit::{

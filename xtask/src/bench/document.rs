@@ -1,4 +1,4 @@
-//! The measured parts of docs/benchmarks.md: each stands between two marks and is replaced as a whole. What is around
+//! The measured parts of docs/benchmarks.md and docs/sizes.md: each stands between two marks and is replaced as a whole. What is around
 //! them is written by people.
 
 use std::{fs, path::PathBuf, process::Command};
@@ -7,22 +7,38 @@ use anyhow::{Context, Result};
 
 use crate::{say, workspace};
 
-/// Replaces the part of this name, in the file.
+/// Replaces the part of this name, in the document of benchmarks.
 pub(crate) fn write(name: &str, text: &str) -> Result<()> {
-    let file: PathBuf = workspace().join("docs/benchmarks.md");
+    write_in("docs/benchmarks.md", name, text)
+}
+
+/// The same in another document, which is named from the workspace.
+pub(crate) fn write_in(document: &str, name: &str, text: &str) -> Result<()> {
+    let file: PathBuf = workspace().join(document);
     let before = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let after = replaced(&before, name, text)
         .with_context(|| format!("{} has no marks for {name}", file.display()))?;
     fs::write(&file, after).with_context(|| format!("cannot write {}", file.display()))?;
-    say(&format!("docs/benchmarks.md: wrote {name}"));
+    say(&format!("{document}: wrote {name}"));
     Ok(())
 }
 
 fn replaced(document: &str, name: &str, text: &str) -> Option<String> {
-    let (begin, end) = (format!("<!-- measured: {name} -->\n"), format!("<!-- end: {name} -->\n"));
+    let (begin, end) = marks(name);
     let (before, rest) = document.split_once(&begin)?;
     let (_, after) = rest.split_once(&end)?;
     Some(format!("{before}{begin}{text}{end}{after}"))
+}
+
+/// What stands between the marks of this name.
+#[cfg(test)]
+pub(crate) fn part<'a>(document: &'a str, name: &str) -> Option<&'a str> {
+    let (begin, end) = marks(name);
+    Some(document.split_once(&begin)?.1.split_once(&end)?.0)
+}
+
+fn marks(name: &str) -> (String, String) {
+    (format!("<!-- measured: {name} -->\n"), format!("<!-- end: {name} -->\n"))
 }
 
 /// The machine and the day, as lines of Markdown. Nothing that names the machine.

@@ -8,7 +8,7 @@ mod budget;
 mod captures;
 mod check;
 mod delivery;
-mod document;
+pub(crate) mod document;
 mod ebpf;
 mod flows;
 mod ipam;

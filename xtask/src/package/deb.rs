@@ -20,7 +20,7 @@ const REVISION: &str = "1";
 
 /// Makes the package in `out` and gives its path.
 pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Path) -> Result<PathBuf> {
-    let architecture = architecture()?;
+    let architecture = about.architecture.debian();
     let version = format!("{}-{REVISION}", about.version);
     let root = layout::fresh(out.join("stage").join(format!("{}-deb", program.name)))?;
     let mut files = files.clone();
@@ -57,14 +57,6 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     fs::set_permissions(&package, fs::Permissions::from_mode(0o644))?;
     fs::remove_dir_all(&root)?;
     Ok(package)
-}
-
-fn architecture() -> Result<&'static str> {
-    match std::env::consts::ARCH {
-        "x86_64" => Ok("amd64"),
-        "aarch64" => Ok("arm64"),
-        other => bail!("no package is made for {other}"),
-    }
 }
 
 fn description(

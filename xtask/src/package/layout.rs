@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{crates::Workspace, notices::notices, sbom, when::Moment};
+use super::{arch::Architecture, crates::Workspace, notices::notices, sbom, when::Moment};
 
 /// One of the two packages.
 pub(super) struct Program {
@@ -89,6 +89,7 @@ pub(super) struct Parts<'a> {
     pub(super) moment: Moment,
     /// The number of a version that is yet to come, for a test of upgrades: its configuration says more.
     pub(super) later: Option<&'a str>,
+    pub(super) architecture: Architecture,
 }
 
 /// A file of a package.

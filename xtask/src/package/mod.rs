@@ -1,6 +1,8 @@
 //! `cargo xtask package`: both programs as .deb and .rpm, with checksums. The same source gives the same bytes, whenever
 //! and in whichever folder it is built.
 
+mod arch;
+mod auditable;
 mod build;
 mod crates;
 mod deb;
@@ -9,6 +11,7 @@ mod layout;
 mod notices;
 mod rpm;
 mod sbom;
+mod sizes;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -29,6 +32,8 @@ use crate::{
     setup::{self, Need, Purpose},
     target,
 };
+use arch::{Architecture, Cross};
+use crates::Workspace;
 use layout::{PROGRAMS, Parts};
 use when::Moment;
 
@@ -44,6 +49,15 @@ pub(crate) struct Arguments {
     /// Pack the programs in this folder instead of building them.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// For which architecture; this machine's where none is named.
+    #[arg(long, value_enum, value_name = "ARCH")]
+    arch: Option<Architecture>,
+    /// Write the sizes and the counts of crates into docs/sizes.md.
+    #[arg(long)]
+    document: bool,
+    /// Only write the counts of crates into docs/sizes.md, which needs no build.
+    #[arg(long)]
+    counts: bool,
     /// Make everything a second time in other folders, and fail unless it is the same to the byte.
     #[arg(long)]
     twice: bool,
@@ -69,6 +83,7 @@ struct About<'a> {
     version: &'a str,
     maintainer: &'a str,
     moment: Moment,
+    architecture: Architecture,
 }
 
 /// For .deb.
@@ -91,6 +106,11 @@ pub(crate) const RPMBUILD: Need<'static> = Need {
 
 /// Builds what is asked for.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let architecture = arguments.arch.map_or_else(Architecture::of_host, Ok)?;
+    if arguments.counts {
+        sizes::write("crates", &sizes::crates(&Workspace::load(architecture)?)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let formats = match &arguments.formats[..] {
         [] => &[Format::Deb, Format::Rpm],
         some => some,
@@ -102,39 +122,65 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             Format::Rpm => &RPMBUILD,
         })?;
     }
+    let cross = match &arguments.programs {
+        Some(_) => None,
+        None => Cross::prepare(architecture, &target().join("cross"))?,
+    };
+    let make =
+        |out: &Path, building: &Path| make(arguments, architecture, cross.as_ref(), formats, out, building);
     let out = arguments.out.clone().unwrap_or_else(|| target().join("packages"));
-    let made = make(arguments, formats, &out, &target().join("package"))?;
+    let (made, tables) = make(&out, &target().join("package"))?;
     if arguments.twice {
         let again = target().join("packages-again");
         say("everything once more, to compare");
-        same(&made, &make(arguments, formats, &again, &target().join("package-again"))?)?;
+        same(&made, &make(&again, &target().join("package-again"))?.0)?;
         say("the second time gave the same bytes");
     }
     for package in &made {
         println!("{}", package.display());
     }
+    println!("\n{}\n{}", tables.sizes, tables.crates);
+    if arguments.document {
+        sizes::write("sizes", &tables.sizes)?;
+        sizes::write("crates", &tables.crates)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn make(arguments: &Arguments, formats: &[Format], out: &Path, building: &Path) -> Result<Vec<PathBuf>> {
+/// What is printed at the end.
+struct Tables {
+    sizes: String,
+    crates: String,
+}
+
+fn make(
+    arguments: &Arguments,
+    architecture: Architecture,
+    cross: Option<&Cross>,
+    formats: &[Format],
+    out: &Path,
+    building: &Path,
+) -> Result<(Vec<PathBuf>, Tables)> {
     let programs = match &arguments.programs {
         Some(folder) => folder.clone(),
-        None => build::programs(building)?,
+        None => build::programs(building, architecture, cross)?,
     };
     let manual = build::manual(&building.join("manual"))?;
-    let workspace = crates::Workspace::load()?;
+    let (workspace, moment) = (Workspace::load(architecture)?, Moment::of_source()?);
     let parts = Parts {
         programs: &programs,
         manual: &manual,
         workspace: &workspace,
-        moment: Moment::of_source()?,
+        moment,
         later: None,
+        architecture,
     };
     let made = packages(&parts, formats, &arguments.maintainer, out)?;
+    let sizes = sizes::sizes(&programs, &made, architecture)?;
     if let Some(tests) = &arguments.test {
         install::run(tests, &parts, &made, &arguments.maintainer)?;
     }
-    Ok(made)
+    Ok((made, Tables { sizes, crates: sizes::crates(&workspace)? }))
 }
 
 /// Makes the packages of these parts, and the list of their checksums.
@@ -146,8 +192,12 @@ fn packages(parts: &Parts<'_>, formats: &[Format], maintainer: &str, out: &Path)
             Some(version) => version.to_owned(),
             None => parts.workspace.version(program.name)?,
         };
-        let about = About { version: &version, maintainer, moment: parts.moment };
+        let (moment, architecture) = (parts.moment, parts.architecture);
+        let about = About { version: &version, maintainer, moment, architecture };
         let files = program.files(parts)?;
+        for (place, file) in &files {
+            architecture.fits(&file.content).with_context(|| place.clone())?;
+        }
         let bill = out.join(format!("{}-{version}.cdx.json", program.name));
         let inside = format!("/usr/share/doc/{}/sbom.cdx.json", program.name);
         fs::write(&bill, &files.get(&inside).context("no bill of materials")?.content)?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::crates::Crate;
+use super::crates::{Crate, Place};
 
 /// Beginnings of the names of files that a licence wants passed on.
 const NAMES: [&str; 6] = ["license", "licence", "copying", "copyright", "notice", "unlicense"];
@@ -22,7 +22,7 @@ pub(super) fn notices(program: &str, crates: &[Crate]) -> Result<String> {
          once, with the crates it belongs to. Crates that only run in the compiler are left out.\n\n"
     );
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for one in crates.iter().filter(|one| !one.own && !one.procedural) {
+    for one in crates.iter().filter(|one| !one.own && one.place == Place::Program) {
         let licence = one.licence.as_deref().unwrap_or("see the texts below");
         let origin = one.repository.as_deref().unwrap_or("-");
         writeln!(text, "{} {}\n    {licence}\n    {origin}", one.name, one.version)?;
@@ -57,14 +57,17 @@ fn carried(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::crates::Workspace, *};
+    use super::{
+        super::{arch::Architecture, crates::Workspace},
+        *,
+    };
 
     #[test]
     fn every_crate_is_named_with_its_licence_and_the_texts_come_once() {
-        let workspace = Workspace::load().expect("cargo answers");
+        let workspace = Workspace::load(Architecture::of_host().expect("known")).expect("cargo answers");
         let crates = workspace.crates_of("onenet-agent").expect("its crates");
         let text = notices("onenet-agent", &crates).expect("notices");
-        for one in crates.iter().filter(|one| !one.own && !one.procedural) {
+        for one in crates.iter().filter(|one| !one.own && one.place == Place::Program) {
             assert!(text.contains(&format!("\n{} {}\n", one.name, one.version)), "{}", one.name);
         }
         assert!(text.contains("Permission is hereby granted"), "a text");

@@ -27,11 +27,12 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     fs::create_dir_all(&build)?;
     let file = root.join("package.spec");
     fs::write(&file, spec(program, files, about, &tree)?)?;
+    let architecture = about.architecture.rpm();
     let define = |name: &str, value: &str| format!("{name} {value}");
     let built = Command::new("rpmbuild")
         .env("SOURCE_DATE_EPOCH", about.moment.0.to_string())
         .env("LC_ALL", "C")
-        .args(["-bb", "--quiet"])
+        .args(["-bb", "--quiet", "--target", &format!("{architecture}-linux")])
         .args(["--define", &define("_topdir", &build.to_string_lossy())])
         .args(["--define", &define("_rpmdir", &root.join("done").to_string_lossy())])
         .args(["--define", "_rpmfilename package.rpm", "--define", "_buildhost localhost"])
@@ -46,7 +47,6 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     if !built.status.success() {
         bail!("rpmbuild failed:\n{}", String::from_utf8_lossy(&built.stderr));
     }
-    let architecture = std::env::consts::ARCH;
     let package = out.join(format!("{}-{}-1.{architecture}.rpm", program.name, about.version));
     fs::rename(root.join("done/package.rpm"), &package)?;
     fs::set_permissions(&package, fs::Permissions::from_mode(0o644))?;

@@ -4,7 +4,10 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{crates::Crate, when::Moment};
+use super::{
+    crates::{Crate, Place},
+    when::Moment,
+};
 
 /// Writes the bill of a program that consists of these crates.
 pub(super) fn bill(program: &str, crates: &[Crate], moment: Moment) -> Result<Vec<u8>> {
@@ -36,7 +39,7 @@ fn component(one: &Crate, kind: &str) -> Value {
         "name": one.name,
         "version": one.version,
         // What only the compiler runs is needed to build the program and is not in it.
-        "scope": if one.procedural { "excluded" } else { "required" },
+        "scope": if one.place == Place::Program { "required" } else { "excluded" },
         "purl": url,
     });
     if let Some(checksum) = &one.checksum {
@@ -55,11 +58,14 @@ fn component(one: &Crate, kind: &str) -> Value {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{super::crates::Workspace, *};
+    use super::{
+        super::{arch::Architecture, crates::Workspace},
+        *,
+    };
 
     #[test]
     fn every_reference_of_a_bill_leads_to_a_component_of_it() {
-        let workspace = Workspace::load().expect("cargo answers");
+        let workspace = Workspace::load(Architecture::of_host().expect("known")).expect("cargo answers");
         for program in ["onenet-agent", "onenet-collector"] {
             let crates = workspace.crates_of(program).expect("its crates");
             let written = bill(program, &crates, Moment(1_700_000_000)).expect("a bill");
@@ -70,6 +76,11 @@ mod tests {
             let mut known: BTreeSet<&str> =
                 components.iter().filter_map(|one| one["bom-ref"].as_str()).collect();
             assert_eq!(known.len(), components.len(), "each once");
+            let scope =
+                |name: &str| components.iter().find(|one| one["name"] == name).map(|one| &one["scope"]);
+            assert_eq!(scope("tokio"), Some(&json!("required")));
+            assert_eq!(scope("quote"), Some(&json!("excluded")), "a macro uses it");
+            assert_eq!(scope("protox"), None, "a build script uses it");
             known.extend(bill["metadata"]["component"]["bom-ref"].as_str());
             for node in bill["dependencies"].as_array().expect("dependencies") {
                 for used in node["dependsOn"].as_array().expect("a list").iter().chain([&node["ref"]]) {

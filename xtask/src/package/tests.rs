@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Format,
+    arch::Architecture,
     crates::Workspace,
     layout::{PROGRAMS, Parts},
     packages, same,
@@ -51,11 +52,15 @@ fn stand_ins(folder: &Path) {
     }
 }
 
-fn make(folder: &Path, formats: &[Format]) -> Vec<PathBuf> {
+fn host() -> Architecture {
+    Architecture::of_host().expect("known")
+}
+
+fn make(folder: &Path, formats: &[Format], architecture: Architecture) -> Vec<PathBuf> {
     stand_ins(folder);
-    let workspace = Workspace::load().expect("cargo answers");
-    let (programs, manual) = (folder, &folder.join("manual"));
-    let parts = Parts { programs, manual, workspace: &workspace, moment: Moment(1_700_000_000), later: None };
+    let workspace = Workspace::load(host()).expect("cargo answers");
+    let (programs, manual, moment) = (folder, &folder.join("manual"), Moment(1_700_000_000));
+    let parts = Parts { programs, manual, workspace: &workspace, moment, later: None, architecture };
     packages(&parts, formats, "Somebody <somebody@onenet.example>", &folder.join("out")).expect("packages")
 }
 
@@ -76,8 +81,8 @@ fn is_here(tool: &str) -> bool {
 
 fn twice(name: &str, format: Format) -> (Folder, Vec<PathBuf>) {
     let (first, second) = (Folder::new(&format!("{name}-1")), Folder::new(&format!("{name}-elsewhere")));
-    let made = make(&first.0, &[format]);
-    same(&made, &make(&second.0, &[format])).expect("the same bytes");
+    let made = make(&first.0, &[format], host());
+    same(&made, &make(&second.0, &[format], host())).expect("the same bytes");
     (first, made)
 }
 
@@ -144,4 +149,43 @@ fn rpm_packages_are_complete_and_the_same_each_time() {
         output("rpm", &["-qp", "--qf", "%{BUILDHOST} %{BUILDTIME}"], collector),
         "localhost 1700000000"
     );
+}
+
+#[test]
+fn packages_of_another_architecture_say_so_wherever_it_is_asked() {
+    if !(is_here("dpkg-deb") && is_here("rpmbuild")) {
+        return;
+    }
+    let folder = Folder::new("arm64");
+    let made = make(&folder.0, &[Format::Deb, Format::Rpm], Architecture::Arm64);
+    let version = env!("CARGO_PKG_VERSION");
+    for program in PROGRAMS.iter().map(|program| program.name) {
+        let find = |name: String| {
+            made.iter().find(|file| file.ends_with(&name)).unwrap_or_else(|| panic!("{name}: {made:?}"))
+        };
+        let deb = find(format!("{program}_{version}-1_arm64.deb"));
+        let fields = output("dpkg-deb", &["-f"], deb);
+        assert!(fields.contains("\nArchitecture: arm64\n"), "{fields}");
+        let rpm = find(format!("{program}-{version}-1.aarch64.rpm"));
+        assert_eq!(output("rpm", &["-qp", "--qf", "%{ARCH} %{OS}"], rpm), "aarch64 linux");
+    }
+}
+
+#[test]
+fn a_program_of_another_architecture_is_not_packed() {
+    let folder = Folder::new("mixed");
+    stand_ins(&folder.0);
+    let agent = folder.0.join("onenet-agent");
+    fs::copy(std::env::current_exe().expect("this program"), agent).expect("copied");
+    let workspace = Workspace::load(host()).expect("cargo answers");
+    let other = if host() == Architecture::Amd64 { Architecture::Arm64 } else { Architecture::Amd64 };
+    let pack = |architecture| {
+        let (programs, manual) = (&folder.0, &folder.0.join("manual"));
+        let moment = Moment(1_700_000_000);
+        let parts = Parts { programs, manual, workspace: &workspace, moment, architecture };
+        packages(&parts, &[], "Somebody <somebody@onenet.example>", &folder.0.join("out"))
+    };
+    pack(host()).expect("it is this machine's");
+    let error = format!("{:#}", pack(other).expect_err("it is not"));
+    assert!(error.contains("onenet-agent") && error.contains("it is a program for"), "{error}");
 }
