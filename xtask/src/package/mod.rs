@@ -10,6 +10,8 @@ mod notices;
 mod rpm;
 mod sbom;
 #[cfg(test)]
+pub(crate) mod stand_ins;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod units;
@@ -30,7 +32,8 @@ use crate::{
     target,
 };
 use layout::{PROGRAMS, Parts};
-use when::Moment;
+pub(crate) use layout::{gzip, names, piped};
+pub(crate) use when::Moment;
 
 /// What to make, and where.
 #[derive(clap::Args)]
@@ -57,7 +60,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// Debian, Ubuntu.
     Deb,
     /// Red Hat and its kin.

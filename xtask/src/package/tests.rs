@@ -7,57 +7,9 @@ use std::{
 };
 
 use super::{
-    Format,
-    crates::Workspace,
-    layout::{PROGRAMS, Parts},
-    packages, same,
-    when::Moment,
+    Format, same,
+    stand_ins::{Folder, is_here, make},
 };
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("xtask-package-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("made");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// Programs and a manual that take no time to build.
-fn stand_ins(folder: &Path) {
-    for name in PROGRAMS.iter().map(|program| program.name) {
-        fs::write(folder.join(name), format!("#!/bin/sh\necho {name}\n")).expect("written");
-        for (kind, files) in [
-            ("man", vec![format!("{name}.1"), format!("{name}-run.1")]),
-            ("completions", vec![format!("{name}.bash"), format!("_{name}"), format!("{name}.fish")]),
-        ] {
-            let kind = folder.join(name.to_owned() + ".manual").join(kind);
-            fs::create_dir_all(&kind).expect("made");
-            for file in files {
-                fs::write(kind.join(&file), &file).expect("written");
-            }
-        }
-        let manual = folder.join("manual");
-        fs::create_dir_all(&manual).expect("made");
-        fs::rename(folder.join(name.to_owned() + ".manual"), manual.join(name)).expect("moved");
-    }
-}
-
-fn make(folder: &Path, formats: &[Format]) -> Vec<PathBuf> {
-    stand_ins(folder);
-    let workspace = Workspace::load().expect("cargo answers");
-    let (programs, manual) = (folder, &folder.join("manual"));
-    let parts = Parts { programs, manual, workspace: &workspace, moment: Moment(1_700_000_000), later: None };
-    packages(&parts, formats, "Somebody <somebody@onenet.example>", &folder.join("out")).expect("packages")
-}
 
 fn output(program: &str, arguments: &[&str], file: &Path) -> String {
     let output = Command::new(program).args(arguments).arg(file).output().expect("it runs");
@@ -65,19 +17,10 @@ fn output(program: &str, arguments: &[&str], file: &Path) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Whether the tool is there; where it is not, this says so aloud.
-fn is_here(tool: &str) -> bool {
-    let here = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !here {
-        eprintln!("{tool} is not installed: its packages are NOT tested here");
-    }
-    here
-}
-
 fn twice(name: &str, format: Format) -> (Folder, Vec<PathBuf>) {
     let (first, second) = (Folder::new(&format!("{name}-1")), Folder::new(&format!("{name}-elsewhere")));
-    let made = make(&first.0, &[format]);
-    same(&made, &make(&second.0, &[format])).expect("the same bytes");
+    let made = make(&first.0, &[format], None);
+    same(&made, &make(&second.0, &[format], None)).expect("the same bytes");
     (first, made)
 }
 
