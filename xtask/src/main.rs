@@ -1,6 +1,7 @@
 //! The commands of the README: `cargo xtask demo` shows the whole path at work, `cargo xtask test` passes every
 //! test, `cargo xtask soak` those of delivery at full size, `cargo xtask bench` measures,
-//! `cargo xtask package` makes packages. They install what is missing first, and say what they do while they do it.
+//! `cargo xtask package` makes packages, `cargo xtask repo` repositories of them. They install what is missing first,
+//! and say what they do while they do it.
 
 mod bench;
 mod collector;
@@ -10,6 +11,7 @@ mod ebpf;
 mod http;
 mod package;
 mod programs;
+mod repo;
 mod setup;
 mod soak;
 mod test;
@@ -43,6 +45,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Make .deb and .rpm packages of both programs, with checksums and bills of materials.
     Package(package::Arguments),
+    /// Make apt and dnf repositories from a folder of packages, signed where a key is stated.
+    Repo(repo::Arguments),
     /// Build the kernel program's committed objects, or check them.
     #[command(subcommand)]
     Ebpf(ebpf::Action),
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),
+        Command::Repo(arguments) => repo::run(&arguments),
         Command::Ebpf(action) => ebpf::run(&action),
     };
     outcome.unwrap_or_else(|error| {

@@ -128,6 +128,11 @@ const NEEDS: &[Need<'static>] = &[
     },
     crate::package::DPKG_DEB,
     crate::package::RPMBUILD,
+    crate::repo::CREATEREPO,
+    crate::repo::GPG,
+    crate::repo::RPM,
+    crate::repo::XZ,
+    crate::repo::DNF,
 ];
 
 /// Installs what `purpose` needs and is missing. Where nothing is missing, it runs no package manager.

@@ -187,7 +187,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Names in a folder, in order.
-pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut names = Vec::new();
     for entry in entries {
@@ -209,12 +209,12 @@ fn changed(text: &str, changes: &[(&str, &str)]) -> Result<String> {
 }
 
 /// Compressed, without name and time.
-pub(super) fn gzip(content: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     piped("gzip", &["-9n"], content)
 }
 
 /// Runs a program that turns its input into its output.
-pub(super) fn piped(program: &str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn piped(program: &str, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -13,6 +13,8 @@ mod rpm;
 mod sbom;
 mod sizes;
 #[cfg(test)]
+pub(crate) mod stand_ins;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod units;
@@ -35,7 +37,8 @@ use crate::{
 use arch::{Architecture, Cross};
 use crates::Workspace;
 use layout::{PROGRAMS, Parts};
-use when::Moment;
+pub(crate) use layout::{gzip, names, piped};
+pub(crate) use when::Moment;
 
 /// What to make, and where.
 #[derive(clap::Args)]
@@ -71,7 +74,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// Debian, Ubuntu.
     Deb,
     /// Red Hat and its kin.

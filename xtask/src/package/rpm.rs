@@ -126,7 +126,7 @@ mod tests {
         name_libpcap(&mut program).expect("named once");
         assert_eq!(program, b"\x7fELF\0libpcap.so.1\0\0\0libc.so.6\0");
         name_libpcap(&mut program).expect("nothing to do");
-        let mut twice = b"\0libpcap.so.0.8\0libpcap.so.0.8\0".to_vec();
+        let mut twice = b"\0libpcap.so.0.8\0\0libpcap.so.0.8\0".to_vec();
         assert!(name_libpcap(&mut twice).is_err());
     }
 }

@@ -9,60 +9,10 @@ use std::{
 use super::{
     Format,
     arch::Architecture,
-    crates::Workspace,
-    layout::{PROGRAMS, Parts},
-    packages, same,
-    when::Moment,
+    layout::PROGRAMS,
+    same,
+    stand_ins::{Folder, MAINTAINER, host, is_here, make, make_for, pack, stand_ins},
 };
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("xtask-package-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("made");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// Programs and a manual that take no time to build.
-fn stand_ins(folder: &Path) {
-    for name in PROGRAMS.iter().map(|program| program.name) {
-        fs::write(folder.join(name), format!("#!/bin/sh\necho {name}\n")).expect("written");
-        for (kind, files) in [
-            ("man", vec![format!("{name}.1"), format!("{name}-run.1")]),
-            ("completions", vec![format!("{name}.bash"), format!("_{name}"), format!("{name}.fish")]),
-        ] {
-            let kind = folder.join(name.to_owned() + ".manual").join(kind);
-            fs::create_dir_all(&kind).expect("made");
-            for file in files {
-                fs::write(kind.join(&file), &file).expect("written");
-            }
-        }
-        let manual = folder.join("manual");
-        fs::create_dir_all(&manual).expect("made");
-        fs::rename(folder.join(name.to_owned() + ".manual"), manual.join(name)).expect("moved");
-    }
-}
-
-fn host() -> Architecture {
-    Architecture::of_host().expect("known")
-}
-
-fn make(folder: &Path, formats: &[Format], architecture: Architecture) -> Vec<PathBuf> {
-    stand_ins(folder);
-    let workspace = Workspace::load(host()).expect("cargo answers");
-    let (programs, manual, moment) = (folder, &folder.join("manual"), Moment(1_700_000_000));
-    let parts = Parts { programs, manual, workspace: &workspace, moment, later: None, architecture };
-    packages(&parts, formats, "Somebody <somebody@onenet.example>", &folder.join("out")).expect("packages")
-}
 
 fn output(program: &str, arguments: &[&str], file: &Path) -> String {
     let output = Command::new(program).args(arguments).arg(file).output().expect("it runs");
@@ -70,19 +20,10 @@ fn output(program: &str, arguments: &[&str], file: &Path) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Whether the tool is there; where it is not, this says so aloud.
-fn is_here(tool: &str) -> bool {
-    let here = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !here {
-        eprintln!("{tool} is not installed: its packages are NOT tested here");
-    }
-    here
-}
-
 fn twice(name: &str, format: Format) -> (Folder, Vec<PathBuf>) {
     let (first, second) = (Folder::new(&format!("{name}-1")), Folder::new(&format!("{name}-elsewhere")));
-    let made = make(&first.0, &[format], host());
-    same(&made, &make(&second.0, &[format], host())).expect("the same bytes");
+    let made = make(&first.0, &[format], None);
+    same(&made, &make(&second.0, &[format], None)).expect("the same bytes");
     (first, made)
 }
 
@@ -157,7 +98,7 @@ fn packages_of_another_architecture_say_so_wherever_it_is_asked() {
         return;
     }
     let folder = Folder::new("arm64");
-    let made = make(&folder.0, &[Format::Deb, Format::Rpm], Architecture::Arm64);
+    let made = make_for(&folder.0, &[Format::Deb, Format::Rpm], Architecture::Arm64);
     let version = env!("CARGO_PKG_VERSION");
     for program in PROGRAMS.iter().map(|program| program.name) {
         let find = |name: String| {
@@ -177,14 +118,8 @@ fn a_program_of_another_architecture_is_not_packed() {
     stand_ins(&folder.0);
     let agent = folder.0.join("onenet-agent");
     fs::copy(std::env::current_exe().expect("this program"), agent).expect("copied");
-    let workspace = Workspace::load(host()).expect("cargo answers");
     let other = if host() == Architecture::Amd64 { Architecture::Arm64 } else { Architecture::Amd64 };
-    let pack = |architecture| {
-        let (programs, manual) = (&folder.0, &folder.0.join("manual"));
-        let moment = Moment(1_700_000_000);
-        let parts = Parts { programs, manual, workspace: &workspace, moment, architecture };
-        packages(&parts, &[], "Somebody <somebody@onenet.example>", &folder.0.join("out"))
-    };
+    let pack = |architecture| pack(&folder.0, &[], None, MAINTAINER, architecture);
     pack(host()).expect("it is this machine's");
     let error = format!("{:#}", pack(other).expect_err("it is not"));
     assert!(error.contains("onenet-agent") && error.contains("it is a program for"), "{error}");

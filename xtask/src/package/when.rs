@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, bail};
 
 /// Seconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment(pub(super) u64);
+pub(crate) struct Moment(pub(crate) u64);
 
 impl Moment {
     /// `SOURCE_DATE_EPOCH`, or else the time of the last commit.
-    pub(super) fn of_source() -> Result<Self> {
+    pub(crate) fn of_source() -> Result<Self> {
         if let Ok(stated) = std::env::var("SOURCE_DATE_EPOCH") {
             let seconds = stated.parse();
             return seconds.map(Self).with_context(|| {
@@ -28,7 +28,7 @@ impl Moment {
     }
 
     /// As `date` formats it, in English and UTC.
-    pub(super) fn format(self, format: &str) -> Result<String> {
+    pub(crate) fn format(self, format: &str) -> Result<String> {
         let output = Command::new("date")
             .env("LC_ALL", "C")
             .args(["-u", "-d", &format!("@{}", self.0), &format!("+{format}")])
@@ -41,7 +41,7 @@ impl Moment {
     }
 
     /// For the times of files.
-    pub(super) fn system_time(self) -> SystemTime {
+    pub(crate) fn system_time(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.0)
     }
 }
