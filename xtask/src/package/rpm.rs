@@ -95,7 +95,9 @@ fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Res
     );
     let version = format!("{}-1", about.version);
     for name in SCRIPTS {
-        text += &format!("%{name}\n{}\n", layout::script(program, &format!("rpm/{name}"), &version)?);
+        // What is a macro to rpmbuild is none to the shell.
+        let script = layout::script(program, &format!("rpm/{name}"), &version)?.replace('%', "%%");
+        text += &format!("%{name}\n{script}\n");
     }
     text += "%files\n%defattr(-,root,root,-)\n%dir /etc/onenet\n";
     text += &format!("%dir /usr/share/doc/{}\n", program.name);

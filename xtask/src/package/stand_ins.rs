@@ -57,7 +57,7 @@ pub(super) fn stand_ins(folder: &Path) {
 }
 
 /// Of this machine.
-pub(crate) fn host() -> Architecture {
+pub(super) fn host() -> Architecture {
     Architecture::of_host().expect("known")
 }
 

@@ -186,7 +186,7 @@ impl Host {
         let ran = self.run(
             "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /srv \
              -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/rpm \
-             -o -path '/etc/*shadow-' -o -path /etc/passwd- -o -path /etc/group- -o -path /etc/.pwd.lock \\) -prune \
+             -o -path /root/.rpmdb -o -path '/etc/*shadow-' -o -path /etc/passwd- -o -path /etc/group- -o -path /etc/.pwd.lock \\) -prune \
              -o -printf '%p %y %m %u %g %l\\n' | sort\n\
              sort /etc/passwd /etc/group\nfind /sys/fs/bpf\nfind /run/systemd -name '*onenet*'\nls /run | grep onenet || :",
         )?;

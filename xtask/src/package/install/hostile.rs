@@ -32,29 +32,37 @@ const WRONG: [(&str, &str, &str, &str); 3] = [
     ),
 ];
 
-/// The .deb packages.
-pub(super) fn deb(shelf: &Shelf) -> Result<()> {
-    let host = Host::boot(Manager::Plain, &shelf.folder)?;
-    for (what, make, mend, saying) in WRONG {
-        let before = host.snapshot()?;
-        host.must(&format!("a system {what}"), make)?;
-        for package in ["onenet-agent", "onenet-collector"] {
-            host.must_fail(
-                &format!("{package} is refused"),
-                &format!("dpkg -i /srv/now/{package}_*.deb"),
-                saying,
-            )?;
-        }
-        host.must("mended", mend)?;
-        host::unchanged("nothing has changed", &before, &host.snapshot()?)?;
-        host.must("and dpkg is sound", "[ -z \"$(dpkg --audit)\" ] && ! dpkg-query -W -f '${db:Status-Status} ${Package}\\n' | grep onenet | grep -v ^not-installed")?;
-        host.must(
-            "now they are installed, and purged",
-            "dpkg -i /srv/now/*.deb && dpkg -P onenet-agent onenet-collector",
-        )?;
-        host::unchanged("a purge leaves nothing", &before, &host.snapshot()?)?;
+/// How packages are put in and taken out whole, and how it is told that none is there.
+struct Commands {
+    install: &'static str,
+    /// The file of a package.
+    file: fn(&str) -> String,
+    none: &'static str,
+    purge: &'static str,
+}
+
+const DEB: Commands = Commands {
+    install: "dpkg -i",
+    file: |package| format!("/srv/now/{package}_*.deb"),
+    none: "[ -z \"$(dpkg --audit)\" ] && ! dpkg-query -W -f '${db:Status-Status} ${Package}\\n' | grep onenet \
+           | grep -v ^not-installed",
+    purge: "dpkg -P onenet-agent onenet-collector",
+};
+
+const RPM: Commands = Commands {
+    install: "rpm --force-debian -i --nodeps",
+    file: |package| format!("/srv/now/{package}-[0-9]*.rpm"),
+    none: "! rpm -qa | grep onenet",
+    // As docs/packaging.md says.
+    purge: "rpm --force-debian -e onenet-agent onenet-collector && rm -rf /var/lib/onenet /etc/onenet \
+            && userdel onenet-agent && userdel onenet-collector",
+};
+
+/// Both kinds of packages.
+pub(super) fn packages(shelf: &Shelf) -> Result<()> {
+    for commands in [DEB, RPM] {
+        wrong(&Host::boot(Manager::Plain, &shelf.folder)?, &commands)?;
     }
-    drop(host);
     let host = Host::boot(Manager::Systemd, &shelf.folder)?;
     host.must(
         "a kernel that shows no BTF",
@@ -63,4 +71,27 @@ pub(super) fn deb(shelf: &Shelf) -> Result<()> {
     host.must("both packages are installed", "dpkg -i /srv/now/*.deb")?;
     story::set_up(&host)?;
     story::finds(&host)
+}
+
+fn wrong(host: &Host, commands: &Commands) -> Result<()> {
+    let Commands { install, file, none, purge } = commands;
+    for (what, make, mend, saying) in WRONG {
+        let before = host.snapshot()?;
+        host.must(&format!("a system {what}"), make)?;
+        for package in ["onenet-agent", "onenet-collector"] {
+            let package_file = file(package);
+            host.must_fail(
+                &format!("{install} refuses {package}"),
+                &format!("{install} {package_file}"),
+                saying,
+            )?;
+        }
+        host.must("mended", mend)?;
+        host::unchanged("nothing has changed", &before, &host.snapshot()?)?;
+        host.must("and the package manager knows of nothing", none)?;
+        let both = ["onenet-agent", "onenet-collector"].map(file).join(" ");
+        host.must("now they are installed, and purged", &format!("{install} {both} && {purge}"))?;
+        host::unchanged("a purge leaves nothing", &before, &host.snapshot()?)?;
+    }
+    Ok(())
 }

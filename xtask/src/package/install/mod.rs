@@ -66,7 +66,7 @@ pub(crate) enum Test {
     Deb,
     /// .deb where systemd does not run, as when an image is made.
     Chroot,
-    /// .deb where something is wrong.
+    /// Both where something is wrong: no user database, a read-only /etc, a full /var, a kernel that shows no BTF.
     Hostile,
     /// .rpm on a clean machine: installation, first finding, upgrade, downgrade, removal.
     Rpm,
@@ -87,7 +87,7 @@ pub(super) fn run(tests: &[Test], parts: &Parts<'_>, made: &[PathBuf], maintaine
         match test {
             Test::Deb => deb::story(&shelf)?,
             Test::Chroot => deb::chroot(&shelf)?,
-            Test::Hostile => hostile::deb(&shelf)?,
+            Test::Hostile => hostile::packages(&shelf)?,
             Test::Rpm => rpm::story(&shelf)?,
         }
     }
