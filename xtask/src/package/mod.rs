@@ -6,7 +6,7 @@ mod auditable;
 mod build;
 mod crates;
 mod deb;
-mod install;
+pub(crate) mod install;
 mod layout;
 mod notices;
 mod rpm;

@@ -85,11 +85,12 @@ fn name_libpcap(program: &mut [u8]) -> Result<()> {
 
 fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Result<String> {
     let mut text = format!(
-        "Name: {}\nVersion: {}\nRelease: 1\nSummary: {}\nLicense: Apache-2.0\nGroup: Applications/Internet\n\
+        "Name: {}\nVersion: {}\nRelease: 1\nSummary: {}\nLicense: Apache-2.0\nGroup: Applications/Internet\nPackager: {}\n\
          Requires(pre): /usr/sbin/useradd\n\n%description\n{}\n\n%install\nmkdir -p %{{buildroot}}\ncp -a {}/. %{{buildroot}}\n\n",
         program.name,
         about.version,
         program.summary,
+        about.maintainer,
         program.description.join("\n"),
         tree.display(),
     );
@@ -101,6 +102,10 @@ fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Res
     }
     text += "%files\n%defattr(-,root,root,-)\n%dir /etc/onenet\n";
     text += &format!("%dir /usr/share/doc/{}\n", program.name);
+    // Of no package that every system has.
+    for folder in ["fish", "fish/vendor_completions.d", "zsh", "zsh/site-functions"] {
+        text += &format!("%dir /usr/share/{folder}\n");
+    }
     let conffiles: Vec<String> = program.conffiles().collect();
     for place in files.keys() {
         let kind = match place {

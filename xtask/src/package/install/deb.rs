@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::{
-    LATER, Shelf,
+    LATER,
     host::{self, Host, Manager},
+    shelf::Shelf,
     story,
 };
 
@@ -13,8 +14,15 @@ const INSTALL: &str = "dpkg -i /srv/now/*.deb";
 /// A clean machine, from installation to purge.
 pub(super) fn story(shelf: &Shelf) -> Result<()> {
     let host = Host::boot(Manager::Systemd, &shelf.folder)?;
+    host.must("it has no network", "rm -f /etc/apt/sources.list")?;
     let before = host.snapshot()?;
-    let told = host.must("both packages are installed", INSTALL)?;
+    host.must(
+        "apt is told of the repository",
+        "install -D -m 644 /srv/repository/onenet.asc /etc/apt/keyrings/onenet.asc \
+         && install -m 644 /srv/repository/onenet.sources /etc/apt/sources.list.d/onenet.sources && apt-get update",
+    )?;
+    let told =
+        host.must("both packages are installed", "apt-get install -y onenet-agent onenet-collector")?;
     for next in ["onenet-agent enroll", "onenet-collector init"] {
         anyhow::ensure!(told.contains(next), "the installation does not say what is next: {told}");
     }
@@ -22,10 +30,12 @@ pub(super) fn story(shelf: &Shelf) -> Result<()> {
     story::set_up(&host)?;
     story::finds(&host)?;
     story::reloads(&host)?;
+    story::has_another(&host)?;
     story::is_watched(&host)?;
 
     let held = story::held(&host)?;
-    host.must("an upgrade", "dpkg -i --force-confold /srv/later/*.deb")?;
+    shelf.serve("later")?;
+    host.must("an upgrade", "apt-get update && apt-get upgrade -y -o Dpkg::Options::=--force-confold")?;
     host.must(
         "is of the version after",
         &format!("dpkg-query -W -f '${{Version}}\\n' onenet-agent | grep {LATER}"),
@@ -70,8 +80,11 @@ pub(super) fn story(shelf: &Shelf) -> Result<()> {
         "dpkg -i /srv/now/onenet-agent_*.deb",
         "may not read",
     )?;
-    host.must("a purge", "dpkg -P onenet-agent onenet-collector")?;
-    host.must("the link goes", "ip netns del inside; rm -f /root/token /root/right")?;
+    host.must("a purge", "apt-get purge -y onenet-agent onenet-collector")?;
+    host.must(
+        "what the operator made goes",
+        "rm -r /etc/apt/keyrings/onenet.asc /etc/apt/sources.list.d/onenet.sources /root/token /root/right && ip netns del inside",
+    )?;
     host::unchanged("a purge leaves nothing", &before, &host.snapshot()?)
 }
 

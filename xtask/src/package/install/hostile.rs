@@ -4,31 +4,33 @@
 use anyhow::Result;
 
 use super::{
-    Shelf,
     host::{self, Host, Manager},
+    shelf::Shelf,
     story,
 };
 
-/// What is wrong: what to say of it, how it comes to be, how it goes, and what an installation must say.
-const WRONG: [(&str, &str, &str, &str); 3] = [
+/// What is wrong: what to say of it, how it comes to be, how it goes, and what an installation by dpkg and one by rpm must
+/// say.
+const WRONG: [(&str, &str, &str, [&str; 2]); 3] = [
     (
         "without /etc/passwd",
         "mv /etc/passwd /root/passwd",
         "mv /root/passwd /etc/passwd",
-        "/etc/passwd is missing",
+        ["/etc/passwd is missing"; 2],
     ),
     (
         "with a read-only /etc",
         "mount --bind /etc /etc && mount -o remount,bind,ro /etc",
         "umount /etc",
-        "/etc is read-only",
+        // rpm counts the room of each file system beforehand, and a read-only one has none.
+        ["/etc is read-only", "more space on the / filesystem"],
     ),
     (
         "with a full /var",
         "cp -a /var /run/kept && mount -t tmpfs -o size=256m full /var && cp -a /run/kept/. /var/ && rm -r /run/kept \
          && ! dd if=/dev/zero of=/var/tmp/full bs=64k 2>/dev/null",
         "umount /var",
-        "No space left on device",
+        ["No space left on device", "No space left on device"],
     ),
 ];
 
@@ -60,8 +62,8 @@ const RPM: Commands = Commands {
 
 /// Both kinds of packages.
 pub(super) fn packages(shelf: &Shelf) -> Result<()> {
-    for commands in [DEB, RPM] {
-        wrong(&Host::boot(Manager::Plain, &shelf.folder)?, &commands)?;
+    for (index, commands) in [DEB, RPM].iter().enumerate() {
+        wrong(&Host::boot(Manager::Plain, &shelf.folder)?, commands, index)?;
     }
     let host = Host::boot(Manager::Systemd, &shelf.folder)?;
     host.must(
@@ -73,11 +75,12 @@ pub(super) fn packages(shelf: &Shelf) -> Result<()> {
     story::finds(&host)
 }
 
-fn wrong(host: &Host, commands: &Commands) -> Result<()> {
+fn wrong(host: &Host, commands: &Commands, index: usize) -> Result<()> {
     let Commands { install, file, none, purge } = commands;
     for (what, make, mend, saying) in WRONG {
         let before = host.snapshot()?;
         host.must(&format!("a system {what}"), make)?;
+        let saying = saying.get(index).copied().unwrap_or_default();
         for package in ["onenet-agent", "onenet-collector"] {
             let package_file = file(package);
             host.must_fail(

@@ -4,27 +4,23 @@
 mod deb;
 mod host;
 mod hostile;
+pub(crate) mod lint;
 mod rpm;
+mod shelf;
 mod story;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
-use super::{
-    Format,
-    layout::{self, Parts},
-    packages,
-};
+use super::layout::Parts;
 use crate::{
-    say,
+    repo, say,
     setup::{self, Need, Purpose},
     target,
 };
+use shelf::Shelf;
 
 /// The version that is installed over the one under test.
 const LATER: &str = "99.1.0";
@@ -38,31 +34,12 @@ pub(crate) const DEBOOTSTRAP: Need<'static> = Need {
     fedora: &["debootstrap"],
 };
 
-/// Where the packages of both versions are.
-struct Shelf {
-    /// The folder that a system sees as /srv.
-    folder: PathBuf,
-}
-
-impl Shelf {
-    /// Makes it: `now` with these packages, `later` with those of the version after.
-    fn new(parts: &Parts<'_>, made: &[PathBuf], maintainer: &str, folder: &Path) -> Result<Self> {
-        let folder = layout::fresh(folder.to_owned())?;
-        let now = folder.join("now");
-        fs::create_dir(&now)?;
-        for package in made {
-            fs::copy(package, now.join(package.file_name().context("a package without a name")?))?;
-        }
-        let later = Parts { later: Some(LATER), ..*parts };
-        packages(&later, &[Format::Deb, Format::Rpm], maintainer, &folder.join("later"))?;
-        Ok(Self { folder })
-    }
-}
-
 /// What can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Test {
-    /// .deb on a clean machine: installation, first finding, upgrade, downgrade, removal, purge.
+    /// What lintian and rpmlint say.
+    Lint,
+    /// .deb on a clean machine: installation by apt from a signed repository, first finding, upgrade, downgrade, removal, purge.
     Deb,
     /// .deb where systemd does not run, as when an image is made.
     Chroot,
@@ -78,13 +55,16 @@ pub(super) fn run(tests: &[Test], parts: &Parts<'_>, made: &[PathBuf], maintaine
         nix::unistd::geteuid().is_root(),
         "packages are installed in systems of their own, which only root can make: run this as root"
     );
-    setup::try_install(&DEBOOTSTRAP)?;
+    for need in [&DEBOOTSTRAP, &repo::GPG, &repo::CREATEREPO] {
+        setup::try_install(need)?;
+    }
     let shelf = Shelf::new(parts, made, maintainer, &target().join("package-test/shelf"))?;
     let all = Test::value_variants();
     for test in if tests.is_empty() { all } else { tests } {
         let name = test.to_possible_value().context("a test without a name")?;
         say(&format!("{}: {}", name.get_name(), name.get_help().context("a test without a word on it")?));
         match test {
+            Test::Lint => lint::check(made)?,
             Test::Deb => deb::story(&shelf)?,
             Test::Chroot => deb::chroot(&shelf)?,
             Test::Hostile => hostile::packages(&shelf)?,

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::{
-    LATER, Shelf,
+    LATER,
     host::{self, Host, Manager},
+    shelf::Shelf,
     story,
 };
 

@@ -150,6 +150,36 @@ pub(super) fn reloads(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// A second sensor on the same machine, as root sets it up.
+pub(super) fn has_another(host: &Host) -> Result<()> {
+    host.must(
+        "a second sensor is configured",
+        "sed -e 's|boston-1|lowell-2|' -e 's|\"boston\"|\"lowell\"|' \
+         -e 's|^#state_dir = .*|state_dir = \"/var/lib/onenet/agent-lowell-2\"|' /etc/onenet/agent.toml \
+         >/etc/onenet/agent-lowell-2.toml && onenet-agent check-config --config /etc/onenet/agent-lowell-2.toml",
+    )?;
+    host.must(
+        "and enrols",
+        "token=$(onenet-collector token create --sensor lowell-2 --site lowell | head -n 1) \
+         && onenet-agent enroll --config /etc/onenet/agent-lowell-2.toml --token \"$token\"",
+    )?;
+    host.must(
+        "it runs beside the first",
+        "systemctl start onenet-agent@lowell-2 && systemctl is-active onenet-agent",
+    )?;
+    host.within(
+        SOON,
+        "and delivers",
+        "onenet-collector sensors --format json | grep -A 12 lowell-2 | grep -E '\"sequence\": *[1-9]'",
+    )?;
+    host.must(
+        "its files are the service's",
+        "[ -z \"$(find /var/lib/onenet/agent-lowell-2 ! -user onenet-agent)\" ]",
+    )?;
+    host.must("it goes", "systemctl stop onenet-agent@lowell-2 && rm /etc/onenet/agent-lowell-2.toml")?;
+    Ok(())
+}
+
 /// A service that hangs is started anew.
 pub(super) fn is_watched(host: &Host) -> Result<()> {
     for unit in ["onenet-agent", "onenet-collector"] {
