@@ -27,6 +27,15 @@ pub(crate) struct Need<'a> {
     pub(crate) fedora: &'a [&'a str],
 }
 
+/// For the units.
+pub(crate) const SYSTEMD_ANALYZE: Need<'static> = Need {
+    purpose: Purpose::Tests,
+    what: "systemd-analyze, which says how exposed the services are",
+    probe: "command -v systemd-analyze",
+    debian: &["systemd"],
+    fedora: &["systemd"],
+};
+
 const NEEDS: &[Need<'static>] = &[
     Need {
         purpose: Purpose::Build,
@@ -119,13 +128,7 @@ const NEEDS: &[Need<'static>] = &[
         debian: &["util-linux", "mount"],
         fedora: &["util-linux"],
     },
-    Need {
-        purpose: Purpose::Tests,
-        what: "systemd-analyze, which says how exposed the services are",
-        probe: "command -v systemd-analyze",
-        debian: &["systemd"],
-        fedora: &["systemd"],
-    },
+    SYSTEMD_ANALYZE,
     crate::package::DPKG_DEB,
     crate::package::RPMBUILD,
     crate::package::install::DEBOOTSTRAP,

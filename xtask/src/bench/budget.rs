@@ -59,10 +59,11 @@ type Counted = BTreeMap<String, f64>;
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::install(setup::Purpose::Tests)?;
+    let agent = build(&[("onenet-agent", "onenet-agent")])?.join("onenet-agent");
     if !arguments.update {
-        return Ok(if within()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        return Ok(if within(&agent)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let counted = count()?;
+    let counted = count(&agent)?;
     let all: serde_json::Map<String, Value> =
         counted.iter().map(|(name, counted)| (name.clone(), json!(rounded(counted)))).collect();
     let mut text = serde_json::to_string_pretty(&Value::Object(all))?;
@@ -74,12 +75,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Counts and compares; where it is over the budget, prints the head of the profile.
-pub(crate) fn within() -> Result<bool> {
+/// Counts what an agent, built as it is shipped, needs, and compares; where it is over the budget, prints the head of the profile.
+pub(crate) fn within(agent: &Path) -> Result<bool> {
     let committed = fs::read(file()).with_context(|| format!("cannot read {}", file().display()))?;
     let committed: BTreeMap<String, Counted> =
         serde_json::from_slice(&committed).with_context(|| format!("{}: no budget", file().display()))?;
-    let counted = count()?;
+    let counted = count(agent)?;
     println!("Instructions per packet\n\n{}", table(&counted));
     let mut within = true;
     for (name, counted) in &counted {
@@ -122,8 +123,7 @@ fn rounded(counted: &Counted) -> Counted {
 }
 
 /// Counts both captures.
-fn count() -> Result<BTreeMap<String, Counted>> {
-    let agent = build(&[("onenet-agent", "onenet-agent")])?.join("onenet-agent");
+fn count(agent: &Path) -> Result<BTreeMap<String, Counted>> {
     // The generator is made for the tests anyway; what it writes does not depend on how it was built.
     super::cargo(&["build", "--package", "onenet-tests", "--bin", "onenet-load", "--locked"])?;
     let generator = target().join("debug/onenet-load");
@@ -136,7 +136,7 @@ fn count() -> Result<BTreeMap<String, Counted>> {
         let output = Command::new("valgrind")
             .arg("--tool=callgrind")
             .arg(format!("--callgrind-out-file={}", out.display()))
-            .arg(&agent)
+            .arg(agent)
             .args(["read", "--quiet", "--summary", "-", "--flows"])
             .args([&folder.join("budget-flows.ndjson"), &capture.path])
             .output()

@@ -16,7 +16,6 @@ mod sizes;
 pub(crate) mod stand_ins;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
 mod units;
 mod when;
 
@@ -40,8 +39,11 @@ use layout::{PROGRAMS, Parts};
 pub(crate) use layout::{gzip, names, piped};
 pub(crate) use when::Moment;
 
+/// Who answers for the packages where nobody is named.
+const MAINTAINER: &str = "One Network maintainers <maintainers@onenet.example>";
+
 /// What to make, and where.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Which packages; both kinds where none is named.
     #[arg(long = "format", value_enum, value_name = "FORMAT")]
@@ -69,7 +71,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, value_name = "TEST", num_args = 0..)]
     test: Option<Vec<install::Test>>,
     /// Who answers for the packages.
-    #[arg(long, default_value = "One Network maintainers <maintainers@onenet.example>")]
+    #[arg(long, default_value = MAINTAINER)]
     maintainer: String,
 }
 
@@ -129,14 +131,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(_) => None,
         None => Cross::prepare(architecture, &target().join("cross"))?,
     };
-    let make =
-        |out: &Path, building: &Path| make(arguments, architecture, cross.as_ref(), formats, out, building);
+    ensure!(
+        arguments.test.is_none() || Architecture::of_host()? == architecture,
+        "packages for another machine cannot be installed for a test on this one"
+    );
+    let make = |out: &Path, building: &Path, tests: Option<&[install::Test]>| {
+        make(arguments, architecture, cross.as_ref(), formats, (out, building), tests)
+    };
     let out = arguments.out.clone().unwrap_or_else(|| target().join("packages"));
-    let (made, tables) = make(&out, &target().join("package"))?;
+    let (made, tables) = make(&out, &building(), arguments.test.as_deref())?;
     if arguments.twice {
         let again = target().join("packages-again");
         say("everything once more, to compare");
-        same(&made, &make(&again, &target().join("package-again"))?.0)?;
+        same(&made, &make(&again, &target().join("package-again"), None)?.0)?;
         say("the second time gave the same bytes");
     }
     for package in &made {
@@ -150,6 +157,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What every change has to pass: both are made, and installed where root runs this. Gives the folder of the programs as
+/// cargo built them.
+pub(crate) fn check() -> Result<PathBuf> {
+    let tests = if nix::unistd::geteuid().is_root() {
+        Vec::new()
+    } else {
+        say("not root: the packages are made, and NOT installed for a test");
+        vec![install::Test::Lint]
+    };
+    run(&Arguments { test: Some(tests), maintainer: MAINTAINER.to_owned(), ..Arguments::default() })?;
+    Ok(building().join("release"))
+}
+
+/// Where the programs of the packages are built.
+fn building() -> PathBuf {
+    target().join("package")
+}
+
 /// What is printed at the end.
 struct Tables {
     sizes: String,
@@ -161,8 +186,8 @@ fn make(
     architecture: Architecture,
     cross: Option<&Cross>,
     formats: &[Format],
-    out: &Path,
-    building: &Path,
+    (out, building): (&Path, &Path),
+    tests: Option<&[install::Test]>,
 ) -> Result<(Vec<PathBuf>, Tables)> {
     let programs = match &arguments.programs {
         Some(folder) => folder.clone(),
@@ -180,7 +205,7 @@ fn make(
     };
     let made = packages(&parts, formats, &arguments.maintainer, out)?;
     let sizes = sizes::sizes(&programs, &made, architecture)?;
-    if let Some(tests) = &arguments.test {
+    if let Some(tests) = tests {
         install::run(tests, &parts, &made, &arguments.maintainer)?;
     }
     Ok((made, Tables { sizes, crates: sizes::crates(&workspace)? }))

@@ -29,6 +29,7 @@ pub(super) fn story(shelf: &Shelf) -> Result<()> {
     story::waits_enabled(&host)?;
     story::set_up(&host)?;
     story::finds(&host)?;
+    story::reads_by_ebpf(&host)?;
     story::reloads(&host)?;
     story::has_another(&host)?;
     story::is_watched(&host)?;

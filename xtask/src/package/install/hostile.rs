@@ -72,7 +72,12 @@ pub(super) fn packages(shelf: &Shelf) -> Result<()> {
     )?;
     host.must("both packages are installed", "dpkg -i /srv/now/*.deb")?;
     story::set_up(&host)?;
-    story::finds(&host)
+    story::finds(&host)?;
+    host.must(
+        "it says what it reads by, and why",
+        "onenet-agent status | grep 'by libpcap, because .*/sys/kernel/btf'",
+    )?;
+    Ok(())
 }
 
 fn wrong(host: &Host, commands: &Commands, index: usize) -> Result<()> {

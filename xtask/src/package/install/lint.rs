@@ -4,7 +4,8 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::setup::{self, Need, Purpose};
+use super::super::units;
+use crate::setup::{self, Need, Purpose, SYSTEMD_ANALYZE};
 
 /// For .deb.
 pub(crate) const LINTIAN: Need<'static> = Need {
@@ -46,5 +47,21 @@ fn passes(name: &str, command: &mut Command) -> Result<()> {
     let told = told.trim();
     ensure!(output.status.success(), "{name} finds fault:\n{told}");
     println!("  ok: {name}: {}", told.lines().last().unwrap_or("nothing to say"));
+    Ok(())
+}
+
+/// Fails where a unit leaves its service more exposed than it may be, by systemd's own reckoning.
+pub(super) fn exposure() -> Result<()> {
+    setup::try_install(&SYSTEMD_ANALYZE)?;
+    for (unit, tenths) in units::LIMITS {
+        let found = units::exposure(unit)?;
+        ensure!(
+            found <= tenths,
+            "{unit} is exposed by {}, {} at most",
+            units::shown(found),
+            units::shown(tenths)
+        );
+        println!("  ok: {unit}: exposed by {}, {} at most", units::shown(found), units::shown(tenths));
+    }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(crate) const DEBOOTSTRAP: Need<'static> = Need {
 /// What can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Test {
-    /// What lintian and rpmlint say.
+    /// What lintian, rpmlint and systemd-analyze say.
     Lint,
     /// .deb on a clean machine: installation by apt from a signed repository, first finding, upgrade, downgrade, removal, purge.
     Deb,
@@ -51,6 +51,16 @@ pub(crate) enum Test {
 
 /// Installs these packages, and fails where they do not do what a packager is told.
 pub(super) fn run(tests: &[Test], parts: &Parts<'_>, made: &[PathBuf], maintainer: &str) -> Result<()> {
+    let all = Test::value_variants();
+    let tests = if tests.is_empty() { all } else { tests };
+    if tests.contains(&Test::Lint) {
+        say("lint: what lintian, rpmlint and systemd-analyze say");
+        lint::check(made)?;
+        lint::exposure()?;
+    }
+    if tests.iter().all(|test| *test == Test::Lint) {
+        return Ok(());
+    }
     ensure!(
         nix::unistd::geteuid().is_root(),
         "packages are installed in systems of their own, which only root can make: run this as root"
@@ -59,12 +69,11 @@ pub(super) fn run(tests: &[Test], parts: &Parts<'_>, made: &[PathBuf], maintaine
         setup::try_install(need)?;
     }
     let shelf = Shelf::new(parts, made, maintainer, &target().join("package-test/shelf"))?;
-    let all = Test::value_variants();
-    for test in if tests.is_empty() { all } else { tests } {
+    for test in tests.iter().filter(|test| **test != Test::Lint) {
         let name = test.to_possible_value().context("a test without a name")?;
         say(&format!("{}: {}", name.get_name(), name.get_help().context("a test without a word on it")?));
         match test {
-            Test::Lint => lint::check(made)?,
+            Test::Lint => {}
             Test::Deb => deb::story(&shelf)?,
             Test::Chroot => deb::chroot(&shelf)?,
             Test::Hostile => hostile::packages(&shelf)?,

@@ -19,18 +19,22 @@ pub(super) fn story(shelf: &Shelf) -> Result<()> {
         "libpcap is where Red Hat has it",
         "ln -s libpcap.so.0.8 /usr/lib/x86_64-linux-gnu/libpcap.so.1",
     )?;
-    let before = host.snapshot()?;
-    host.must("both packages are installed", &format!("{RPM} -i --nodeps /srv/now/*.rpm"))?;
-    host.must(
-        "what is there is what they hold",
-        &format!("{RPM} -V --nodeps onenet-agent onenet-collector"),
+    host.must_fail(
+        "without what they need they are refused",
+        &format!("{RPM} -i /srv/now/*.rpm"),
+        "libpcap.so.1()(64bit) is needed by",
     )?;
+    host.must("what Enterprise Linux 9 has is there", &format!("{RPM} -i /srv/system/base.rpm"))?;
+    let before = host.snapshot()?;
+    host.must("both packages are installed", &format!("{RPM} -i /srv/now/*.rpm"))?;
+    host.must("what is there is what they hold", &format!("{RPM} -V onenet-agent onenet-collector"))?;
     story::waits_enabled(&host)?;
     story::set_up(&host)?;
     story::finds(&host)?;
+    story::reads_by_ebpf(&host)?;
 
     let held = story::held(&host)?;
-    host.must("an upgrade", &format!("{RPM} -U --nodeps /srv/later/*.rpm"))?;
+    host.must("an upgrade", &format!("{RPM} -U /srv/later/*.rpm"))?;
     host.must("is of the version after", &format!("{RPM} -q onenet-agent | grep {LATER}"))?;
     host.must("the new default lies beside", "test -f /etc/onenet/agent.toml.rpmnew")?;
     story::is_kept(&host, &held)?;
@@ -42,7 +46,7 @@ pub(super) fn story(shelf: &Shelf) -> Result<()> {
         ] {
             host.must_fail(
                 &format!("a downgrade of {package} by rpm {how} is refused, with a reason"),
-                &format!("{RPM} {how} --nodeps /srv/now/{package}-[0-9]*.rpm"),
+                &format!("{RPM} {how} /srv/now/{package}-[0-9]*.rpm"),
                 saying,
             )?;
             host.must(
@@ -56,7 +60,7 @@ pub(super) fn story(shelf: &Shelf) -> Result<()> {
     }
     host.must(
         "who insists goes back",
-        &format!("ONENET_ALLOW_DOWNGRADE=1 {RPM} -U --oldpackage --nodeps /srv/now/*.rpm"),
+        &format!("ONENET_ALLOW_DOWNGRADE=1 {RPM} -U --oldpackage /srv/now/*.rpm"),
     )?;
     story::is_kept(&host, &held)?;
 

@@ -46,6 +46,7 @@ impl Shelf {
         let shelf = Self { folder, keys };
         shelf.gpg(&["--passphrase", "", "--quick-generate-key", KEY, "ed25519", "sign", "never"])?;
         shelf.serve("now")?;
+        base_system(&shelf.folder)?;
         Ok(shelf)
     }
 
@@ -75,5 +76,44 @@ fn succeeds(command: &mut Command) -> Result<()> {
     if !output.status.success() {
         bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
+    Ok(())
+}
+
+/// Makes an RPM package of nothing that provides what Enterprise Linux 9 provides, and no more: in a root that rpm knows
+/// nothing of, ours are installed only if they ask for no more than that.
+fn base_system(folder: &Path) -> Result<()> {
+    let (major, glibc) = (2, 34);
+    let mut provides: Vec<String> =
+        ["/bin/sh", "/usr/sbin/useradd", "rtld(GNU_HASH)", "libpcap.so.1()(64bit)"]
+            .map(str::to_owned)
+            .to_vec();
+    for library in ["libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"] {
+        provides.push(format!("{library}()(64bit)"));
+        // Three of them have a third number.
+        let versions = (0..=glibc).map(|minor| minor.to_string());
+        for minor in versions.chain(["2.5", "3.2", "3.4"].map(str::to_owned)) {
+            provides.push(format!("{library}(GLIBC_{major}.{minor})(64bit)"));
+        }
+    }
+    provides.push("libgcc_s.so.1()(64bit)".to_owned());
+    for version in ["3.0", "3.3", "3.3.1", "3.4", "4.2.0", "4.3.0"] {
+        provides.push(format!("libgcc_s.so.1(GCC_{version})(64bit)"));
+    }
+    let spec = folder.join("base.spec");
+    let lines: String = provides.iter().map(|one| format!("Provides: {one}\n")).collect();
+    fs::write(
+        &spec,
+        format!(
+            "Name: base\nVersion: 9\nRelease: 1\nSummary: Of a system\nLicense: none\n{lines}%description\nNothing.\n%files\n"
+        ),
+    )?;
+    let (build, done) = (folder.join("base"), folder.join("system"));
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.args(["-bb", "--quiet", "--define", &format!("_topdir {}", build.display())]);
+    rpmbuild
+        .args(["--define", &format!("_rpmdir {}", done.display()), "--define", "_rpmfilename base.rpm"])
+        .arg(&spec);
+    succeeds(&mut rpmbuild)?;
+    fs::remove_dir_all(build)?;
     Ok(())
 }

@@ -126,6 +126,16 @@ pub(super) fn finds(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// It reads by what it should: eBPF under no more privileges than the unit gives, where the kernel has what that takes.
+pub(super) fn reads_by_ebpf(host: &Host) -> Result<()> {
+    if host.run("test -e /sys/kernel/btf/vmlinux")?.success {
+        host.must("it reads by eBPF", "onenet-agent status | grep 'edge0 by eBPF'")?;
+    } else {
+        println!("  this kernel has no BTF: reading by eBPF under the unit is NOT tested here");
+    }
+    Ok(())
+}
+
 /// `systemctl reload`, with what is right and with what is wrong.
 pub(super) fn reloads(host: &Host) -> Result<()> {
     for (unit, action, configuration) in [
