@@ -186,6 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn keys_go_where_a_configuration_that_is_there_names_them() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let (config, keys) = (temp.path().join("etc/collector.toml"), temp.path().join("keys"));
+        fs::create_dir(temp.path().join("etc")).expect("made");
+        let text =
+            ["ca.pem", "ca.key", "server.pem", "server.key"].iter().fold(CONFIG.to_owned(), |text, name| {
+                text.replace(&format!(" = \"{name}\""), &format!(" = \"../keys/{name}\""))
+            });
+        fs::write(&config, text.replace(LISTEN, "listen = \"192.0.2.1:7443\"")).expect("written");
+        let (any, name) = (address(1), vec!["collector.example".to_owned()]);
+        let args =
+            InitArgs { dir: None, name, listen: any, web: any, keys_only: true, config: config.clone() };
+        run(&args).expect("they are made");
+        let server = Config::read(&config).expect("it reads").server;
+        crate::tls::server_config(&server).expect("certificates and keys fit");
+        let certificate = fs::read_to_string(keys.join("server.pem")).expect("it is there");
+        let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).expect("PEM");
+        let names = format!("{:?}", pem.parse_x509().expect("a certificate").subject_alternative_name());
+        assert!(names.contains("collector.example") && names.contains("[192, 0, 2, 1]"), "{names}");
+        let error = run(&args).expect_err("they are there already");
+        assert!(error.code() == 2 && error.to_string().contains("is not overwritten"), "{error}");
+    }
+
+    #[test]
     fn nothing_is_overwritten() {
         let temp = tempfile::tempdir().expect("a directory");
         fs::write(temp.path().join("plan.toml"), "mine").expect("written");

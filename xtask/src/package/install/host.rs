@@ -21,6 +21,10 @@ const INCLUDED: &str = "systemd,iproute2,libpcap0.8,rpm";
 const MASKED: [&str; 3] =
     ["systemd-sysctl.service", "systemd-modules-load.service", "systemd-remount-fs.service"];
 
+/// What a system has to itself; it ends with the command that makes it.
+const NAMESPACES: [&str; 8] =
+    ["--pid", "--fork", "--kill-child", "--mount", "--net", "--uts", "--ipc", "--cgroup"];
+
 /// How long a system may take to come up.
 const BOOT: Duration = Duration::from_secs(60);
 
@@ -59,6 +63,23 @@ pub(super) fn base() -> Result<PathBuf> {
     Ok(place)
 }
 
+/// Why this machine does not let a system of its own be made; nothing where it does.
+pub(in crate::package) fn refusal() -> Result<Option<String>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Some("this is not run by root".to_owned()));
+    }
+    let probe = "mount --make-rprivate / && mount -t tmpfs probe /mnt && mkdir /mnt/a /mnt/b /mnt/c \
+                 && mount -t overlay -o lowerdir=/mnt/a,upperdir=/mnt/b,workdir=/mnt/c probe /mnt/a \
+                 && mount -t cgroup2 cgroup2 /mnt/b && mount -t bpf bpf /mnt/b";
+    let mut unshare = Command::new("unshare");
+    unshare.args(NAMESPACES).args(["sh", "-c", probe]).stdin(Stdio::null());
+    let output = unshare.output().context("cannot run unshare")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last =
+        said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("namespaces or mounts are refused");
+    Ok((!output.status.success()).then(|| last.trim().to_owned()))
+}
+
 /// A running system. It ends when dropped.
 pub(super) struct Host {
     unshare: Child,
@@ -81,7 +102,8 @@ impl Host {
         let work = std::env::temp_dir().join(format!("onenet-install-{}", std::process::id()));
         super::super::layout::fresh(work.clone())?;
         let unshare = Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", "--mount", "--net", "--uts", "--ipc", "--cgroup", "sh"])
+            .args(NAMESPACES)
+            .arg("sh")
             .arg(script)
             .args([&base, &work, &shared.canonicalize()?])
             .arg(match manager {

@@ -11,7 +11,7 @@ mod story;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use super::layout::Parts;
@@ -20,6 +20,7 @@ use crate::{
     setup::{self, Need, Purpose},
     target,
 };
+pub(in crate::package) use host::refusal;
 use shelf::Shelf;
 
 /// The version that is installed over the one under test.
@@ -61,10 +62,9 @@ pub(super) fn run(tests: &[Test], parts: &Parts<'_>, made: &[PathBuf], maintaine
     if tests.iter().all(|test| *test == Test::Lint) {
         return Ok(());
     }
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "packages are installed in systems of their own, which only root can make: run this as root"
-    );
+    if let Some(why) = refusal()? {
+        bail!("packages are installed in systems of their own, which cannot be made here: {why}");
+    }
     for need in [&DEBOOTSTRAP, &repo::GPG, &repo::CREATEREPO] {
         setup::try_install(need)?;
     }

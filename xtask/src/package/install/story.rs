@@ -197,8 +197,8 @@ pub(super) fn is_watched(host: &Host) -> Result<()> {
             &format!("{unit} with a short watchdog"),
             &format!(
                 "mkdir -p /run/systemd/system/{unit}.service.d \
-                 && printf '[Service]\\nWatchdogSec=2\\n' >/run/systemd/system/{unit}.service.d/watchdog.conf \
-                 && systemctl daemon-reload && systemctl restart {unit} && sleep 5 \
+                 && printf '[Service]\\nWatchdogSec=5\\n' >/run/systemd/system/{unit}.service.d/watchdog.conf \
+                 && systemctl daemon-reload && systemctl restart {unit} && sleep 8 \
                  && [ \"$(systemctl show -p NRestarts --value {unit})\" = 0 ]"
             ),
         )?;
