@@ -129,7 +129,7 @@ pub(super) fn finds(host: &Host) -> Result<()> {
 /// It reads by what it should: eBPF under no more privileges than the unit gives, where the kernel has what that takes.
 pub(super) fn reads_by_ebpf(host: &Host) -> Result<()> {
     if host.run("test -e /sys/kernel/btf/vmlinux")?.success {
-        host.must("it reads by eBPF", "onenet-agent status | grep 'edge0 by eBPF'")?;
+        host.must("it reads by eBPF", "onenet-agent status | grep -E 'edge0 by (tcx|clsact|xdp)'")?;
     } else {
         println!("  this kernel has no BTF: reading by eBPF under the unit is NOT tested here");
     }
