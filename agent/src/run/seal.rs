@@ -215,6 +215,8 @@ impl SealLoop {
         if mark.run != settings.run || settings.run == 0 {
             mark = Mark { run: settings.run, run_records: 0, monotonic: 0, ..mark };
         }
+        // Told from the start: what is in the spool does not begin with this process.
+        lock(&control.state).head = Head { chain: head.chain, mark };
         // Before anything else that may be done to this run.
         control.audit("started", format!("onenet-agent {}", env!("CARGO_PKG_VERSION")));
         let now = Instant::now();

@@ -89,7 +89,9 @@ fn start_on(
     };
     let mark = opened.head.mark;
     let sealed_before = if mark.run == RUN { mark.run_records } else { 0 };
+    let chain = opened.head.chain;
     let seal = SealLoop::new(settings, control.clone(), opened).unwrap();
+    assert_eq!(control.state().head.chain, chain, "told before anything is sealed");
     let (drafts, receiver) = sync_channel(1);
     let thread = std::thread::spawn(move || seal.run(&receiver));
     Thread { control, spool, drafts, thread, sealed_before }

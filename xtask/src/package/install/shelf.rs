@@ -52,7 +52,8 @@ impl Shelf {
 
     /// Serves these packages beside those that are served, by the command that a packager uses.
     pub(super) fn serve(&self, packages: &str) -> Result<()> {
-        let mut repo = Command::new(std::env::current_exe()?);
+        // Not by its path: cargo may have put another program there since, as it built everything.
+        let mut repo = Command::new(format!("/proc/{}/exe", std::process::id()));
         repo.args(["repo", "--url", "file:/srv/repository", "--key", KEY, "--gnupg-home"]).arg(&self.keys);
         repo.arg("--packages").arg(self.folder.join(packages));
         repo.arg("--out").arg(self.folder.join("repository"));
