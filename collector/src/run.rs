@@ -3,14 +3,14 @@
 //!
 //! SIGTERM and SIGINT stop it; SIGHUP reads the address plan again.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use onenet_core::plan::AddressPlan;
 use onenet_proto::{
     config::read_plan,
-    owner::other_owner,
+    owner::not_for_root,
     v1::{SignedPlan, enrollment_server::EnrollmentServer, ingest_server::IngestServer},
 };
 use sd_notify::NotifyState;
@@ -77,7 +77,9 @@ enum LogFormat {
 /// Runs the command.
 pub fn run(args: &RunArgs) -> Result<(), CliError> {
     let (file, config) = args.place.config_file()?;
-    refuse_root_among(&file, &config)?;
+    if let Some(why) = not_for_root(&config.store.directory) {
+        return Err(CliError::usage(anyhow::anyhow!("{}: store.directory {why}", file.display())));
+    }
     log(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -112,17 +114,6 @@ pub fn run(args: &RunArgs) -> Result<(), CliError> {
         }
         ended
     })
-}
-
-/// Files of root's would keep the service, which runs as the owner of its directory, from starting again.
-fn refuse_root_among(file: &Path, config: &Config) -> Result<(), CliError> {
-    let directory = &config.store.directory;
-    let Some(owner) = other_owner(directory) else { return Ok(()) };
-    let (file, directory) = (file.display(), directory.display());
-    Err(CliError::usage(anyhow::anyhow!(
-        "{file}: store.directory {directory} belongs to {owner}, and root would leave files there that {owner} cannot \
-         read: start the service, or run this as {owner}"
-    )))
 }
 
 fn log(format: LogFormat) -> Result<(), CliError> {

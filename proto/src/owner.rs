@@ -16,8 +16,19 @@ fn to_act_for(path: &Path) -> Option<(Uid, Gid)> {
     owner_of(path).filter(|(user, _)| geteuid().is_root() && !user.is_root())
 }
 
-/// The name or else the number of the user whose files root would spoil, were it to run a service in `path`.
-pub fn other_owner(path: &Path) -> Option<String> {
+/// Why root must not run a service in `path`: files of root's would keep the service, which runs as the owner of its
+/// directory, from starting again. Nothing where the directory is root's own, or this process is not root.
+pub fn not_for_root(path: &Path) -> Option<String> {
+    let owner = other_owner(path)?;
+    Some(format!(
+        "{} belongs to {owner}, and root would leave files there that {owner} cannot read: start the service, or run \
+         this as {owner}",
+        path.display()
+    ))
+}
+
+/// The name or else the number of the user other than root whom `path` belongs to, where this process is root.
+fn other_owner(path: &Path) -> Option<String> {
     let (user, _) = to_act_for(path)?;
     let known = nix::unistd::User::from_uid(user).ok().flatten();
     Some(known.map_or_else(|| user.to_string(), |known| known.name))

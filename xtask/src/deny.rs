@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{say, target};
+use crate::{say, target, tool};
 
 /// The version that deny.toml is written for: others know other fields.
 const VERSION: &str = "0.20.2";
@@ -21,7 +21,7 @@ pub(crate) fn check() -> Result<()> {
     let current = ["-D", "unmatched-skip", "-D", "unnecessary-skip"];
     run(&tool, &[&["check"], &current[..], &["bans", "licenses", "sources"]].concat())?;
     // Both a refused download and an advisory end `check` with the same code, so the download comes by itself.
-    if let Some(why) = refusal(&mut command(&tool, &["fetch", "db"]))? {
+    if let Some(why) = tool::refusal(&mut command(&tool, &["fetch", "db"]))? {
         say(&format!("the advisory database cannot be had ({why}): advisories are NOT checked here"));
         return Ok(());
     }
@@ -60,17 +60,6 @@ fn is_ours(printed: &[u8]) -> bool {
     String::from_utf8_lossy(printed).trim_end() == format!("cargo-deny {VERSION}")
 }
 
-/// Why the command failed, in one line; nothing where it did not.
-fn refusal(command: &mut Command) -> Result<Option<String>> {
-    let output = command.output().context("cannot run cargo-deny")?;
-    if output.status.success() {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
-    Ok(Some(last.trim().to_owned()))
-}
-
 fn run(tool: &Path, arguments: &[&str]) -> Result<()> {
     let line = format!("cargo deny --locked {}", arguments.join(" "));
     say(&line);
@@ -93,15 +82,6 @@ mod tests {
     fn only_the_version_that_the_configuration_is_written_for_will_do() {
         assert!(is_ours(b"cargo-deny 0.20.2\n"));
         assert!(!is_ours(b"cargo-deny 0.14.2\n") && !is_ours(b"cargo-deny 0.20.21\n") && !is_ours(b""));
-    }
-
-    #[test]
-    fn a_refused_download_is_told_in_one_line_and_a_granted_one_is_not() {
-        let shell = |line: &str| refusal(Command::new("sh").args(["-c", line])).expect("it runs");
-        assert_eq!(shell("exit 0"), None);
-        let why = shell("echo 'cloning' >&2; echo 'fatal: no such host' >&2; echo >&2; exit 1");
-        assert_eq!(why.as_deref(), Some("fatal: no such host"));
-        assert_eq!(shell("exit 1").as_deref(), Some("it does not say why"));
     }
 
     #[test]

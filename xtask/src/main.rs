@@ -15,6 +15,7 @@ mod repo;
 mod setup;
 mod soak;
 mod test;
+mod tool;
 
 use std::{
     path::PathBuf,

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use onenet_core::net::Name;
-use onenet_proto::{owner::other_owner, v1::PlanHeld};
+use onenet_proto::{owner::not_for_root, v1::PlanHeld};
 use ring::{digest, hmac};
 use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
@@ -78,7 +78,9 @@ pub(crate) fn start(
     feed: Option<Feed>,
 ) -> Result<Started, anyhow::Error> {
     let mut config = Config::load(config_path, Purpose::Run)?;
-    refuse_root_among(&config)?;
+    if let Some(why) = not_for_root(&config.sensor.state_dir) {
+        return Err(UsageError(format!("{}: sensor.state_dir {why}", config.path.display())).into());
+    }
     let log = start_log(&config)?;
     let files = if feed.is_some() { None } else { capture_files(&config)? };
     let repeats = feed.as_ref().and_then(|feed| feed.repeats);
@@ -174,16 +176,6 @@ pub(crate) fn start(
         seal_thread,
         log,
     })
-}
-
-/// Files of root's would keep the service, which runs as the owner of its directory, from starting again.
-fn refuse_root_among(config: &Config) -> Result<(), UsageError> {
-    let Some(owner) = other_owner(&config.sensor.state_dir) else { return Ok(()) };
-    let (file, directory) = (config.path.display(), config.sensor.state_dir.display());
-    Err(UsageError(format!(
-        "{file}: sensor.state_dir {directory} belongs to {owner}, and root would leave files there that {owner} cannot \
-         read: start the service, or run this as {owner}"
-    )))
 }
 
 /// The filter of a log level. Libraries are not heard below their warnings.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use auditable_serde::{DependencyKind, Package, Source, VersionInfo};
 
 use super::{
@@ -56,16 +56,12 @@ fn source(cargo: Option<&str>) -> Source {
 /// Copies the program with the section, which is not loaded when it runs.
 pub(super) fn add(architecture: Architecture, program: &Path, data: &Path, to: &Path) -> Result<()> {
     let tool = architecture.tool("objcopy")?;
-    let output = Command::new(&tool)
+    let mut objcopy = Command::new(tool);
+    objcopy
         .args(["--add-section", &format!("{SECTION}={}", data.display())])
         .args(["--set-section-flags", &format!("{SECTION}=noload,readonly")])
-        .args([program, to])
-        .output()
-        .with_context(|| format!("cannot run {tool}"))?;
-    if !output.status.success() {
-        bail!("{tool} failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
+        .args([program, to]);
+    crate::tool::run(&mut objcopy).map(drop)
 }
 
 #[cfg(test)]

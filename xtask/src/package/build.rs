@@ -67,12 +67,7 @@ pub(super) fn programs(folder: &Path, architecture: Architecture, cross: Option<
 /// names, as it does the agent.
 fn strip(architecture: Architecture, from: &Path, to: &Path) -> Result<()> {
     let tool = architecture.tool("strip")?;
-    let output = Command::new(&tool).arg("-o").args([to, from]).output();
-    let output = output.with_context(|| format!("cannot run {tool}"))?;
-    if !output.status.success() {
-        bail!("{tool} failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
+    crate::tool::run(Command::new(tool).arg("-o").args([to, from])).map(drop)
 }
 
 /// Writes manual pages and completions, and gives where they are.

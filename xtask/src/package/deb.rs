@@ -11,12 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use memchr::memmem;
 
 use super::{
-    About,
+    About, REVISION,
     layout::{self, Files, Placed, Program},
 };
-
-/// The revision of the package beside the version of the program.
-const REVISION: &str = "1";
 
 /// Makes the package in `out` and gives its path.
 pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Path) -> Result<PathBuf> {

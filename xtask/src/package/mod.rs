@@ -31,13 +31,16 @@ use clap::ValueEnum;
 use crate::{
     say,
     setup::{self, Need, Purpose},
-    target,
+    target, tool,
 };
 use arch::{Architecture, Cross};
 use crates::Workspace;
 use layout::{PROGRAMS, Parts};
 pub(crate) use layout::{gzip, names, piped};
 pub(crate) use when::Moment;
+
+/// The revision of a package beside the version of its program.
+const REVISION: &str = "1";
 
 /// Who answers for the packages where nobody is named.
 const MAINTAINER: &str = "One Network maintainers <maintainers@onenet.example>";
@@ -241,9 +244,7 @@ fn packages(parts: &Parts<'_>, formats: &[Format], maintainer: &str, out: &Path)
     let _ = fs::remove_dir(out.join("stage"));
     let mut sums = String::new();
     for file in &made {
-        let printed = layout::piped("sha256sum", &["-"], &fs::read(file)?)?;
-        let sum = String::from_utf8(printed)?;
-        let sum = sum.split_whitespace().next().context("sha256sum printed nothing")?;
+        let sum = tool::sha256(file)?;
         sums += &format!("{sum}  {}\n", file.file_name().unwrap_or_default().to_string_lossy());
     }
     let list = out.join("SHA256SUMS");

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use memchr::memmem;
 
 use super::{
-    About,
+    About, REVISION,
     layout::{self, Files, Placed, Program},
 };
 
@@ -47,7 +47,7 @@ pub(super) fn make(program: &Program, files: &Files, about: &About<'_>, out: &Pa
     if !built.status.success() {
         bail!("rpmbuild failed:\n{}", String::from_utf8_lossy(&built.stderr));
     }
-    let package = out.join(format!("{}-{}-1.{architecture}.rpm", program.name, about.version));
+    let package = out.join(format!("{}-{}-{REVISION}.{architecture}.rpm", program.name, about.version));
     fs::rename(root.join("done/package.rpm"), &package)?;
     fs::set_permissions(&package, fs::Permissions::from_mode(0o644))?;
     fs::remove_dir_all(&root)?;
@@ -85,7 +85,7 @@ fn name_libpcap(program: &mut [u8]) -> Result<()> {
 
 fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Result<String> {
     let mut text = format!(
-        "Name: {}\nVersion: {}\nRelease: 1\nSummary: {}\nLicense: Apache-2.0\nGroup: Applications/Internet\nPackager: {}\n\
+        "Name: {}\nVersion: {}\nRelease: {REVISION}\nSummary: {}\nLicense: Apache-2.0\nGroup: Applications/Internet\nPackager: {}\n\
          Requires(pre): /usr/sbin/useradd\n\n%description\n{}\n\n%install\nmkdir -p %{{buildroot}}\ncp -a {}/. %{{buildroot}}\n\n",
         program.name,
         about.version,
@@ -94,7 +94,7 @@ fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Res
         program.description.join("\n"),
         tree.display(),
     );
-    let version = format!("{}-1", about.version);
+    let version = format!("{}-{REVISION}", about.version);
     for name in SCRIPTS {
         // What is a macro to rpmbuild is none to the shell.
         let script = layout::script(program, &format!("rpm/{name}"), &version)?.replace('%', "%%");
@@ -118,8 +118,7 @@ fn spec(program: &Program, files: &Files, about: &About<'_>, tree: &Path) -> Res
         text += &format!("{kind}{place}\n");
     }
     let date = about.moment.format("%a %b %d %Y")?;
-    text +=
-        &format!("\n%changelog\n* {date} {} - {}-1\n- See changelog.gz\n", about.maintainer, about.version);
+    text += &format!("\n%changelog\n* {date} {} - {version}\n- See changelog.gz\n", about.maintainer);
     Ok(text)
 }
 

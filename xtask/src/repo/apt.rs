@@ -11,8 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{key::Keys, packages::Package, tool, write};
-use crate::package::{Moment, gzip, piped};
+use super::{key::Keys, packages::Package, write};
+use crate::{
+    package::{Moment, gzip, piped},
+    tool,
+};
 
 /// The files of an architecture, which Release has the checksums of.
 const LISTS: [&str; 4] = ["Packages", "Packages.gz", "Packages.xz", "Release"];

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Arguments, tool};
+use super::Arguments;
+use crate::tool;
 
 /// The key that signs, and what hosts are given.
 pub(super) struct Keys {

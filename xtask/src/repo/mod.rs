@@ -8,7 +8,6 @@ mod place;
 mod rpm;
 #[cfg(test)]
 mod tests;
-mod tool;
 
 use std::{
     fs,

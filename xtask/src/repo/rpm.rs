@@ -9,8 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{apt::copy, key::Keys, packages::Package, tool, write};
-use crate::package::{Moment, names};
+use super::{apt::copy, key::Keys, packages::Package, write};
+use crate::{
+    package::{Moment, names},
+    tool,
+};
 
 /// Makes `rpm` in the folder `fresh`, for hosts that may have read the lists in `served` just before.
 pub(super) fn make(

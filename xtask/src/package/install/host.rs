@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{say, target};
+use crate::{say, target, tool};
 
 /// The release that packages are installed on, and what it needs beside its smallest set.
 const RELEASE: &str = "bookworm";
@@ -73,11 +73,7 @@ pub(in crate::package) fn refusal() -> Result<Option<String>> {
                  && mount -t cgroup2 cgroup2 /mnt/b && mount -t bpf bpf /mnt/b";
     let mut unshare = Command::new("unshare");
     unshare.args(NAMESPACES).args(["sh", "-c", probe]).stdin(Stdio::null());
-    let output = unshare.output().context("cannot run unshare")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last =
-        said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("namespaces or mounts are refused");
-    Ok((!output.status.success()).then(|| last.trim().to_owned()))
+    tool::refusal(&mut unshare)
 }
 
 /// A running system. It ends when dropped.

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     super::{
@@ -17,6 +17,7 @@ use super::{
     },
     LATER,
 };
+use crate::tool;
 
 /// Who signs the repository.
 const KEY: &str = "packages@onenet.example";
@@ -57,11 +58,12 @@ impl Shelf {
         repo.args(["repo", "--url", "file:/srv/repository", "--key", KEY, "--gnupg-home"]).arg(&self.keys);
         repo.arg("--packages").arg(self.folder.join(packages));
         repo.arg("--out").arg(self.folder.join("repository"));
-        succeeds(&mut repo)
+        tool::run(&mut repo).map(drop)
     }
 
     fn gpg(&self, words: &[&str]) -> Result<()> {
-        succeeds(Command::new("gpg").args(["--batch", "--quiet", "--homedir"]).arg(&self.keys).args(words))
+        tool::run(Command::new("gpg").args(["--batch", "--quiet", "--homedir"]).arg(&self.keys).args(words))
+            .map(drop)
     }
 }
 
@@ -70,14 +72,6 @@ impl Drop for Shelf {
         let _ = Command::new("gpgconf").arg("--homedir").arg(&self.keys).args(["--kill", "all"]).output();
         let _ = fs::remove_dir_all(&self.keys);
     }
-}
-
-fn succeeds(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
 }
 
 /// Makes an RPM package of nothing that provides what Enterprise Linux 9 provides, and no more: in a root that rpm knows
@@ -114,7 +108,7 @@ fn base_system(folder: &Path) -> Result<()> {
     rpmbuild
         .args(["--define", &format!("_rpmdir {}", done.display()), "--define", "_rpmfilename base.rpm"])
         .arg(&spec);
-    succeeds(&mut rpmbuild)?;
+    tool::run(&mut rpmbuild)?;
     fs::remove_dir_all(build)?;
     Ok(())
 }
